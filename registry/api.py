@@ -1,0 +1,414 @@
+"""The registry from Python: one short method per verb, no logic.
+
+Verbs are imported when called, so that looking something up never pays for torch or the Hub client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from registry import settings
+from registry.results import (
+    Added,
+    Alias,
+    Check,
+    Checkout,
+    Composed,
+    Deleted,
+    Difference,
+    Evaluation,
+    Garbage,
+    Lineage,
+    Materialized,
+    Page,
+    Publication,
+    Schema,
+    Tagged,
+    Target,
+    Verification,
+    Version,
+)
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from registry.blobs import BlobStore
+    from registry.catalog.database import Database
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, the bytes or items done so far, and their total."""
+
+Reference = str | Version
+"""``"toxic@3"``, ``"toxic@prod"``, ``"toxic"`` (its latest version), ``"sha256:…"``, or a version itself."""
+
+
+class Registry:
+    """A catalog, its blob store, and who is using them. Open it with :meth:`open`, in a ``with`` block."""
+
+    def __init__(self, config: settings.Settings, database: Database, blobs: BlobStore) -> None:
+        self._config = config
+        self._database = database
+        self._blobs = blobs
+
+    @classmethod
+    def open(
+        cls,
+        home: str | Path | None = None,
+        *,
+        database_url: str | None = None,
+        blobs: str | None = None,
+        actor: str | None = None,
+    ) -> Self:
+        """Open the catalog, creating an empty one where there is none.
+
+        Arguments default to ``REGISTRY_HOME``, ``REGISTRY_DATABASE_URL``, ``REGISTRY_BLOBS`` and
+        ``REGISTRY_ACTOR``. Raises ``SchemaOutdated`` for a catalog of another release (it is never migrated
+        on open) and ``StorageFailure`` where the database cannot be reached.
+        """
+        from registry.verbs import opening
+
+        return cls(*opening.open_registry(settings.load(home, database_url=database_url, blobs=blobs, actor=actor)))
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- looking things up
+
+    def show(self, ref: Reference) -> Version:
+        """One version with everything known of it. Raises ``NotFound``."""
+        from registry.verbs import lookup
+
+        return lookup.show(self._database, _text(ref))
+
+    def list(
+        self,
+        *,
+        base: str | None = None,
+        task: str | None = None,
+        kind: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        sort: str = "name",
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page:
+        """The latest live version of each adapter that fits every filter, a page at a time.
+
+        ``base`` is ``repo`` or ``repo@revision``. ``sort`` is ``name``, ``created`` (newest first) or
+        ``size`` (largest first). ``after`` is the ``next`` of the page before.
+        """
+        from registry.verbs import lookup
+
+        return lookup.listing(
+            self._database, base=base, task=task, kind=kind, tags=tags or {}, sort=sort, limit=limit, after=after
+        )
+
+    def log(self, name: str) -> tuple[Version, ...]:
+        """All versions of an adapter, newest first, tombstones included. Raises ``NotFound``."""
+        from registry.verbs import lookup
+
+        return lookup.log(self._database, name)
+
+    def lineage(
+        self, ref: Reference, *, direction: Literal["up", "down"] = "up", depth: int | None = None
+    ) -> Lineage:
+        """The graph of versions it was derived from (``up``) or that were derived from it (``down``)."""
+        from registry.verbs import lookup
+
+        return lookup.lineage(self._database, _text(ref), direction=direction, depth=depth)
+
+    def diff(self, before: Reference, after: Reference) -> Difference:
+        """How two versions differ: metadata, inputs and coefficients, and the change of ΔW per module."""
+        from registry.verbs import diff
+
+        return diff.diff(self._database, self._blobs, _text(before), _text(after))
+
+    def check(
+        self, expression: str, *, rank: int | None = None, energy: str | float | None = None, dtype: str | None = None
+    ) -> Check:
+        """Type-check an expression and explain what composing it would do. Writes nothing.
+
+        Raises ``ExpressionError`` (with the column), ``NotFound``, ``Incompatible`` or ``Refused``.
+        """
+        from registry.verbs import compose
+
+        return compose.check(self._database, self._blobs, expression, rank=rank, energy=energy, dtype=dtype)
+
+    # -- adding and composing
+
+    def add(
+        self,
+        source: str | Path,
+        name: str,
+        *,
+        base: str | None = None,
+        base_path: str | Path | None = None,
+        task: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        license: str | None = None,  # noqa: A002  (the field's own word)
+        parents: Iterable[Reference] = (),
+        note: str | None = None,
+        new: bool = False,
+    ) -> Added:
+        """Catalog a PEFT folder, or ``hf://owner/repo[@revision]``, as the next version of ``name``.
+
+        Content that the adapter already has is not added again (``created`` is False). ``base`` is
+        ``repo[@revision]``, by default what the adapter's config says; with ``base_path`` its targets are
+        checked against the base model's tensors and the base's fingerprint is recorded. ``new`` refuses a
+        name that exists. Raises ``Refused`` for an adapter that is malformed, ``Conflict`` for a name that is
+        taken by an adapter of another kind or base, or that differs only by case.
+        """
+        from registry.verbs import add
+
+        return add.add(
+            self._database,
+            self._blobs,
+            source=source,
+            name=name,
+            base=base,
+            base_path=base_path,
+            task=task,
+            tags=tags or {},
+            license=license,
+            parents=[_text(parent) for parent in parents],
+            note=note,
+            new=new,
+            actor=self._config.actor,
+        )
+
+    def compose(
+        self,
+        name: str,
+        expression: str,
+        *,
+        rank: int | None = None,
+        energy: str | float | None = None,
+        dtype: str | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        task: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        note: str | None = None,
+        progress: Progress | None = None,
+    ) -> Composed:
+        """Pin an expression as a recipe, compute its adapter, and catalog it as the next version of ``name``.
+
+        ``rank`` or ``energy`` truncate the result optimally. A recipe whose output is known is not computed
+        again (``cached``); a version of ``name`` that has this very recipe is returned as it is (``created``
+        False). Raises what :meth:`check` raises, and ``Conflict`` for a name taken by something else.
+        """
+        from registry.verbs import compose
+
+        return compose.compose(
+            self._database,
+            self._blobs,
+            name,
+            expression,
+            rank=rank,
+            energy=energy,
+            dtype=dtype,
+            seed=seed,
+            device=device,
+            task=task,
+            tags=tags or {},
+            note=note,
+            actor=self._config.actor,
+            progress=progress,
+        )
+
+    # -- bytes
+
+    def materialize(
+        self,
+        ref: Reference,
+        *,
+        into: Target = "adapter",
+        base_path: str | Path | None = None,
+        out: str | Path | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        max_shard_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> Materialized:
+        """Compute a version's bytes as an ``adapter``, or merged into its base as a ``model``.
+
+        The base is read from ``base_path``, or fetched from the Hub at the recorded revision. Without ``out``
+        the result is kept in the blob store; with it, a folder is written, whole or not at all. ``dtype`` and
+        ``max_shard_size`` (bytes) apply to models. Raises ``Conflict`` where ``out`` exists,
+        ``Incompatible`` where the base is another one or lacks a targeted tensor.
+        """
+        from registry.verbs import materialize
+
+        return materialize.materialize(
+            self._database,
+            self._blobs,
+            _text(ref),
+            into=into,
+            base_path=base_path,
+            out=out,
+            device=device,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+            actor=self._config.actor,
+            progress=progress,
+        )
+
+    def checkout(self, ref: Reference, directory: str | Path) -> Checkout:
+        """Write a version as a PEFT folder that ``PeftModel.from_pretrained`` and vLLM load.
+
+        Raises ``Conflict`` where ``directory`` exists, ``IntegrityFailure`` where stored bytes are damaged.
+        """
+        from registry.verbs import checkout
+
+        return checkout.checkout(self._database, self._blobs, _text(ref), directory)
+
+    def verify(self, refs: Iterable[Reference] = (), *, rebuild: bool = False) -> tuple[Verification, ...]:
+        """Check stored bytes and digests of the given versions, or of all live ones.
+
+        ``rebuild`` computes derived versions again from their recipes and compares the digests.
+        """
+        from registry.verbs import verify
+
+        return verify.verify(self._database, self._blobs, [_text(ref) for ref in refs], rebuild=rebuild)
+
+    def gc(self, *, apply: bool = False) -> Garbage:
+        """Find bytes that nothing refers to, and leftovers of interrupted work; remove them on ``apply``."""
+        from registry.verbs import gc
+
+        return gc.gc(self._database, self._blobs, apply=apply, actor=self._config.actor)
+
+    # -- what is said about versions
+
+    def set_alias(self, name: str, alias: str, version: int | str, *, expect: int | Literal["none"] | None = None) -> Alias:
+        """Point ``name@alias`` at a version number, alias or reference of ``name``.
+
+        With ``expect`` the move happens only if the alias points there now (``"none"``: does not exist);
+        otherwise ``Conflict``. Setting what is set already changes nothing (``moved`` False).
+        """
+        from registry.verbs import annotate
+
+        return annotate.set_alias(self._database, name, alias, version, expect=expect, actor=self._config.actor)
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias. Raises ``NotFound``."""
+        from registry.verbs import annotate
+
+        annotate.delete_alias(self._database, name, alias, actor=self._config.actor)
+
+    def aliases(self, name: str | None = None) -> tuple[Alias, ...]:
+        """All aliases, or those of one adapter."""
+        from registry.verbs import annotate
+
+        return annotate.aliases(self._database, name)
+
+    def set_tags(self, ref: Reference, tags: Mapping[str, str]) -> Tagged:
+        """Set tags on a version, overwriting those of the same key."""
+        from registry.verbs import annotate
+
+        return annotate.set_tags(self._database, _text(ref), tags, actor=self._config.actor)
+
+    def delete_tags(self, ref: Reference, keys: Iterable[str]) -> Tagged:
+        """Remove tags from a version. Raises ``NotFound`` for a key it does not have."""
+        from registry.verbs import annotate
+
+        return annotate.delete_tags(self._database, _text(ref), list(keys), actor=self._config.actor)
+
+    def add_evaluation(
+        self, ref: Reference, metric: str, value: float, *, dataset: str, split: str | None = None
+    ) -> Evaluation:
+        """Record a metric's value for a version on a dataset; a second value for the same replaces the first."""
+        from registry.verbs import annotate
+
+        return annotate.add_evaluation(
+            self._database, _text(ref), metric, value, dataset=dataset, split=split, actor=self._config.actor
+        )
+
+    def evaluations(self, ref: Reference) -> tuple[Evaluation, ...]:
+        """The evaluations of a version, by dataset, split and metric."""
+        return self.show(ref).evaluations
+
+    def delete(self, ref: Reference) -> Deleted:
+        """Turn a version into a tombstone: its number, digest and lineage stay, its bytes go with ``gc``.
+
+        Raises ``Conflict`` while an alias points at it.
+        """
+        from registry.verbs import annotate
+
+        return annotate.delete(self._database, _text(ref), actor=self._config.actor)
+
+    # -- the Hub
+
+    def publish(
+        self,
+        ref: Reference,
+        repo: str,
+        *,
+        into: Target = "adapter",
+        private: bool = True,
+        revision: str | None = None,
+        message: str | None = None,
+        base_path: str | Path | None = None,
+        adopt: bool = False,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Publication:
+        """Push a version to a Hub repo in one commit, with its card and provenance, and verify the push.
+
+        Publishing the same content again makes no commit (``created`` False). A repo that exists and was not
+        made by a registry is left alone unless ``adopt``. ``private`` applies when the repo is created. The
+        token is the environment's (``HF_TOKEN``) or the one of ``hf auth login``. Raises
+        ``HubUnauthorized``, ``HubUnavailable``, ``NotFound``, or ``Conflict`` when somebody pushed meanwhile.
+        """
+        from registry.verbs import publish
+
+        return publish.publish(
+            self._database,
+            self._blobs,
+            _text(ref),
+            repo,
+            into=into,
+            private=private,
+            revision=revision,
+            message=message,
+            base_path=base_path,
+            adopt=adopt,
+            dry_run=dry_run,
+            actor=self._config.actor,
+            progress=progress,
+        )
+
+    def publications(self, ref: Reference | None = None, *, check: bool = False) -> tuple[Publication, ...]:
+        """What was published where; ``check`` asks the Hub whether it still holds it."""
+        from registry.verbs import publish
+
+        return publish.publications(self._database, None if ref is None else _text(ref), check=check)
+
+    # -- the schema
+
+    @staticmethod
+    def schema(home: str | Path | None = None, *, database_url: str | None = None) -> Schema:
+        """The schema revision of the catalog, beside the one this release needs. Changes nothing."""
+        from registry.catalog import migrate
+
+        return migrate.status(settings.load(home, database_url=database_url).database_url)
+
+    @staticmethod
+    def upgrade(home: str | Path | None = None, *, database_url: str | None = None) -> Schema:
+        """Bring the catalog's schema to this release's revision, one transaction per step."""
+        from registry.catalog import migrate
+
+        return migrate.upgrade(settings.load(home, database_url=database_url).database_url)
+
+
+def _text(ref: Reference) -> str:
+    return ref.ref if isinstance(ref, Version) else ref

@@ -1,0 +1,181 @@
+"""The engine and its transactions: SQLite by default, PostgreSQL for teams, the same code for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.orm import Session
+
+from registry.errors import RegistryError, SchemaOutdated, StorageFailure, UsageError
+
+HEAD = "0001"
+"""The schema revision this release works with."""
+
+_BUSY_TIMEOUT_MS = 30_000
+
+
+class Database:
+    """Transactions on one catalog. ``read()`` sees one consistent state; ``write()`` is all or nothing."""
+
+    def __init__(self, url: str) -> None:
+        self.url = _normalize(url)
+        self._engine = make_engine(self.url)
+        self._writer = self._engine.execution_options(registry_write=True)
+        if self._engine.dialect.name == "postgresql":
+            self._engine = self._engine.execution_options(isolation_level="REPEATABLE READ")
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        with _translated(self.url), Session(self._engine, autoflush=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction, committed at the end of the block and rolled back if it raises."""
+        with _translated(self.url), Session(self._writer) as session, session.begin():
+            yield session
+
+    def revision(self) -> str | None:
+        """The schema revision the database is at; None for a database without tables.
+
+        Raises ``SchemaOutdated`` for a database that holds something else.
+        """
+        with _translated(self.url), self._engine.connect() as connection:
+            tables = set(inspect(connection).get_table_names())
+            if "alembic_version" in tables:
+                return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        if tables:
+            raise SchemaOutdated(
+                f"{shown(self.url)} holds other tables, not a registry", hint="point to a database of its own"
+            )
+        return None
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def make_engine(url: URL) -> Engine:
+    """An engine with the settings that the catalog's guarantees rest on."""
+    try:
+        if url.get_backend_name() == "postgresql":
+            return create_engine(url, pool_pre_ping=True)
+        engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise UsageError(
+            f"no driver for {shown(url)}", hint="for PostgreSQL: pip install 'adapter-registry[postgres]'"
+        ) from error
+    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "begin", _on_begin)
+    return engine
+
+
+def open_database(url: str) -> Database:
+    """Open the catalog; an empty database is given its tables, an old one is refused with the command to run."""
+    database = Database(url)
+    if database.url.get_backend_name() == "sqlite" and database.url.database:
+        _make_private_folder(Path(database.url.database).parent)
+    revision = database.revision()
+    if revision is None:
+        from registry.catalog import migrate
+
+        migrate.upgrade(url)
+    elif revision != HEAD:
+        database.close()
+        raise outdated(database.url, revision)
+    return database
+
+
+def outdated(url: URL, revision: str) -> SchemaOutdated:
+    newer = revision > HEAD
+    return SchemaOutdated(
+        f"{shown(url)} has schema revision {revision}, this release needs {HEAD}",
+        hint="upgrade adapter-registry" if newer else "make a backup, then run: registry db upgrade",
+    )
+
+
+def insert_or_ignore(session: Session, table: Any, **values: Any) -> None:
+    """Insert a row unless a constraint says it is there: the loser of a race re-reads what the winner wrote."""
+    target: Table = table.__table__
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(postgresql.insert(target).values(**values).on_conflict_do_nothing())
+    else:
+        session.execute(sqlite.insert(target).values(**values).on_conflict_do_nothing())
+
+
+def shown(url: URL) -> str:
+    """The URL without its password."""
+    return url.render_as_string(hide_password=True)
+
+
+def _normalize(text_url: str) -> URL:
+    try:
+        url = make_url(text_url)
+    except ArgumentError:
+        raise UsageError(
+            "REGISTRY_DATABASE_URL is not a database URL", hint="for example postgresql://user@host/registry"
+        ) from None
+    if url.drivername in {"postgres", "postgresql"}:
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise UsageError(f"{shown(url)}: only SQLite and PostgreSQL are supported")
+    return url
+
+
+def _on_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun below, not guessed by the driver
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _on_begin(connection: Connection) -> None:
+    # A writer takes its lock at once: upgrading a read lock later could fail where waiting would not.
+    write = connection.get_execution_options().get("registry_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _make_private_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailure(f"cannot create {folder}: {error.strerror}", hint="set REGISTRY_HOME") from error
+
+
+@contextmanager
+def _translated(url: URL) -> Iterator[None]:
+    try:
+        yield
+    except RegistryError:
+        raise
+    except OperationalError as error:
+        raise StorageFailure(
+            f"the database {shown(url)} failed: {_first_line(error)}", hint=_advice(_first_line(error))
+        ) from error
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise StorageFailure(f"the database {shown(url)} went away: {_first_line(error)}") from error
+
+
+def _first_line(error: DBAPIError) -> str:
+    return (str(error.orig).strip().splitlines() or ["no reason given"])[0]
+
+
+def _advice(reason: str) -> str:
+    if "full" in reason:
+        return "free some disk space; nothing was changed"
+    if "readonly" in reason or "read-only" in reason:
+        return "the file or its folder is read-only for you"
+    if "locked" in reason:
+        return f"another process kept it locked for {_BUSY_TIMEOUT_MS // 1000} s; try again"
+    return "check that it is reachable and that you may use it; nothing was changed"

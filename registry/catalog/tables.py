@@ -1,0 +1,353 @@
+"""The schema, as SQLAlchemy typed models. Constraints are the truth: every one is named, and code reads them back.
+
+Changing anything here needs a revision under ``migrations/versions``; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """Timezone-aware UTC on every database; SQLite alone would drop the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# Names and digests sort and compare by bytes everywhere: PostgreSQL's default collation would not.
+Plain = String().with_variant(String(collation="C"), "postgresql")
+Json = JSON().with_variant(JSONB(), "postgresql")
+Identity = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: Plain,
+        datetime: UTCDateTime(),
+        dict[str, Any]: Json,
+        list[Any]: Json,
+    }
+
+
+class BaseModelRow(Base):
+    """A base model; ``revision`` is '' where it was never said. The fingerprint is set once, when seen."""
+
+    __tablename__ = "base_models"
+
+    id: Mapped[int] = mapped_column(Identity, primary_key=True)
+    repo: Mapped[str]
+    revision: Mapped[str]
+    fingerprint: Mapped[str | None]
+
+    __table_args__ = (
+        UniqueConstraint("repo", "revision"),
+        CheckConstraint("repo <> ''", name="repo"),
+    )
+
+
+class AdapterRow(Base):
+    """A named line. ``last_version`` is the counter that version numbers come from; it never goes back."""
+
+    __tablename__ = "adapters"
+
+    id: Mapped[int] = mapped_column(Identity, primary_key=True)
+    name: Mapped[str]
+    name_key: Mapped[str] = mapped_column(unique=True)
+    last_version: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (
+        CheckConstraint("name_key = lower(name)", name="name_key"),
+        CheckConstraint("last_version >= 0", name="last_version"),
+    )
+
+
+class BlobRow(Base):
+    """Bytes in the blob store. The row is written after the bytes and removed before them."""
+
+    __tablename__ = "blobs"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+
+    __table_args__ = (
+        CheckConstraint("digest LIKE 'sha256:%'", name="digest"),
+        CheckConstraint("size >= 0", name="size"),
+    )
+
+
+class ArtifactRow(Base):
+    """Content: an adapter by its content digest, or a merged model by the digest over its files."""
+
+    __tablename__ = "artifacts"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    target: Mapped[str]
+    kind: Mapped[str]
+    rank: Mapped[int | None]
+    parameters: Mapped[int] = mapped_column(BigInteger)
+    modules: Mapped[int]
+    dtype: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    not_composable: Mapped[list[Any]]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (
+        CheckConstraint("digest LIKE 'sha256:%'", name="digest"),
+        CheckConstraint("target IN ('adapter', 'model')", name="target"),
+    )
+
+
+class ArtifactFileRow(Base):
+    """A file of an artifact, relative path to bytes."""
+
+    __tablename__ = "artifact_files"
+
+    artifact_digest: Mapped[str] = mapped_column(
+        ForeignKey("artifacts.digest", ondelete="RESTRICT"), primary_key=True
+    )
+    path: Mapped[str] = mapped_column(primary_key=True)
+    blob_digest: Mapped[str] = mapped_column(ForeignKey("blobs.digest", ondelete="RESTRICT"), index=True)
+
+
+class RecipeRow(Base):
+    """A recipe's canonical JSON, as text: the digest is over these very bytes."""
+
+    __tablename__ = "recipes"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    canonical: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+
+    __table_args__ = (CheckConstraint("digest LIKE 'sha256:%'", name="digest"),)
+
+
+class RealisationRow(Base):
+    """What a recipe gave, once: several rows with different outputs are a finding, never an overwrite.
+
+    ``variant`` tells model outputs apart (base fingerprint, dtype, shard size); it is '' for adapters.
+    """
+
+    __tablename__ = "realisations"
+
+    id: Mapped[int] = mapped_column(Identity, primary_key=True)
+    recipe_digest: Mapped[str] = mapped_column(ForeignKey("recipes.digest", ondelete="RESTRICT"))
+    target: Mapped[str]
+    variant: Mapped[str]
+    output_digest: Mapped[str] = mapped_column(index=True)
+    device: Mapped[str]
+    dtype: Mapped[str]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    libraries: Mapped[dict[str, Any]]
+    seconds: Mapped[float]
+    report: Mapped[list[Any]]
+    files: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (
+        UniqueConstraint(
+            "recipe_digest", "target", "variant", "output_digest", name="uq_realisations_output"
+        ),
+        CheckConstraint("target IN ('adapter', 'model')", name="target"),
+    )
+
+
+class VersionRow(Base):
+    """An immutable, numbered entry. Only the tombstone and ``is_latest`` ever change."""
+
+    __tablename__ = "versions"
+
+    id: Mapped[int] = mapped_column(Identity, primary_key=True)
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id", ondelete="RESTRICT"))
+    number: Mapped[int]
+    artifact_digest: Mapped[str] = mapped_column(
+        ForeignKey("artifacts.digest", ondelete="RESTRICT"), index=True
+    )
+    base_model_id: Mapped[int] = mapped_column(ForeignKey("base_models.id", ondelete="RESTRICT"), index=True)
+    recipe_digest: Mapped[str | None] = mapped_column(
+        ForeignKey("recipes.digest", ondelete="RESTRICT"), index=True
+    )
+    expression: Mapped[str | None] = mapped_column(Text)
+    resolved: Mapped[str | None] = mapped_column(Text)
+    task: Mapped[str | None] = mapped_column(Text, index=True)
+    license: Mapped[str | None] = mapped_column(Text)
+    note: Mapped[str | None] = mapped_column(Text)
+    source: Mapped[str | None] = mapped_column(Text)
+    is_latest: Mapped[bool]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(Text)
+    deleted_at: Mapped[datetime | None]
+    deleted_by: Mapped[str | None] = mapped_column(Text)
+
+    adapter: Mapped[AdapterRow] = relationship(lazy="raise")
+    artifact: Mapped[ArtifactRow] = relationship(lazy="raise")
+    base_model: Mapped[BaseModelRow] = relationship(lazy="raise")
+
+    __table_args__ = (
+        UniqueConstraint("adapter_id", "number"),
+        CheckConstraint("number >= 1", name="number"),
+        CheckConstraint(
+            "(recipe_digest IS NULL) = (expression IS NULL) AND (recipe_digest IS NULL) = (resolved IS NULL)",
+            name="derived",
+        ),
+        CheckConstraint("(deleted_at IS NULL) = (deleted_by IS NULL)", name="tombstone"),
+        CheckConstraint("NOT (is_latest AND deleted_at IS NOT NULL)", name="latest_is_live"),
+        # At most one latest version per adapter, and the way there in one look-up.
+        Index(
+            "ix_versions_latest",
+            "adapter_id",
+            unique=True,
+            sqlite_where=text("is_latest"),
+            postgresql_where=text("is_latest"),
+        ),
+    )
+
+
+class LineageRow(Base):
+    """An edge of the lineage graph. Parents are older than children, so the graph has no cycle."""
+
+    __tablename__ = "lineage"
+
+    child_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="RESTRICT"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    parent_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="RESTRICT"), index=True)
+    relation: Mapped[str]
+    coefficient: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (
+        UniqueConstraint("child_id", "relation", "parent_id"),
+        CheckConstraint("relation IN ('input', 'declared')", name="relation"),
+        CheckConstraint("parent_id < child_id", name="acyclic"),
+    )
+
+
+class AliasRow(Base):
+    """A movable pointer to a version of the same adapter."""
+
+    __tablename__ = "aliases"
+
+    adapter_id: Mapped[int] = mapped_column(Identity, primary_key=True)
+    alias_key: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str]
+    number: Mapped[int]
+    updated_at: Mapped[datetime]
+    updated_by: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["adapter_id", "number"], ["versions.adapter_id", "versions.number"], ondelete="RESTRICT"
+        ),
+        Index("ix_aliases_adapter_id_number", "adapter_id", "number"),
+        CheckConstraint("alias_key = lower(alias)", name="alias_key"),
+    )
+
+
+class TagRow(Base):
+    """Free key=value metadata of a version; never part of any digest."""
+
+    __tablename__ = "tags"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="RESTRICT"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+    __table_args__ = (Index("ix_tags_key_value_version_id", "key", "value", "version_id"),)
+
+
+class EvaluationRow(Base):
+    """A metric's value for a version on a dataset; ``split`` is '' where there is none."""
+
+    __tablename__ = "evaluations"
+
+    id: Mapped[int] = mapped_column(Identity, primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="RESTRICT"))
+    metric: Mapped[str]
+    dataset: Mapped[str]
+    split: Mapped[str]
+    value: Mapped[float]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (UniqueConstraint("version_id", "dataset", "split", "metric"),)
+
+
+class PublicationRow(Base):
+    """A push to the Hub: written before the push (``pending``), closed after it."""
+
+    __tablename__ = "publications"
+
+    id: Mapped[int] = mapped_column(Identity, primary_key=True)
+    publish_id: Mapped[str] = mapped_column(unique=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="RESTRICT"), index=True)
+    repo: Mapped[str] = mapped_column(index=True)
+    revision: Mapped[str]
+    target: Mapped[str]
+    state: Mapped[str]
+    commit: Mapped[str | None]
+    url: Mapped[str | None] = mapped_column(Text)
+    files: Mapped[dict[str, Any]]
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(Text)
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("target IN ('adapter', 'model')", name="target"),
+        CheckConstraint("state IN ('pending', 'done', 'failed')", name="state"),
+        CheckConstraint("(state = 'pending') = (finished_at IS NULL)", name="finished"),
+        CheckConstraint("state <> 'done' OR \"commit\" IS NOT NULL", name="commit"),
+    )
+
+
+class EventRow(Base):
+    """Who changed what, written in the same transaction as the change, never changed afterwards."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Identity, primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(Text)
+    action: Mapped[str]
+    subject: Mapped[str] = mapped_column(index=True)
+    detail: Mapped[dict[str, Any]]

@@ -1,0 +1,187 @@
+"""Deltas: what an adapter adds to one module of its base model, and the vector space they form.
+
+Every kind of adapter is read into one of these; every merge method works on them. All functions are pure:
+arguments are never changed. ``m`` is the module's output size, ``n`` its input size, ``k`` a rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from registry.errors import Incompatible
+
+Form = Literal["linear", "embedding", "conv"]
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """``ΔW = scale · up @ down``, a LoRA module.
+
+    ``up`` is ``(m, k)`` (PEFT's ``lora_B``), ``down`` is ``(k, n)`` (``lora_A``). ``form`` says how ΔW meets the
+    base weight: ``linear`` as it is, ``embedding`` transposed (``up`` is ``(D, k)``, ``down`` ``(k, V)``, the
+    table ``(V, D)``), ``conv`` with ``n`` standing for ``in_channels/groups × kernel``, flattened.
+    """
+
+    up: Tensor
+    down: Tensor
+    scale: float = 1.0
+    form: Form = "linear"
+    kernel: tuple[int, ...] = ()
+
+    @property
+    def rank(self) -> int:
+        return self.up.shape[1]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(m, n)``."""
+        return self.up.shape[0], self.down.shape[1]
+
+    def to(self, device: torch.device) -> LowRank:
+        return replace(self, up=self.up.to(device), down=self.down.to(device))
+
+
+@dataclass(frozen=True)
+class Rescaling:
+    """``offset = ℓ − 1``, an (IA)³ module: activations are multiplied by ``ℓ``.
+
+    ``offset`` has one entry per scaled feature. ``feedforward`` modules scale their input (columns of the
+    weight), the others their output (rows of the weight, and the bias).
+    """
+
+    offset: Tensor
+    feedforward: bool
+
+    @property
+    def shape(self) -> tuple[int]:
+        """``(d,)``."""
+        return (self.offset.shape[0],)
+
+    def to(self, device: torch.device) -> Rescaling:
+        return replace(self, offset=self.offset.to(device))
+
+
+Delta = LowRank | Rescaling
+
+
+def dense(delta: Delta) -> Tensor:
+    """ΔW as one matrix ``(m, n)`` in float64, or ℓ − 1 as a vector ``(d,)``; for tests and small modules."""
+    if isinstance(delta, Rescaling):
+        return delta.offset.double()  # (d,)
+    return delta.scale * (delta.up.double() @ delta.down.double())  # (m, n)
+
+
+def accumulator(deltas: Sequence[Delta]) -> torch.dtype:
+    """The dtype that sums of these are taken in: float64 when one of them holds float64, else float32."""
+    tensors = [t for d in deltas for t in ((d.offset,) if isinstance(d, Rescaling) else (d.up, d.down))]
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def require_same(deltas: Sequence[Delta]) -> None:
+    """Raise ``Incompatible`` unless all deltas belong to one space (type, shape, form, kernel, side)."""
+    first = deltas[0]
+    for other in deltas[1:]:
+        if describe(other) != describe(first):
+            raise Incompatible(f"{describe(other)} does not fit {describe(first)}")
+
+
+def describe(delta: Delta) -> str:
+    """What a delta's space is called in messages: ``"linear 64x32"``, ``"output rescaling of 64"``."""
+    if isinstance(delta, Rescaling):
+        return f"{'input' if delta.feedforward else 'output'} rescaling of {delta.shape[0]}"
+    kernel = f" kernel {'x'.join(map(str, delta.kernel))}" if delta.kernel else ""
+    return f"{delta.form} {delta.shape[0]}x{delta.shape[1]}{kernel}"
+
+
+def stack(terms: Sequence[tuple[float, LowRank]]) -> LowRank:
+    """``Σ wᵢ·ΔWᵢ``, exactly, as stacked factors of rank ``Σ kᵢ`` with scale 1.
+
+    Weights and scales are folded into ``up`` in the accumulation dtype. Terms of weight 0 add no columns; when
+    nothing is left the result has rank 1 and is zero. Raises ``Incompatible`` for unequal spaces.
+    """
+    deltas = [delta for _, delta in terms]
+    require_same(deltas)
+    dtype = accumulator(deltas)
+    live = [(weight * delta.scale, delta) for weight, delta in terms if weight * delta.scale != 0]
+    first = deltas[0]
+    if not live:
+        return zero(first, dtype)
+    up = torch.cat([_scaled(delta.up.to(dtype), factor) for factor, delta in live], dim=1)  # (m, Σk)
+    down = torch.cat([delta.down.to(dtype) for _, delta in live], dim=0)  # (Σk, n)
+    return LowRank(up, down, form=first.form, kernel=first.kernel)
+
+
+def zero(like: LowRank, dtype: torch.dtype) -> LowRank:
+    """The zero delta of a module, with rank 1 so that it can be stored and loaded."""
+    m, n = like.shape
+    up, down = like.up.new_zeros((m, 1), dtype=dtype), like.down.new_zeros((1, n), dtype=dtype)
+    return LowRank(up, down, form=like.form, kernel=like.kernel)
+
+
+def inner(a: Delta, b: Delta) -> float:
+    """The Frobenius inner product ``⟨a, b⟩`` in float64, never forming ``(m, n)``.
+
+    For LowRank ``sₐ·s_b·Σ (BₐᵀB_b)∘(AₐA_bᵀ)``, costing O((m + n)·kₐ·k_b). Raises ``Incompatible`` for unequal
+    spaces.
+    """
+    require_same([a, b])
+    if isinstance(a, Rescaling) or isinstance(b, Rescaling):
+        return float(dense(a) @ dense(b))
+    ups = a.up.double().T @ b.up.double()  # (kₐ, k_b)
+    downs = a.down.double() @ b.down.double().T  # (kₐ, k_b)
+    return a.scale * b.scale * float((ups * downs).sum())
+
+
+def norm(delta: Delta) -> float:
+    """The Frobenius norm of ΔW, or the Euclidean norm of ℓ − 1, in float64.
+
+    Taken from triangular factors (QR), which keeps full precision where stacked factors nearly cancel; the
+    square root of :func:`inner` would keep half of it.
+    """
+    if isinstance(delta, Rescaling):
+        return float(torch.linalg.vector_norm(delta.offset.double()))
+    left = torch.linalg.qr(delta.up.double(), mode="r").R  # (min(m, k), k)
+    right = torch.linalg.qr(delta.down.double().T, mode="r").R  # (min(n, k), k)
+    return abs(delta.scale) * float(torch.linalg.matrix_norm(left @ right.T))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two deltas of one module: both norms, their cosine, and ``‖after − before‖ / ‖before‖``.
+
+    ``cosine`` is None where a norm is zero, ``relative`` where ``before`` is zero.
+    """
+
+    before: float
+    after: float
+    cosine: float | None
+    relative: float | None
+
+
+def compare(before: Delta, after: Delta) -> Comparison:
+    """Norms, cosine and relative change of one module. Raises ``Incompatible`` for unequal spaces."""
+    require_same([before, after])
+    lengths = norm(before), norm(after)
+    cosine = inner(before, after) / (lengths[0] * lengths[1]) if all(lengths) else None
+    change = norm(_difference(after, before))
+    return Comparison(
+        *lengths,
+        cosine=None if cosine is None else max(-1.0, min(1.0, cosine)),
+        relative=change / lengths[0] if lengths[0] else None,
+    )
+
+
+def _difference(a: Delta, b: Delta) -> Delta:
+    if isinstance(a, Rescaling) or isinstance(b, Rescaling):
+        return Rescaling(dense(a) - dense(b), feedforward=isinstance(a, Rescaling) and a.feedforward)
+    wide = [replace(delta, up=delta.up.double(), down=delta.down.double()) for delta in (a, b)]
+    return stack([(1.0, wide[0]), (-1.0, wide[1])])
+
+
+def _scaled(tensor: Tensor, factor: float) -> Tensor:
+    return tensor if factor == 1 else tensor * factor

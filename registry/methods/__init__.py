@@ -1,0 +1,93 @@
+"""Merge methods: one file each, found by name.
+
+A method is a frozen pydantic model whose fields are its parameters, with one function. Its docstring states
+the formula and its source. Its parameters and ``algorithm`` are part of every recipe that uses it, so method
+modules import torch only inside ``merge``: pinning a recipe must not cost it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from registry.errors import UsageError
+from registry.plugins import Family
+from registry.recipe import format_decimal
+
+if TYPE_CHECKING:
+    from registry.deltas import Delta
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a merge happens: the module, names of the inputs for error messages, and the recipe's seed."""
+
+    module: str
+    inputs: Sequence[str]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merged module, with numbers worth keeping (``rank``, ``energy``, ``error`` …)."""
+
+    delta: Delta
+    report: Mapping[str, float] = field(default_factory=dict)
+
+
+class Method(BaseModel):
+    """Base of the merge methods.
+
+    ``algorithm`` counts up whenever the same parameters would give other numbers. ``kinds`` are the adapter
+    kinds the formula is defined for, ``arity`` the least and greatest number of inputs. A ``spread`` method
+    takes one linear combination and sees its terms as its inputs (``factors(0.5*a + 0.5*b)``).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    algorithm: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[str]] = frozenset({"lora"})
+    arity: ClassVar[tuple[int, int | None]] = (1, None)
+    spread: ClassVar[bool] = False
+
+    def merge(self, deltas: Sequence[Delta | None], weights: Sequence[float], site: Site) -> Merged:
+        """Combine one module. ``None`` stands for an input without this module: a zero delta.
+
+        At least one delta is given. Raises ``Incompatible`` where the inputs do not fit the formula.
+        """
+        raise NotImplementedError
+
+    def rank_bound(self, ranks: Sequence[int]) -> int:
+        """An upper bound of the result's rank from the inputs' ranks."""
+        return sum(ranks)
+
+    def explicit(self) -> dict[str, JsonValue]:
+        """Every parameter, defaults included, as it enters a recipe."""
+        return {
+            name: format_decimal(value) if isinstance(value, Decimal) else value
+            for name, value in ((name, getattr(self, name)) for name in type(self).model_fields)
+        }
+
+
+family: Family[Method] = Family(Method, "merge method")
+
+
+def build(name: str, parameters: Mapping[str, Any]) -> Method:
+    """The method ``name`` with ``parameters``.
+
+    Raises ``Refused`` for an unknown method and ``UsageError`` naming the parameter that is wrong.
+    """
+    method = family.load(name)
+    try:
+        return method.model_validate(dict(parameters))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "parameters"
+        known = ", ".join(method.model_fields) or "none"
+        raise UsageError(
+            f"{name}: {where}: {first['msg'].removeprefix('Value error, ')}", hint=f"its parameters are: {known}"
+        ) from None

@@ -1,0 +1,359 @@
+"""What the registry hands out: one frozen model per thing, which is also its JSON on the command line.
+
+Digests are ``"sha256:…"`` strings, references ``"name@3"``, times timezone-aware UTC, sizes bytes.
+Coefficients are exact decimals written as strings.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Target = Literal["adapter", "model"]
+
+
+class Result(BaseModel):
+    """Base of everything below: immutable, and strict about its own fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BaseModelIdentity(Result):
+    """The frozen model an adapter was trained on. ``fingerprint`` is None until its weights were seen."""
+
+    repo: str | None
+    revision: str | None = None
+    fingerprint: str | None = None
+
+    def __str__(self) -> str:
+        name = self.repo or "an unnamed base model"
+        return f"{name}@{self.revision}" if self.revision else name
+
+
+class RecipeInfo(Result):
+    """How a derived version is made: as typed, as pinned, and the digest of its canonical recipe."""
+
+    expression: str
+    resolved: str
+    digest: str
+
+
+class Parent(Result):
+    """A version that another one was derived from.
+
+    ``coefficient`` is the exact decimal in front of it where it has one: None inside a method whose weights
+    do not simply multiply, and for parents that were declared with ``--parent``.
+    """
+
+    ref: str
+    digest: str
+    coefficient: str | None = None
+    relation: Literal["input", "declared"] = "input"
+
+
+class Evaluation(Result):
+    """A metric's value for a version on a dataset."""
+
+    ref: str
+    metric: str
+    value: float
+    dataset: str
+    split: str | None = None
+    created_at: datetime
+    created_by: str
+
+
+class Publication(Result):
+    """A version pushed, or about to be pushed, to a Hub repo.
+
+    ``state``: ``planned`` (dry run, nothing was sent), ``pending`` (begun, outcome not yet known), ``done``,
+    ``failed``. ``created`` is False when the repo already held this content and no commit was made.
+    ``remote`` is filled by a check: ``same``, ``moved`` (other commits since, our files unchanged),
+    ``changed`` (our files differ), or ``gone``.
+    """
+
+    ref: str
+    repo: str
+    revision: str
+    target: Target
+    state: Literal["planned", "pending", "done", "failed"]
+    commit: str | None = None
+    url: str | None = None
+    created: bool = True
+    files: dict[str, str] = Field(default_factory=dict)
+    remote: Literal["same", "moved", "changed", "gone"] | None = None
+    created_at: datetime | None = None
+    created_by: str | None = None
+
+
+class Version(Result):
+    """One immutable, numbered entry of an adapter.
+
+    ``rank`` is the largest LoRA rank among its modules (None for kinds without one), ``parameters`` the
+    number of adapter parameters, ``size`` the bytes of its files. ``not_composable`` names every part whose
+    maths is not implemented; an adapter with such parts is cataloged but refused as an input.
+    ``deleted_at`` is set on a tombstone.
+    """
+
+    ref: str
+    name: str
+    version: int
+    kind: str
+    task: str | None
+    base_model: BaseModelIdentity
+    digest: str
+    rank: int | None
+    parameters: int
+    dtype: str
+    size: int
+    modules: int
+    aliases: tuple[str, ...] = ()
+    tags: dict[str, str] = Field(default_factory=dict)
+    license: str | None = None
+    note: str | None = None
+    source: str | None = None
+    recipe: RecipeInfo | None = None
+    parents: tuple[Parent, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    publications: tuple[Publication, ...] = ()
+    not_composable: tuple[str, ...] = ()
+    created_at: datetime
+    created_by: str
+    deleted_at: datetime | None = None
+
+
+class Added(Version):
+    """The version that holds the content; ``created`` is False when it was there already."""
+
+    created: bool
+    warnings: tuple[str, ...] = ()
+
+
+class ModuleReport(Result):
+    """What became of one module: numbers by name (``rank``, ``energy`` kept, relative ``error`` …)."""
+
+    module: str
+    values: dict[str, float]
+
+
+class Composed(Version):
+    """The composed version.
+
+    ``created`` is False when the adapter already had a version with this recipe; ``cached`` is True when the
+    recipe's output was known and nothing had to be computed.
+    """
+
+    created: bool
+    cached: bool
+    warnings: tuple[str, ...] = ()
+    report: tuple[ModuleReport, ...] = ()
+
+
+class CheckedInput(Result):
+    """One adapter an expression resolves to."""
+
+    ref: str
+    digest: str
+    kind: str
+    base_model: BaseModelIdentity
+    rank: int | None
+    parameters: int
+    dtype: str
+    coefficient: str | None
+
+
+class Check(Result):
+    """What composing an expression would do. Nothing is written.
+
+    ``cached`` is True when its output is known already. ``rank``, ``parameters`` and ``size`` are upper
+    bounds where a method decides them from the data.
+    """
+
+    expression: str
+    resolved: str
+    recipe_digest: str
+    kind: str
+    base_model: BaseModelIdentity
+    dtype: str
+    inputs: tuple[CheckedInput, ...]
+    modules: int
+    rank: int | None
+    parameters: int
+    size: int
+    cached: bool
+    warnings: tuple[str, ...] = ()
+
+
+class Materialized(Result):
+    """The computed bytes of a version.
+
+    ``digest`` identifies the output: an adapter's content digest, or for a model the digest over its files.
+    ``path`` is the folder it was written to (None when it stays in the blob store). ``cached`` says that
+    nothing had to be computed; ``differs`` lists other digests recorded for the same recipe and target.
+    """
+
+    ref: str
+    target: Target
+    digest: str
+    recipe_digest: str
+    path: str | None
+    files: dict[str, int]
+    size: int
+    device: str
+    dtype: str
+    seconds: float
+    cached: bool
+    report: tuple[ModuleReport, ...] = ()
+    differs: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Checkout(Result):
+    """A PEFT folder written for a version; ``files`` maps names to sizes."""
+
+    ref: str
+    digest: str
+    path: str
+    files: dict[str, int]
+
+
+class LineageNode(Result):
+    """A version in a lineage graph; ``depth`` is its distance from the version asked about."""
+
+    ref: str
+    digest: str
+    kind: str
+    depth: int
+    expression: str | None = None
+    aliases: tuple[str, ...] = ()
+    deleted: bool = False
+
+
+class LineageEdge(Result):
+    """``child`` was derived from ``parent``."""
+
+    child: str
+    parent: str
+    coefficient: str | None
+    relation: Literal["input", "declared"]
+
+
+class Lineage(Result):
+    """The versions upstream (``up``) or downstream (``down``) of ``ref``, the version itself included."""
+
+    ref: str
+    direction: Literal["up", "down"]
+    nodes: tuple[LineageNode, ...]
+    edges: tuple[LineageEdge, ...]
+
+
+class FieldChange(Result):
+    """One field that two versions differ in."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+class ModuleChange(Result):
+    """How one module's delta differs: both norms, their cosine, and ``‖after − before‖ / ‖before‖``.
+
+    Frobenius norms of ΔW for LoRA, Euclidean norms of ℓ − 1 for (IA)³. ``cosine`` and ``relative`` are None
+    where a norm is zero.
+    """
+
+    module: str
+    before: float
+    after: float
+    cosine: float | None
+    relative: float | None
+
+
+class Difference(Result):
+    """Two versions side by side: metadata, inputs with coefficients, and the change per module.
+
+    ``modules`` is empty, with the reason in ``not_compared``, where the deltas have no common space.
+    """
+
+    before: str
+    after: str
+    fields: tuple[FieldChange, ...]
+    inputs: tuple[FieldChange, ...]
+    modules: tuple[ModuleChange, ...]
+    not_compared: str | None = None
+
+
+class Alias(Result):
+    """A movable pointer to a version."""
+
+    name: str
+    alias: str
+    ref: str
+    moved: bool = True
+    previous: int | None = None
+    updated_at: datetime
+    updated_by: str
+
+
+class Tagged(Result):
+    """The tags of a version after a change."""
+
+    ref: str
+    tags: dict[str, str]
+
+
+class Deleted(Result):
+    """The tombstone of a version; ``downstream`` are the live versions derived from it."""
+
+    ref: str
+    digest: str
+    downstream: tuple[str, ...] = ()
+
+
+class Garbage(Result):
+    """What ``gc`` removed, or would remove without ``--apply``; sizes in bytes."""
+
+    applied: bool
+    blobs: tuple[str, ...]
+    leftovers: tuple[str, ...]
+    size: int
+
+
+class Verification(Result):
+    """The outcome of checking one version. ``rebuilt`` is the digest a rebuild gave, where one was asked for.
+
+    ``problems`` is empty when everything holds.
+    """
+
+    ref: str
+    digest: str
+    ok: bool
+    problems: tuple[str, ...] = ()
+    rebuilt: str | None = None
+
+
+class Schema(Result):
+    """The database's schema revision beside the one this release needs."""
+
+    url: str
+    current: str | None
+    head: str
+    ok: bool
+
+
+class Event(Result):
+    """An append-only record of who changed what."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+
+
+class Page(Result):
+    """A page of versions; ``next`` continues the listing where this page ends (None at the end)."""
+
+    versions: tuple[Version, ...]
+    next: str | None = None

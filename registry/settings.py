@@ -1,0 +1,53 @@
+"""Where a registry lives: the home folder, the database and the blob store, from arguments or environment."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from registry.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``home`` holds ``registry.db`` and ``blobs/`` unless the two URLs point elsewhere."""
+
+    home: Path
+    database_url: str
+    blobs: str
+    actor: str
+
+
+def load(
+    home: str | Path | None = None,
+    *,
+    database_url: str | None = None,
+    blobs: str | None = None,
+    actor: str | None = None,
+) -> Settings:
+    """Arguments first, then ``REGISTRY_HOME``, ``REGISTRY_DATABASE_URL``, ``REGISTRY_BLOBS`` and
+    ``REGISTRY_ACTOR``, then the platform's user data folder and the login name.
+
+    Raises ``UsageError`` where the login name cannot be told.
+    """
+    root = Path(home or os.environ.get("REGISTRY_HOME") or platformdirs.user_data_path("adapter-registry"))
+    root = root.expanduser().absolute()
+    return Settings(
+        home=root,
+        database_url=database_url
+        or os.environ.get("REGISTRY_DATABASE_URL")
+        or f"sqlite:///{root / 'registry.db'}",
+        blobs=blobs or os.environ.get("REGISTRY_BLOBS") or str(root / "blobs"),
+        actor=actor or os.environ.get("REGISTRY_ACTOR") or _login(),
+    )
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # no entry for this user id, as in many containers
+        raise UsageError("cannot tell who you are", hint="set REGISTRY_ACTOR to a name") from error
