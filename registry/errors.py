@@ -23,6 +23,8 @@ A message is one line: what is wrong and in which input. ``hint`` is what to do 
 
 from typing import ClassVar
 
+_EXCERPT = 100  # characters of an expression that an error shows
+
 
 class RegistryError(Exception):
     """Base of every error raised on purpose by this package."""
@@ -49,7 +51,10 @@ class ExpressionError(UsageError):
     code = "SYNTAX"
 
     def __init__(self, message: str, *, text: str, column: int, hint: str | None = None) -> None:
-        super().__init__(f"{message} at column {column} of {text!r}", hint=hint)
+        start = max(0, column - _EXCERPT // 2)
+        excerpt = text[start : start + _EXCERPT]
+        shown = ("…" if start else "") + excerpt + ("…" if len(text) > start + _EXCERPT else "")
+        super().__init__(f"{message} at column {column} of {shown!r}", hint=hint)
         self.text = text
         self.column = column
 

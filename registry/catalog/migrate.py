@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 import registry
 from registry.catalog.database import HEAD, Database, make_engine, outdated, shown
 from registry.errors import StorageFailure
 from registry.results import Schema
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _LOCK = 0x61646170  # one number for every process that upgrades this kind of catalog
 
@@ -49,11 +53,11 @@ def upgrade(url: str) -> Schema:
     return status(url)
 
 
-def configuration(connection: object = None) -> object:
+def configuration(connection: Connection | None = None) -> Config:
     """Alembic's configuration, working from a checkout and from an installed package alike."""
-    from alembic.config import Config
+    from alembic.config import Config as AlembicConfig
 
-    config = Config()
+    config = AlembicConfig()
     config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection

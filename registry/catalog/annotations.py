@@ -1,0 +1,131 @@
+"""What is said about versions afterwards: aliases, tags and evaluations. Every change leaves an event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from registry.catalog import references, views
+from registry.catalog.events import now, record
+from registry.catalog.references import Pin
+from registry.catalog.tables import AdapterRow, AliasRow, EvaluationRow, TagRow
+from registry.errors import Conflict, NotFound
+from registry.results import Alias, Evaluation
+
+
+def set_alias(
+    session: Session, pin: Pin, alias: str, *, expect: int | Literal["none"] | None, actor: str
+) -> Alias:
+    """Point the alias of the pinned version's adapter at it; compare-and-set with ``expect``."""
+    adapter = references.adapter(session, pin.name, lock=True)
+    row = session.get(AliasRow, (adapter.id, alias.lower()))
+    previous = None if row is None else row.number
+    if expect is not None and previous != (None if expect == "none" else expect):
+        there = "does not exist" if previous is None else f"points at {previous}"
+        raise Conflict(
+            f"{adapter.name}@{alias} {there}, not at {expect}"
+            if expect != "none"
+            else f"{adapter.name}@{alias} {there}",
+            hint="somebody moved it; look again and decide",
+        )
+    moved = previous != pin.number
+    if row is None:
+        row = AliasRow(
+            adapter_id=adapter.id,
+            alias_key=alias.lower(),
+            alias=alias,
+            number=pin.number,
+            updated_at=now(),
+            updated_by=actor,
+        )
+        session.add(row)
+    elif moved:
+        row.number, row.updated_at, row.updated_by = pin.number, now(), actor
+    if moved:
+        detail = {"alias": row.alias, "from": previous, "to": pin.number}
+        record(session, actor, "alias", adapter.name, **detail)
+    return _alias(row, adapter.name, moved=moved, previous=previous)
+
+
+def delete_alias(session: Session, name: str, alias: str, actor: str) -> None:
+    adapter = references.adapter(session, name, lock=True)
+    row = session.get(AliasRow, (adapter.id, alias.lower()))
+    if row is None:
+        raise NotFound(
+            f"{adapter.name} has no alias {alias!r}", hint=f"see: registry alias list {adapter.name}"
+        )
+    record(session, actor, "alias", adapter.name, **{"alias": row.alias, "from": row.number, "to": None})
+    session.delete(row)
+
+
+def aliases(session: Session, name: str | None) -> tuple[Alias, ...]:
+    statement = select(AliasRow, AdapterRow.name).join(AdapterRow, AliasRow.adapter_id == AdapterRow.id)
+    if name is not None:
+        statement = statement.where(AliasRow.adapter_id == references.adapter(session, name).id)
+    rows = session.execute(statement.order_by(AdapterRow.name_key, AliasRow.alias_key))
+    return tuple(_alias(row.AliasRow, row.name) for row in rows)
+
+
+def set_tags(session: Session, pin: Pin, tags: Mapping[str, str], actor: str) -> None:
+    references.adapter(session, pin.name, lock=True)
+    for key, value in tags.items():
+        row = session.get(TagRow, (pin.id, key))
+        if row is None:
+            session.add(TagRow(version_id=pin.id, key=key, value=value))
+        elif row.value == value:
+            continue
+        else:
+            row.value = value
+        record(session, actor, "tag", pin.ref, key=key, value=value)
+
+
+def delete_tags(session: Session, pin: Pin, keys: Sequence[str], actor: str) -> None:
+    references.adapter(session, pin.name, lock=True)
+    for key in keys:
+        removed = session.execute(
+            delete(TagRow).where(TagRow.version_id == pin.id, TagRow.key == key).returning(TagRow.key)
+        ).all()
+        if not removed:
+            raise NotFound(f"{pin.ref} has no tag {key!r}", hint=f"see: registry show {pin.ref}")
+        record(session, actor, "tag", pin.ref, key=key, value=None)
+
+
+def tags(session: Session, pin: Pin) -> dict[str, str]:
+    return views.version(session, pin.id).tags
+
+
+def add_evaluation(
+    session: Session, pin: Pin, metric: str, value: float, *, dataset: str, split: str | None, actor: str
+) -> Evaluation:
+    """Record a metric's value; the previous value for the same metric, dataset and split goes to the event."""
+    references.adapter(session, pin.name, lock=True)
+    key = (
+        EvaluationRow.version_id == pin.id,
+        EvaluationRow.dataset == dataset,
+        EvaluationRow.split == (split or ""),
+        EvaluationRow.metric == metric,
+    )
+    row = session.execute(select(EvaluationRow).where(*key)).scalar_one_or_none()
+    previous = None if row is None else row.value
+    if row is None:
+        row = EvaluationRow(version_id=pin.id, metric=metric, dataset=dataset, split=split or "")
+        session.add(row)
+    row.value, row.created_at, row.created_by = value, now(), actor
+    detail = {"metric": metric, "dataset": dataset, "split": split, "value": value, "previous": previous}
+    record(session, actor, "evaluate", pin.ref, **detail)
+    return views.evaluation(row, {pin.id: pin.ref})
+
+
+def _alias(row: AliasRow, name: str, *, moved: bool = True, previous: int | None = None) -> Alias:
+    return Alias(
+        name=name,
+        alias=row.alias,
+        ref=f"{name}@{row.number}",
+        moved=moved,
+        previous=previous,
+        updated_at=row.updated_at,
+        updated_by=row.updated_by,
+    )

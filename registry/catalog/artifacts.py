@@ -1,0 +1,185 @@
+"""Content and the bytes it is made of: artifacts, their files, blobs, and what recipes gave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import delete, exists, select
+from sqlalchemy.orm import Session
+
+from registry import recipe as recipes
+from registry.catalog.database import insert_or_ignore
+from registry.catalog.events import now
+from registry.catalog.tables import (
+    ArtifactFileRow,
+    ArtifactRow,
+    BlobRow,
+    RealisationRow,
+    RecipeRow,
+    VersionRow,
+)
+from registry.digest import canonical_json, of_bytes
+from registry.errors import IntegrityFailure
+from registry.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class File:
+    """A stored file: the digest of its bytes and their number."""
+
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is recorded of an artifact. ``files`` maps relative paths to stored bytes."""
+
+    digest: str
+    target: str
+    kind: str
+    rank: int | None
+    parameters: int
+    modules: int
+    dtype: str
+    size: int
+    files: Mapping[str, File]
+    not_composable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Realisation:
+    """What computing a recipe gave, how, and with which libraries. ``variant`` is '' for adapters."""
+
+    recipe_digest: str
+    target: str
+    variant: str
+    output_digest: str
+    device: str
+    dtype: str
+    seed: int
+    seconds: float
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    report: tuple[Mapping[str, Any], ...] = ()
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def save(session: Session, content: Content) -> None:
+    """Record content whose bytes are in the blob store already; known content stays as it is."""
+    for file in content.files.values():
+        insert_or_ignore(session, BlobRow, digest=file.digest, size=file.size, created_at=now())
+    insert_or_ignore(
+        session,
+        ArtifactRow,
+        digest=content.digest,
+        target=content.target,
+        kind=content.kind,
+        rank=content.rank,
+        parameters=content.parameters,
+        modules=content.modules,
+        dtype=content.dtype,
+        size=content.size,
+        not_composable=list(content.not_composable),
+        created_at=now(),
+    )
+    for path, file in content.files.items():
+        insert_or_ignore(
+            session, ArtifactFileRow, artifact_digest=content.digest, path=path, blob_digest=file.digest
+        )
+
+
+def files(session: Session, artifact_digest: str) -> dict[str, File]:
+    """The files of an artifact by relative path; empty where its bytes are not held."""
+    statement = (
+        select(ArtifactFileRow.path, BlobRow.digest, BlobRow.size)
+        .join(BlobRow, ArtifactFileRow.blob_digest == BlobRow.digest)
+        .where(ArtifactFileRow.artifact_digest == artifact_digest)
+        .order_by(ArtifactFileRow.path)
+    )
+    return {row.path: File(row.digest, row.size) for row in session.execute(statement)}
+
+
+def save_recipe(session: Session, recipe: Recipe) -> None:
+    canonical = canonical_json(recipe.canonical()).decode()
+    insert_or_ignore(session, RecipeRow, digest=recipe.digest, canonical=canonical, created_at=now())
+
+
+def load_recipe(session: Session, recipe_digest: str) -> Recipe:
+    """Raises ``IntegrityFailure`` where the stored text no longer has its digest."""
+    text = session.execute(select(RecipeRow.canonical).where(RecipeRow.digest == recipe_digest)).scalar_one()
+    if of_bytes(text.encode()) != recipe_digest:
+        raise IntegrityFailure(f"the stored recipe {recipe_digest} is damaged", hint="restore the database")
+    return recipes.parse(json.loads(text))
+
+
+def realisations(session: Session, recipe_digest: str, target: str, variant: str) -> list[Realisation]:
+    """Everything the recipe gave for this target, newest first."""
+    statement = (
+        select(RealisationRow)
+        .where(
+            RealisationRow.recipe_digest == recipe_digest,
+            RealisationRow.target == target,
+            RealisationRow.variant == variant,
+        )
+        .order_by(RealisationRow.id.desc())
+    )
+    return [_realisation(row) for row in session.scalars(statement)]
+
+
+def save_realisation(session: Session, realisation: Realisation) -> None:
+    """Record an output. The same output again changes nothing; another one is kept beside it."""
+    insert_or_ignore(
+        session,
+        RealisationRow,
+        recipe_digest=realisation.recipe_digest,
+        target=realisation.target,
+        variant=realisation.variant,
+        output_digest=realisation.output_digest,
+        device=realisation.device,
+        dtype=realisation.dtype,
+        seed=realisation.seed,
+        libraries=dict(realisation.libraries),
+        seconds=realisation.seconds,
+        report=[dict(item) for item in realisation.report],
+        files={path: dict(value) for path, value in realisation.files.items()},
+        created_at=now(),
+    )
+
+
+def unreferenced(session: Session) -> list[str]:
+    """Digests of artifacts that no live version has, and of no realised model: what ``gc`` may take."""
+    live = exists().where(VersionRow.artifact_digest == ArtifactRow.digest, VersionRow.deleted_at.is_(None))
+    held = exists().where(ArtifactFileRow.artifact_digest == ArtifactRow.digest)
+    statement = select(ArtifactRow.digest).where(ArtifactRow.target == "adapter", ~live, held)
+    return list(session.scalars(statement.order_by(ArtifactRow.digest)))
+
+
+def forget_files(session: Session, artifact_digests: Iterable[str]) -> list[str]:
+    """Drop these artifacts' files from the records; returns the blobs that nothing needs any more."""
+    dropped = list(artifact_digests)
+    for digest in dropped:
+        session.execute(delete(ArtifactFileRow).where(ArtifactFileRow.artifact_digest == digest))
+    needed = exists().where(ArtifactFileRow.blob_digest == BlobRow.digest)
+    free = list(session.scalars(select(BlobRow.digest).where(~needed).order_by(BlobRow.digest)))
+    for digest in free:
+        session.execute(delete(BlobRow).where(BlobRow.digest == digest))
+    return free
+
+
+def _realisation(row: RealisationRow) -> Realisation:
+    return Realisation(
+        recipe_digest=row.recipe_digest,
+        target=row.target,
+        variant=row.variant,
+        output_digest=row.output_digest,
+        device=row.device,
+        dtype=row.dtype,
+        seed=row.seed,
+        seconds=row.seconds,
+        libraries=row.libraries,
+        report=tuple(row.report),
+        files=row.files,
+    )

@@ -1,0 +1,112 @@
+"""Listings: the latest version of each adapter that fits, paged by key so that every page costs the same."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Select, and_, exists, or_, select
+from sqlalchemy.orm import Session
+
+from registry.catalog import references, views
+from registry.catalog.tables import AdapterRow, ArtifactRow, BaseModelRow, TagRow, VersionRow
+from registry.errors import UsageError
+from registry.results import Page, Version
+
+SORTS = ("name", "created", "size")
+
+
+def listing(
+    session: Session,
+    *,
+    base: str | None,
+    task: str | None,
+    kind: str | None,
+    tags: Mapping[str, str],
+    sort: str,
+    limit: int,
+    after: str | None,
+) -> Page:
+    """A page of at most ``limit`` adapters, each by its latest live version."""
+    if sort not in SORTS:
+        raise UsageError(f"cannot sort by {sort!r}", hint=f"sort by one of: {', '.join(SORTS)}")
+    if limit < 1:
+        raise UsageError(f"a page of {limit} makes no sense", hint="--limit is at least 1")
+    statement = _filtered(base=base, task=task, kind=kind, tags=tags)
+    statement = _ordered(statement, sort, after)
+    rows = session.execute(statement.limit(limit + 1)).all()
+    page = rows[:limit]
+    token = _token(sort, page[-1]) if len(rows) > limit else None
+    return Page(versions=views.versions(session, [row.id for row in page]), next=token)
+
+
+def log(session: Session, name: str) -> tuple[Version, ...]:
+    """All versions of an adapter, newest first, tombstones included."""
+    adapter = references.adapter(session, name)
+    ids = session.scalars(
+        select(VersionRow.id).where(VersionRow.adapter_id == adapter.id).order_by(VersionRow.number.desc())
+    )
+    return views.versions(session, ids.all())
+
+
+def _filtered(
+    *, base: str | None, task: str | None, kind: str | None, tags: Mapping[str, str]
+) -> Select[int, str, int]:
+    statement = (
+        select(VersionRow.id, AdapterRow.name_key, ArtifactRow.size)
+        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+        .join(ArtifactRow, VersionRow.artifact_digest == ArtifactRow.digest)
+        .where(VersionRow.is_latest)
+    )
+    if base is not None:
+        repo, _, revision = base.partition("@")
+        chosen = BaseModelRow.repo == repo
+        chosen = chosen & (BaseModelRow.revision == revision) if revision else chosen
+        statement = statement.where(VersionRow.base_model_id.in_(select(BaseModelRow.id).where(chosen)))
+    if task is not None:
+        statement = statement.where(VersionRow.task == task)
+    if kind is not None:
+        statement = statement.where(ArtifactRow.kind == kind)
+    for key, value in tags.items():
+        tagged = exists().where(TagRow.version_id == VersionRow.id, TagRow.key == key, TagRow.value == value)
+        statement = statement.where(tagged)
+    return statement
+
+
+def _ordered(statement: Select[int, str, int], sort: str, after: str | None) -> Select[int, str, int]:
+    last = None if after is None else _read_token(sort, after)
+    if sort == "name":
+        statement = statement.order_by(AdapterRow.name_key)
+        return statement if last is None else statement.where(AdapterRow.name_key > last["name"])
+    if sort == "created":
+        statement = statement.order_by(VersionRow.id.desc())
+        return statement if last is None else statement.where(VersionRow.id < last["id"])
+    statement = statement.order_by(ArtifactRow.size.desc(), VersionRow.id.desc())
+    if last is None:
+        return statement
+    same = and_(ArtifactRow.size == last["size"], VersionRow.id < last["id"])
+    return statement.where(or_(ArtifactRow.size < last["size"], same))
+
+
+def _token(sort: str, row: Any) -> str:
+    state = {"sort": sort, "name": row.name_key, "id": row.id, "size": row.size}
+    return base64.urlsafe_b64encode(json.dumps(state).encode()).decode()
+
+
+def _read_token(sort: str, token: str) -> dict[str, Any]:
+    try:
+        state = json.loads(base64.urlsafe_b64decode(token))
+        valid = (
+            state["sort"] == sort
+            and isinstance(state["name"], str)
+            and isinstance(state["id"], int)
+            and isinstance(state["size"], int)
+        )
+    except (ValueError, KeyError, TypeError, binascii.Error):
+        valid = False
+    if not valid:
+        raise UsageError("the page token does not fit this listing", hint="start again without it")
+    return dict(state)

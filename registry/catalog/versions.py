@@ -1,0 +1,250 @@
+"""Writing versions: numbers from the adapter's counter, content deduplicated, lineage and event included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from registry.catalog import artifacts, references
+from registry.catalog.artifacts import Content
+from registry.catalog.database import insert_or_ignore
+from registry.catalog.events import now, record
+from registry.catalog.references import Pin
+from registry.catalog.tables import (
+    AdapterRow,
+    AliasRow,
+    ArtifactRow,
+    BaseModelRow,
+    LineageRow,
+    TagRow,
+    VersionRow,
+)
+from registry.errors import Conflict, Incompatible
+from registry.recipe import Recipe
+from registry.results import BaseModelIdentity
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A parent of a new version."""
+
+    version_id: int
+    relation: Literal["input", "declared"]
+    coefficient: str | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A version about to be written. ``recipe``, ``expression`` and ``resolved`` go together, or are all None."""
+
+    name: str
+    content: Content
+    base_model: BaseModelIdentity
+    actor: str
+    recipe: Recipe | None = None
+    expression: str | None = None
+    resolved: str | None = None
+    parents: Sequence[Edge] = ()
+    task: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    license: str | None = None
+    note: str | None = None
+    source: str | None = None
+    new: bool = False
+
+
+def write(session: Session, draft: Draft) -> tuple[int, bool]:
+    """Write the draft as the adapter's next version; returns its row id and whether it is new.
+
+    An import whose content the adapter has, or a composition whose recipe it has, is found instead. Raises
+    ``Conflict`` where the name means something else.
+    """
+    adapter, existed = _adapter(session, draft)
+    base = base_model(session, draft.base_model)
+    if existed:
+        _check_line(session, adapter, draft)
+        if (found := _same(session, adapter, draft)) is not None:
+            return found, False
+    artifacts.save(session, draft.content)
+    if draft.recipe is not None:
+        artifacts.save_recipe(session, draft.recipe)
+    adapter.last_version += 1
+    session.execute(
+        update(VersionRow)
+        .where(VersionRow.adapter_id == adapter.id, VersionRow.is_latest)
+        .values(is_latest=False)
+    )
+    row = VersionRow(
+        adapter_id=adapter.id,
+        number=adapter.last_version,
+        artifact_digest=draft.content.digest,
+        base_model_id=base.id,
+        recipe_digest=None if draft.recipe is None else draft.recipe.digest,
+        expression=draft.expression,
+        resolved=draft.resolved,
+        task=draft.task,
+        license=draft.license,
+        note=draft.note,
+        source=draft.source,
+        is_latest=True,
+        created_at=now(),
+        created_by=draft.actor,
+    )
+    session.add(row)
+    session.flush()  # the row's id, for what refers to it
+    _attach(session, row, draft)
+    action = "import" if draft.recipe is None else "compose"
+    detail = {"digest": draft.content.digest, "expression": draft.expression, "source": draft.source}
+    record(session, draft.actor, action, f"{adapter.name}@{row.number}", **detail)
+    return row.id, True
+
+
+def tombstone(session: Session, pin: Pin, actor: str) -> list[str]:
+    """Mark a version deleted; returns the live versions derived from it.
+
+    Raises ``Conflict`` while an alias points at it.
+    """
+    adapter = references.adapter(session, pin.name, lock=True)
+    aliases = session.scalars(
+        select(AliasRow.alias).where(AliasRow.adapter_id == adapter.id, AliasRow.number == pin.number)
+    ).all()
+    if aliases:
+        raise Conflict(
+            f"{pin.ref} is what {', '.join(f'{pin.name}@{alias}' for alias in aliases)} points at",
+            hint="move or delete the alias first",
+        )
+    row = session.get_one(VersionRow, pin.id)
+    was_latest, row.is_latest = row.is_latest, False
+    row.deleted_at, row.deleted_by = now(), actor
+    session.flush()
+    if was_latest:
+        last = session.scalar(
+            select(func.max(VersionRow.number)).where(
+                VersionRow.adapter_id == adapter.id, VersionRow.deleted_at.is_(None)
+            )
+        )
+        session.execute(
+            update(VersionRow)
+            .where(VersionRow.adapter_id == adapter.id, VersionRow.number == last)
+            .values(is_latest=True)
+        )
+    record(session, actor, "delete", pin.ref, digest=pin.digest)
+    return _live_children(session, pin.id)
+
+
+def base_model(session: Session, identity: BaseModelIdentity) -> BaseModelRow:
+    """The base model's row. A fingerprint is recorded when first seen; another one is ``Incompatible``."""
+    repo, revision = identity.repo or "", identity.revision or ""
+    query = select(BaseModelRow).where(BaseModelRow.repo == repo, BaseModelRow.revision == revision)
+    row = session.execute(query).scalar_one_or_none()
+    if row is None:
+        insert_or_ignore(session, BaseModelRow, repo=repo, revision=revision, fingerprint=None)
+        row = session.execute(query).scalar_one()
+    set_fingerprint(session, row.id, identity)
+    return row
+
+
+def set_fingerprint(session: Session, base_model_id: int, identity: BaseModelIdentity) -> None:
+    """Record what the base's weights are, once; raises ``Incompatible`` where they are other weights."""
+    row = session.execute(
+        select(BaseModelRow).where(BaseModelRow.id == base_model_id).with_for_update()
+    ).scalar_one()
+    if identity.fingerprint is None or row.fingerprint == identity.fingerprint:
+        return
+    if row.fingerprint is not None:
+        raise Incompatible(
+            f"these are other weights than those recorded for {references.base_identity(row)}: "
+            f"{identity.fingerprint}, not {row.fingerprint}",
+            hint="give the base model the adapters were trained on, or name this one with --base REPO@REVISION",
+        )
+    row.fingerprint = identity.fingerprint
+
+
+def _adapter(session: Session, draft: Draft) -> tuple[AdapterRow, bool]:
+    key = draft.name.lower()
+    query = select(AdapterRow).where(AdapterRow.name_key == key).with_for_update()
+    row = session.execute(query).scalar_one_or_none()
+    existed = row is not None
+    if row is None:
+        insert_or_ignore(
+            session,
+            AdapterRow,
+            name=draft.name,
+            name_key=key,
+            last_version=0,
+            created_at=now(),
+            created_by=draft.actor,
+        )
+        row = session.execute(query).scalar_one()
+        existed = row.last_version > 0  # another writer made it between the two looks
+    if row.name != draft.name:
+        raise Conflict(
+            f"{draft.name!r} differs only by case from {row.name!r}", hint=f"use {row.name}, or another name"
+        )
+    if existed and draft.new:
+        raise Conflict(
+            f"the name {row.name} is taken", hint="leave out --new to add the next version, or choose another"
+        )
+    return row, existed
+
+
+def _check_line(session: Session, adapter: AdapterRow, draft: Draft) -> None:
+    """An adapter's versions are one kind on one base model: anything else would be another adapter."""
+    statement = (
+        select(ArtifactRow.kind, BaseModelRow.repo)
+        .select_from(VersionRow)
+        .join(ArtifactRow, VersionRow.artifact_digest == ArtifactRow.digest)
+        .join(BaseModelRow, VersionRow.base_model_id == BaseModelRow.id)
+        .where(VersionRow.adapter_id == adapter.id, VersionRow.is_latest)
+    )
+    latest = session.execute(statement).one_or_none()
+    if latest is None:
+        return
+    here = (draft.content.kind, draft.base_model.repo)
+    if (latest.kind, latest.repo) != here:
+        raise Conflict(
+            f"the name {adapter.name} is taken by {latest.kind} adapters on {latest.repo}; "
+            f"this is {here[0]} on {here[1]}",
+            hint="choose another name",
+        )
+
+
+def _same(session: Session, adapter: AdapterRow, draft: Draft) -> int | None:
+    statement = select(VersionRow.id).where(
+        VersionRow.adapter_id == adapter.id, VersionRow.deleted_at.is_(None)
+    )
+    if draft.recipe is None:
+        statement = statement.where(VersionRow.artifact_digest == draft.content.digest)
+    else:
+        statement = statement.where(VersionRow.recipe_digest == draft.recipe.digest)
+    return session.scalars(statement.order_by(VersionRow.number.desc()).limit(1)).first()
+
+
+def _attach(session: Session, row: VersionRow, draft: Draft) -> None:
+    session.add_all(TagRow(version_id=row.id, key=key, value=value) for key, value in draft.tags.items())
+    session.add_all(
+        LineageRow(
+            child_id=row.id,
+            position=position,
+            parent_id=edge.version_id,
+            relation=edge.relation,
+            coefficient=edge.coefficient,
+        )
+        for position, edge in enumerate(draft.parents)
+    )
+
+
+def _live_children(session: Session, version_id: int) -> list[str]:
+    statement = (
+        select(AdapterRow.name, VersionRow.number)
+        .select_from(LineageRow)
+        .join(VersionRow, LineageRow.child_id == VersionRow.id)
+        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+        .where(LineageRow.parent_id == version_id, VersionRow.deleted_at.is_(None))
+        .order_by(VersionRow.id)
+    )
+    return [f"{row.name}@{row.number}" for row in session.execute(statement)]
