@@ -1,0 +1,113 @@
+"""Moving an adapter's bytes between folders, the blob store and the catalog's records."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from registry import digest, peft_format
+from registry.blobs import BlobStore
+from registry.catalog import artifacts
+from registry.catalog.artifacts import Content, File
+from registry.errors import IntegrityFailure, StorageFailure
+from registry.peft_format import StoredAdapter
+
+T = TypeVar("T")
+_CHUNK = 1 << 20
+
+
+class Swept(StorageFailure):
+    """A garbage collection took a blob between its storing and its recording; doing both again mends it."""
+
+
+def of_adapter(stored: StoredAdapter, files: Mapping[str, File]) -> Content:
+    """What is recorded of an adapter whose files are these blobs."""
+    return Content(
+        digest=stored.digest,
+        target="adapter",
+        kind=stored.kind,
+        rank=stored.rank,
+        parameters=stored.parameters,
+        modules=len(stored.layout.modules),
+        dtype=stored.dtype,
+        size=sum(file.size for file in files.values()),
+        files=files,
+        not_composable=stored.layout.blockers,
+    )
+
+
+def put(blobs: BlobStore, folder: Path, names: Iterable[str]) -> dict[str, File]:
+    """Move staged files into the blob store."""
+    files: dict[str, File] = {}
+    for name in names:
+        file = folder / name
+        files[name] = File(sha256(file), file.stat().st_size)
+        blobs.put(file, files[name].digest)
+    return files
+
+
+def check_present(blobs: BlobStore, files: Mapping[str, File]) -> None:
+    """Inside the transaction that records them: the bytes are still there. Raises ``Swept``."""
+    for name, file in files.items():
+        if not blobs.has(file.digest):
+            raise Swept(f"{name} was removed by a garbage collection meanwhile", hint="run the command again")
+
+
+def again_if_swept(work: Callable[[], T]) -> T:
+    """Run ``work``, and once more if a garbage collection came in between."""
+    try:
+        return work()
+    except Swept:
+        return work()
+
+
+def open_adapter(session: Session, blobs: BlobStore, artifact_digest: str, label: str) -> StoredAdapter:
+    """An adapter from the blob store, every byte checked against its recorded digest.
+
+    Raises ``IntegrityFailure`` for bytes that are missing or damaged.
+    """
+    paths = verified_paths(artifacts.files(session, artifact_digest), blobs, label)
+    return peft_format.open_files(paths[peft_format.CONFIG], paths[peft_format.TENSORS])
+
+
+def verified_paths(files: Mapping[str, File], blobs: BlobStore, label: str) -> dict[str, Path]:
+    """Local paths of recorded files, each checked against its digest."""
+    if not files:
+        raise IntegrityFailure(f"the bytes of {label} are not held", hint="add it again, or restore its blobs")
+    paths = {name: blobs.path(file.digest) for name, file in files.items()}
+    for name, file in files.items():
+        digest.check(f"{name} of {label}", expected=file.digest, found=sha256(paths[name]))
+    return paths
+
+
+def copy_files(paths: Mapping[str, Path], folder: Path) -> dict[str, int]:
+    """Copy files into a folder, by relative path; returns their sizes."""
+    sizes: dict[str, int] = {}
+    for name, path in paths.items():
+        target = folder / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        except OSError as error:
+            raise StorageFailure(
+                f"cannot write {target}: {error.strerror}", hint="free some disk space, or choose another folder"
+            ) from error
+        sizes[name] = target.stat().st_size
+    return sizes
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's bytes, read in pieces."""
+    state = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                state.update(chunk)
+    except OSError as error:
+        raise StorageFailure(f"cannot read {path}: {error.strerror}") from error
+    return digest.PREFIX + state.hexdigest()

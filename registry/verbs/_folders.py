@@ -1,0 +1,57 @@
+"""Output folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from registry.errors import Conflict, StorageFailure
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A staging folder beside ``target`` that becomes ``target`` when the block ends well, and else disappears.
+
+    Raises ``Conflict`` where ``target`` exists, at the start or by then.
+    """
+    target = target.expanduser().absolute()
+    refuse_existing(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial"))
+    except OSError as error:
+        raise StorageFailure(f"cannot write to {target.parent}: {error.strerror}") from error
+    try:
+        yield staging
+        refuse_existing(target)
+        _publish(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)  # gone already after the rename
+
+
+def refuse_existing(target: Path) -> None:
+    if os.path.lexists(target):
+        raise Conflict(f"{target} exists", hint="give a folder that does not exist yet, or remove this one first")
+
+
+def _publish(staging: Path, target: Path) -> None:
+    try:
+        # A folder made with mkdtemp is private; what a user asked for has the usual permissions.
+        mask = os.umask(0)
+        os.umask(mask)
+        staging.chmod(0o777 & ~mask)
+        staging.rename(target)
+        descriptor = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
+            raise Conflict(f"{target} exists", hint="somebody made it meanwhile; choose another folder") from error
+        raise StorageFailure(f"cannot write {target}: {error.strerror}") from error

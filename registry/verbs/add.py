@@ -1,0 +1,127 @@
+"""Add an adapter: read it warily, keep its bytes, record it as the next version of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry import checkpoint, digest, peft_format, reference
+from registry.blobs import BlobStore
+from registry.catalog import references, versions, views
+from registry.catalog.database import Database
+from registry.catalog.versions import Draft, Edge
+from registry.errors import Refused, UsageError
+from registry.peft_format import CONFIG, TENSORS, StoredAdapter
+from registry.results import Added, BaseModelIdentity
+from registry.verbs import _content
+from registry.verbs.annotate import check_tags, check_text
+
+HUB = "hf://"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A PEFT folder, where it came from for the record, and the folder's name for messages."""
+
+    folder: Path
+    recorded: str
+
+
+def add(
+    database: Database,
+    blobs: BlobStore,
+    *,
+    source: str | Path,
+    name: str,
+    base: str | None,
+    base_path: str | Path | None,
+    task: str | None,
+    tags: Mapping[str, str],
+    license: str | None,  # noqa: A002  (the field's own word)
+    parents: Sequence[str],
+    note: str | None,
+    new: bool,
+    actor: str,
+) -> Added:
+    reference.check_name(name)
+    check_tags(tags)
+    for what, text in (("task", task), ("license", license), ("note", note)):
+        if text is not None:
+            check_text(what, text)
+
+    def once() -> Added:
+        with _fetched(source) as found, blobs.stage() as stage:
+            stored = _copied(found.folder, stage)
+            identity = _identity(stored, base=base, base_path=base_path)
+            content = _content.of_adapter(stored, _content.put(blobs, stage, (CONFIG, TENSORS)))
+            draft = Draft(
+                name=name,
+                content=content,
+                base_model=identity,
+                actor=actor,
+                task=task,
+                tags=tags,
+                license=license,
+                note=note,
+                source=found.recorded,
+                new=new,
+            )
+            return _write(database, blobs, draft, parents)
+
+    return _content.again_if_swept(once)
+
+
+def _write(database: Database, blobs: BlobStore, draft: Draft, parents: Sequence[str]) -> Added:
+    with database.write() as session:
+        pins = [references.resolve(session, reference.parse(parent)) for parent in parents]
+        edges = [Edge(pin.id, "declared") for pin in {pin.id: pin for pin in pins}.values()]
+        row_id, created = versions.write(session, _with_parents(draft, edges))
+        _content.check_present(blobs, draft.content.files)
+        session.flush()
+        version = views.version(session, row_id)
+    return Added(**dict(version), created=created, warnings=draft.content.not_composable)
+
+
+def _with_parents(draft: Draft, edges: list[Edge]) -> Draft:
+    return Draft(**{**vars(draft), "parents": edges})
+
+
+def _copied(folder: Path, stage: Path) -> StoredAdapter:
+    """The adapter, read, copied into the stage, and read again there: nobody can change it in between."""
+    found = peft_format.read(folder)
+    _content.copy_files({name: folder / name for name in (CONFIG, TENSORS)}, stage)
+    copy = peft_format.open_files(stage / CONFIG, stage / TENSORS)
+    digest.check(f"the copy of {folder}", expected=found.digest, found=copy.digest)
+    return copy
+
+
+def _identity(stored: StoredAdapter, *, base: str | None, base_path: str | Path | None) -> BaseModelIdentity:
+    """The base model, as said by the caller or else by the adapter; checked against its weights if at hand."""
+    identity = stored.base_model
+    if base is not None:
+        repo, _, revision = base.partition("@")
+        if not repo:
+            raise UsageError(f"{base!r} names no base model", hint="--base REPO[@REVISION]")
+        identity = BaseModelIdentity(repo=repo, revision=revision or None)
+    if not identity.repo:
+        raise Refused("the adapter's config names no base model", hint="say which with --base REPO[@REVISION]")
+    if base_path is None:
+        return identity
+    checked = checkpoint.open_base(Path(base_path))
+    checked.resolve(stored.layout.modules, fan_in_fan_out=stored.config.get("fan_in_fan_out"))
+    return identity.model_copy(update={"fingerprint": checked.fingerprint()})
+
+
+@contextmanager
+def _fetched(source: str | Path) -> Iterator[_Source]:
+    text = str(source)
+    if not text.startswith(HUB):
+        yield _Source(Path(source).expanduser(), text)
+        return
+    from registry import hub
+
+    repo, _, revision = text.removeprefix(HUB).partition("@")
+    fetched = hub.fetch_adapter(repo, revision or None)
+    yield _Source(fetched.folder, f"{HUB}{repo}@{fetched.commit}")

@@ -1,0 +1,110 @@
+"""Say something about versions: aliases, tags, evaluations, tombstones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from registry import reference
+from registry.catalog import annotations, references, versions
+from registry.catalog.database import Database
+from registry.errors import UsageError
+from registry.reference import Reference
+from registry.results import Alias, Deleted, Evaluation, Tagged
+
+MAX_TEXT = 10_000
+MAX_KEY = 200
+
+
+def set_alias(
+    database: Database,
+    name: str,
+    alias: str,
+    version: int | str,
+    *,
+    expect: int | Literal["none"] | None,
+    actor: str,
+) -> Alias:
+    reference.check_name(name)
+    reference.check_alias(alias)
+    wanted = _version_of(name, version)
+    with database.write() as session:
+        pin = references.resolve(session, wanted)
+        return annotations.set_alias(session, pin, alias, expect=expect, actor=actor)
+
+
+def delete_alias(database: Database, name: str, alias: str, *, actor: str) -> None:
+    reference.check_name(name)
+    with database.write() as session:
+        annotations.delete_alias(session, name, alias, actor)
+
+
+def aliases(database: Database, name: str | None) -> tuple[Alias, ...]:
+    if name is not None:
+        reference.check_name(name)
+    with database.read() as session:
+        return annotations.aliases(session, name)
+
+
+def set_tags(database: Database, ref: str, tags: Mapping[str, str], *, actor: str) -> Tagged:
+    check_tags(tags)
+    with database.write() as session:
+        pin = references.resolve(session, reference.parse(ref))
+        annotations.set_tags(session, pin, tags, actor)
+        session.flush()
+        return Tagged(ref=pin.ref, tags=annotations.tags(session, pin))
+
+
+def delete_tags(database: Database, ref: str, keys: Sequence[str], *, actor: str) -> Tagged:
+    with database.write() as session:
+        pin = references.resolve(session, reference.parse(ref))
+        annotations.delete_tags(session, pin, keys, actor)
+        return Tagged(ref=pin.ref, tags=annotations.tags(session, pin))
+
+
+def add_evaluation(
+    database: Database, ref: str, metric: str, value: float, *, dataset: str, split: str | None, actor: str
+) -> Evaluation:
+    for what, text in (("metric", metric), ("dataset", dataset), ("split", split or "-")):
+        check_text(what, text, limit=MAX_KEY)
+    if not math.isfinite(value):
+        raise UsageError(f"the value of {metric} is {value}, not a finite number")
+    with database.write() as session:
+        pin = references.resolve(session, reference.parse(ref))
+        return annotations.add_evaluation(session, pin, metric, value, dataset=dataset, split=split, actor=actor)
+
+
+def delete(database: Database, ref: str, *, actor: str) -> Deleted:
+    with database.write() as session:
+        pin = references.resolve(session, reference.parse(ref))
+        downstream = versions.tombstone(session, pin, actor)
+        return Deleted(ref=pin.ref, digest=pin.digest, downstream=tuple(downstream))
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Raise ``UsageError`` for a tag that cannot be stored or shown safely."""
+    for key, value in tags.items():
+        check_text("tag", key, limit=MAX_KEY)
+        check_text(f"tag {key}", value or "-")
+
+
+def check_text(what: str, text: str, *, limit: int = MAX_TEXT) -> None:
+    """Raise ``UsageError`` for text that is empty, too long, or holds control characters."""
+    if not text.strip():
+        raise UsageError(f"the {what} is empty")
+    if len(text) > limit:
+        raise UsageError(f"the {what} is {len(text)} characters long", hint=f"at most {limit}")
+    if any(ord(character) < ord(" ") and character not in "\n\t" for character in text) or "\x7f" in text:
+        raise UsageError(f"the {what} holds control characters", hint="remove them")
+
+
+def _version_of(name: str, version: int | str) -> Reference:
+    """A version given as a number, as an alias, or as a whole reference of the same adapter."""
+    text = str(version)
+    if text == name or "@" in text or text.startswith("sha256:"):
+        wanted = reference.parse(text)
+        if wanted.name is not None and wanted.name.lower() != name.lower():
+            raise UsageError(f"{text} is not a version of {name}", hint="an alias stays within its adapter")
+        return wanted
+    return reference.parse(f"{name}@{text}")

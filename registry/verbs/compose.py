@@ -1,0 +1,247 @@
+"""Compose: pin an expression as a recipe, compute its adapter unless that is known, record the version."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from registry import evaluate, kinds, methods, peft_format, reference
+from registry.blobs import BlobStore
+from registry.catalog import artifacts, versions, views
+from registry.catalog.artifacts import Content, Realisation
+from registry.catalog.database import Database
+from registry.catalog.versions import Draft
+from registry.peft_format import CONFIG, TENSORS, StoredAdapter
+from registry.recipe import Input, Recipe, Sum
+from registry.results import Check, CheckedInput, Composed, ModuleReport
+from registry.verbs import _content
+from registry.verbs._pinning import Plan, plan
+from registry.verbs.annotate import check_tags, check_text
+
+Progress = Callable[[str, int, int], None]
+_COMMON_START = 0.9  # A's of one initialization stay this similar after training with a moderate step size
+
+
+def compose(
+    database: Database,
+    blobs: BlobStore,
+    name: str,
+    text: str,
+    *,
+    rank: int | None,
+    energy: str | float | None,
+    dtype: str | None,
+    seed: int,
+    device: str,
+    task: str | None,
+    tags: Mapping[str, str],
+    note: str | None,
+    actor: str,
+    progress: Progress | None,
+) -> Composed:
+    reference.check_name(name)
+    check_tags(tags)
+    for what, value in (("task", task), ("note", note)):
+        if value is not None:
+            check_text(what, value)
+
+    def once() -> Composed:
+        with database.read() as session:
+            made = plan(session, text, rank=rank, energy=energy, dtype=dtype, seed=seed)
+            known = find(session, blobs, made.recipe)
+            inputs = {} if known else _inputs(session, blobs, made)
+        realisation, content = known or compute(blobs, made, inputs, device=device, progress=progress)
+        draft = Draft(
+            name=name,
+            content=content,
+            base_model=made.base_model,
+            actor=actor,
+            recipe=made.recipe,
+            expression=made.expression,
+            resolved=made.resolved,
+            parents=made.edges(),
+            task=task,
+            tags=tags,
+            note=note,
+        )
+        return _record(database, blobs, draft, realisation, made, cached=known is not None)
+
+    return _content.again_if_swept(once)
+
+
+def find(session: Session, blobs: BlobStore, wanted: Recipe) -> tuple[Realisation, Content] | None:
+    """What the recipe gave before, if its bytes are still held. No tensor is read."""
+    for realisation in artifacts.realisations(session, wanted.digest, "adapter", ""):
+        content = artifacts.load(session, realisation.output_digest)
+        if content is not None and content.files and all(blobs.has(f.digest) for f in content.files.values()):
+            return realisation, content
+    return None
+
+
+def compute(
+    blobs: BlobStore,
+    made: Plan,
+    inputs: Mapping[str, StoredAdapter],
+    *,
+    device: str,
+    progress: Progress | None = None,
+) -> tuple[Realisation, Content]:
+    """Evaluate the recipe and put its adapter into the blob store; nothing is recorded yet."""
+    from registry.verbs._devices import device_of, libraries
+
+    chosen = device_of(device)
+    started = time.perf_counter()
+    computation = evaluate.prepare(made.recipe, inputs, device=chosen, labels=made.labels)
+    report: list[dict[str, Any]] = []
+    with blobs.stage() as stage:
+        stored = peft_format.write(
+            stage,
+            kind=made.recipe.kind,
+            modules=_watched(computation, report, progress),
+            dtype=made.recipe.dtype,
+            base_model=made.base_model,
+            inputs_config=[inputs[digest].config for digest in made.recipe.inputs],
+        )
+        content = _content.of_adapter(stored, _content.put(blobs, stage, (CONFIG, TENSORS)))
+    realisation = Realisation(
+        recipe_digest=made.recipe.digest,
+        target="adapter",
+        variant="",
+        output_digest=content.digest,
+        device=str(chosen),
+        dtype=made.recipe.dtype,
+        seed=made.recipe.seed,
+        seconds=time.perf_counter() - started,
+        libraries=libraries(),
+        report=tuple(report),
+    )
+    return realisation, content
+
+
+def check(
+    database: Database,
+    blobs: BlobStore,
+    text: str,
+    *,
+    rank: int | None,
+    energy: str | float | None,
+    dtype: str | None,
+) -> Check:
+    with database.read() as session:
+        made = plan(session, text, rank=rank, energy=energy, dtype=dtype)
+        known = find(session, blobs, made.recipe)
+        inputs = _inputs(session, blobs, made)
+    evaluate.check_compatible({pin.ref: (pin.kind, inputs[pin.digest].layout) for pin in made.pins})
+    size = _Estimate(made.recipe, inputs)
+    return Check(
+        expression=made.expression,
+        resolved=made.resolved,
+        recipe_digest=made.recipe.digest,
+        kind=made.recipe.kind,
+        base_model=made.base_model,
+        dtype=made.recipe.dtype,
+        inputs=tuple(
+            CheckedInput(
+                ref=pin.ref,
+                digest=pin.digest,
+                kind=pin.kind,
+                base_model=pin.base_model,
+                rank=pin.rank,
+                parameters=pin.parameters,
+                dtype=pin.dtype,
+                coefficient=made.coefficient(pin),
+            )
+            for pin in made.pins
+        ),
+        modules=len(size.modules),
+        rank=size.rank,
+        parameters=size.parameters,
+        size=size.parameters * kinds.DTYPE_BYTES[made.recipe.dtype],
+        cached=known is not None,
+        warnings=made.warnings,
+    )
+
+
+def _inputs(session: Session, blobs: BlobStore, made: Plan) -> dict[str, StoredAdapter]:
+    return {
+        digest: _content.open_adapter(session, blobs, digest, made.labels[digest]) for digest in made.recipe.inputs
+    }
+
+
+def _record(
+    database: Database, blobs: BlobStore, draft: Draft, realisation: Realisation, made: Plan, *, cached: bool
+) -> Composed:
+    with database.write() as session:
+        row_id, created = versions.write(session, draft)
+        artifacts.save_realisation(session, realisation)
+        others = artifacts.realisations(session, made.recipe.digest, "adapter", "")
+        _content.check_present(blobs, draft.content.files)
+        session.flush()
+        version = views.version(session, row_id)
+    report = tuple(ModuleReport(module=item["module"], values=item["values"]) for item in realisation.report)
+    differing = sorted({other.output_digest for other in others} - {realisation.output_digest})
+    warnings = [*made.warnings, *_factor_warnings(report)]
+    if differing:
+        warnings.append(f"this recipe gave other outputs before: {', '.join(differing)}")
+    return Composed(**dict(version), created=created, cached=cached, warnings=tuple(warnings), report=report)
+
+
+def _factor_warnings(report: tuple[ModuleReport, ...]) -> list[str]:
+    cosines = [
+        value for item in report for key, value in item.values.items() if key.split(".")[-1] == "init_cosine"
+    ]
+    if not cosines or min(cosines) >= _COMMON_START:
+        return []
+    return [
+        f"the inputs' A factors do not look like one initialization (smallest cosine {min(cosines):.2f}): "
+        "cross terms distort factors(...); the exact sum does not have them"
+    ]
+
+
+def _watched(
+    computation: evaluate.Computation, report: list[dict[str, Any]], progress: Progress | None
+) -> Any:
+    total = len(computation.modules)
+    for done, item in enumerate(computation, start=1):
+        if item.report:
+            report.append({"module": item.module, "values": dict(item.report)})
+        yield item
+        if progress is not None:
+            progress("composing", done, total)
+
+
+class _Estimate:
+    """Upper bounds of a result's size, from the inputs' layouts alone."""
+
+    def __init__(self, wanted: Recipe, inputs: Mapping[str, StoredAdapter]) -> None:
+        self._inputs = inputs
+        self.modules: dict[str, kinds.Module] = {}
+        for digest in wanted.inputs:
+            self.modules.update(inputs[digest].layout.modules)
+        ranks = {name: self._rank(wanted.expression, name) for name in self.modules}
+        self.rank = max(ranks.values()) if wanted.kind == "lora" and ranks else None
+        self.parameters = sum(
+            (ranks[name] if self.rank is not None else 1) * sum(module.shape)
+            for name, module in self.modules.items()
+        )
+
+    def _rank(self, node: Sum, module: str) -> int:
+        return max(1, sum(self._ranks(node, module)))
+
+    def _ranks(self, node: Sum, module: str) -> list[int]:
+        ranks: list[int] = []
+        for term in node.terms:
+            if isinstance(term.operand, Input):
+                found = self._inputs[term.operand.digest].layout.modules.get(module)
+                ranks.append(0 if found is None or term.weight == 0 else found.rank or 0)
+            else:
+                method = methods.build(term.operand.method, term.operand.parameters)
+                arguments = term.operand.arguments
+                inner = self._ranks(arguments[0], module) if method.spread else [sum(self._ranks(a, module)) for a in arguments]
+                ranks.append(method.rank_bound(inner))
+        return ranks
+
+

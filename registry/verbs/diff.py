@@ -1,0 +1,89 @@
+"""Diff: two versions side by side, down to the change of each module's delta."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from registry import deltas, reference
+from registry.blobs import BlobStore
+from registry.catalog import references, views
+from registry.catalog.database import Database
+from registry.peft_format import StoredAdapter
+from registry.results import Difference, FieldChange, ModuleChange, Version
+from registry.verbs import _content
+
+_FIELDS = ("kind", "task", "base_model", "digest", "rank", "parameters", "dtype", "license", "note", "tags")
+
+
+def diff(database: Database, blobs: BlobStore, before: str, after: str) -> Difference:
+    with database.read() as session:
+        pins = [references.resolve(session, reference.parse(ref)) for ref in (before, after)]
+        one, other = views.versions(session, [pins[0].id, pins[1].id])
+        reason = _not_comparable(one, other)
+        modules: tuple[ModuleChange, ...] = ()
+        if reason is None and one.digest != other.digest:
+            stored = [_content.open_adapter(session, blobs, pin.digest, pin.ref) for pin in pins]
+            modules = _modules(*stored)
+    return Difference(
+        before=one.ref,
+        after=other.ref,
+        fields=tuple(_fields(one, other)),
+        inputs=tuple(_inputs(one, other)),
+        modules=modules,
+        not_compared=reason,
+    )
+
+
+def _not_comparable(one: Version, other: Version) -> str | None:
+    if one.kind != other.kind:
+        return f"{one.ref} is {one.kind}, {other.ref} is {other.kind}"
+    if one.base_model.repo != other.base_model.repo:
+        return f"{one.ref} is on {one.base_model}, {other.ref} on {other.base_model}"
+    blocked = next((version for version in (one, other) if version.not_composable), None)
+    return None if blocked is None else f"{blocked.ref}: {blocked.not_composable[0]}"
+
+
+def _fields(one: Version, other: Version) -> list[FieldChange]:
+    pairs = [(name, getattr(one, name), getattr(other, name)) for name in _FIELDS]
+    pairs.append(("expression", _expression(one), _expression(other)))
+    pairs.append(("resolved", _expression(one, resolved=True), _expression(other, resolved=True)))
+    return [FieldChange(field=name, before=_plain(a), after=_plain(b)) for name, a, b in pairs if a != b]
+
+
+def _inputs(one: Version, other: Version) -> list[FieldChange]:
+    """Inputs that came, went, or have another coefficient."""
+    before = {parent.ref: parent.coefficient or "" for parent in one.parents}
+    after = {parent.ref: parent.coefficient or "" for parent in other.parents}
+    return [
+        FieldChange(field=ref, before=before.get(ref), after=after.get(ref))
+        for ref in sorted({*before, *after})
+        if before.get(ref) != after.get(ref)
+    ]
+
+
+def _modules(one: StoredAdapter, other: StoredAdapter) -> tuple[ModuleChange, ...]:
+    changes = []
+    for module in sorted({*one.layout.modules, *other.layout.modules}):
+        a = one.delta(module) if module in one.layout.modules else None
+        b = other.delta(module) if module in other.layout.modules else None
+        compared = deltas.compare(a, b)
+        changes.append(
+            ModuleChange(
+                module=module,
+                before=compared.before,
+                after=compared.after,
+                cosine=compared.cosine,
+                relative=compared.relative,
+            )
+        )
+    return tuple(changes)
+
+
+def _expression(version: Version, *, resolved: bool = False) -> str | None:
+    if version.recipe is None:
+        return None
+    return version.recipe.resolved if resolved else version.recipe.expression
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump() if hasattr(value, "model_dump") else value

@@ -1,0 +1,50 @@
+"""Look things up: versions, listings, history, lineage. Nothing here touches a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from registry import reference
+from registry.catalog import lineage as graph
+from registry.catalog import references, search, views
+from registry.catalog.database import Database
+from registry.errors import UsageError
+from registry.results import Lineage, Page, Version
+
+
+def show(database: Database, ref: str) -> Version:
+    with database.read() as session:
+        pin = references.resolve(session, reference.parse(ref), deleted=True)
+        return views.version(session, pin.id)
+
+
+def listing(
+    database: Database,
+    *,
+    base: str | None,
+    task: str | None,
+    kind: str | None,
+    tags: Mapping[str, str],
+    sort: str,
+    limit: int,
+    after: str | None,
+) -> Page:
+    with database.read() as session:
+        return search.listing(
+            session, base=base, task=task, kind=kind, tags=tags, sort=sort, limit=limit, after=after
+        )
+
+
+def log(database: Database, name: str) -> tuple[Version, ...]:
+    reference.check_name(name)
+    with database.read() as session:
+        return search.log(session, name)
+
+
+def lineage(database: Database, ref: str, *, direction: Literal["up", "down"], depth: int | None) -> Lineage:
+    if depth is not None and depth < 0:
+        raise UsageError(f"a depth of {depth} makes no sense", hint="--depth is 0 or more")
+    with database.read() as session:
+        pin = references.resolve(session, reference.parse(ref), deleted=True)
+        return graph.lineage(session, pin, direction=direction, depth=depth)
