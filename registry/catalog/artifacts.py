@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, exists, select
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, exists, select, text
+from sqlalchemy.orm import Session, aliased
 
 from registry import recipe as recipes
 from registry.catalog.database import insert_or_ignore
@@ -17,6 +17,7 @@ from registry.catalog.tables import (
     ArtifactFileRow,
     ArtifactRow,
     BlobRow,
+    LineageRow,
     RealisationRow,
     RecipeRow,
     VersionRow,
@@ -91,6 +92,25 @@ def save(session: Session, content: Content) -> None:
         )
 
 
+def load(session: Session, artifact_digest: str) -> Content | None:
+    """What is recorded of an artifact, with the files that are held."""
+    row = session.get(ArtifactRow, artifact_digest)
+    if row is None:
+        return None
+    return Content(
+        digest=row.digest,
+        target=row.target,
+        kind=row.kind,
+        rank=row.rank,
+        parameters=row.parameters,
+        modules=row.modules,
+        dtype=row.dtype,
+        size=row.size,
+        files=files(session, artifact_digest),
+        not_composable=tuple(row.not_composable),
+    )
+
+
 def files(session: Session, artifact_digest: str) -> dict[str, File]:
     """The files of an artifact by relative path; empty where its bytes are not held."""
     statement = (
@@ -109,10 +129,12 @@ def save_recipe(session: Session, recipe: Recipe) -> None:
 
 def load_recipe(session: Session, recipe_digest: str) -> Recipe:
     """Raises ``IntegrityFailure`` where the stored text no longer has its digest."""
-    text = session.execute(select(RecipeRow.canonical).where(RecipeRow.digest == recipe_digest)).scalar_one()
-    if of_bytes(text.encode()) != recipe_digest:
+    canonical = session.execute(
+        select(RecipeRow.canonical).where(RecipeRow.digest == recipe_digest)
+    ).scalar_one()
+    if of_bytes(canonical.encode()) != recipe_digest:
         raise IntegrityFailure(f"the stored recipe {recipe_digest} is damaged", hint="restore the database")
-    return recipes.parse(json.loads(text))
+    return recipes.parse(json.loads(canonical))
 
 
 def realisations(session: Session, recipe_digest: str, target: str, variant: str) -> list[Realisation]:
@@ -149,12 +171,33 @@ def save_realisation(session: Session, realisation: Realisation) -> None:
     )
 
 
-def unreferenced(session: Session) -> list[str]:
-    """Digests of artifacts that no live version has, and of no realised model: what ``gc`` may take."""
-    live = exists().where(VersionRow.artifact_digest == ArtifactRow.digest, VersionRow.deleted_at.is_(None))
-    held = exists().where(ArtifactFileRow.artifact_digest == ArtifactRow.digest)
-    statement = select(ArtifactRow.digest).where(ArtifactRow.target == "adapter", ~live, held)
-    return list(session.scalars(statement.order_by(ArtifactRow.digest)))
+def unneeded(session: Session) -> list[str]:
+    """Artifacts with files that nothing live needs.
+
+    A live version needs its own content and, so that it can be rebuilt, the content of its inputs; a merged
+    model stays as long as a live version has its recipe, or is the one adapter that was merged.
+    """
+    held = set(session.scalars(select(ArtifactFileRow.artifact_digest).distinct()))
+    live = VersionRow.deleted_at.is_(None)
+    needed = set(session.scalars(select(VersionRow.artifact_digest).where(live).distinct()))
+    recipes_alive = set(session.scalars(select(VersionRow.recipe_digest).where(live).distinct()))
+    child, parent = aliased(VersionRow), aliased(VersionRow)
+    inputs = (
+        select(parent.artifact_digest)
+        .join(LineageRow, LineageRow.parent_id == parent.id)
+        .join(child, LineageRow.child_id == child.id)
+        .where(LineageRow.relation == "input", child.deleted_at.is_(None))
+        .distinct()
+    )
+    kept = needed | set(session.scalars(inputs))
+    models = select(RealisationRow.output_digest, RealisationRow.recipe_digest).where(
+        RealisationRow.target == "model"
+    )
+    for output, recipe_digest in session.execute(models).tuples():
+        merged = [] if output not in held else load_recipe(session, recipe_digest).inputs
+        if recipe_digest in recipes_alive or (len(merged) == 1 and merged[0] in needed):
+            kept.add(output)
+    return sorted(held - kept)
 
 
 def forget_files(session: Session, artifact_digests: Iterable[str]) -> list[str]:
@@ -162,11 +205,31 @@ def forget_files(session: Session, artifact_digests: Iterable[str]) -> list[str]
     dropped = list(artifact_digests)
     for digest in dropped:
         session.execute(delete(ArtifactFileRow).where(ArtifactFileRow.artifact_digest == digest))
-    needed = exists().where(ArtifactFileRow.blob_digest == BlobRow.digest)
-    free = list(session.scalars(select(BlobRow.digest).where(~needed).order_by(BlobRow.digest)))
+    used = exists().where(ArtifactFileRow.blob_digest == BlobRow.digest)
+    free = list(session.scalars(select(BlobRow.digest).where(~used).order_by(BlobRow.digest)))
     for digest in free:
         session.execute(delete(BlobRow).where(BlobRow.digest == digest))
     return free
+
+
+def only_in(session: Session, artifact_digests: Iterable[str]) -> list[str]:
+    """Blobs that only these artifacts have, and blobs that no artifact has."""
+    gone = list(artifact_digests)
+    kept = exists().where(
+        ArtifactFileRow.blob_digest == BlobRow.digest, ArtifactFileRow.artifact_digest.not_in(gone)
+    )
+    return list(session.scalars(select(BlobRow.digest).where(~kept).order_by(BlobRow.digest)))
+
+
+def exclude_writers(session: Session) -> None:
+    """Until this transaction ends, nobody records blobs. SQLite's write lock does that by itself."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("LOCK TABLE blobs IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def unrecorded(session: Session, digests: Iterable[str]) -> list[str]:
+    """Those of the digests that no blob row has."""
+    return [digest for digest in digests if session.get(BlobRow, digest) is None]
 
 
 def _realisation(row: RealisationRow) -> Realisation:

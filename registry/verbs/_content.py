@@ -8,11 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy.orm import Session
-
 from registry import digest, peft_format
 from registry.blobs import BlobStore
-from registry.catalog import artifacts
 from registry.catalog.artifacts import Content, File
 from registry.errors import IntegrityFailure, StorageFailure
 from registry.peft_format import StoredAdapter
@@ -25,10 +22,12 @@ class Swept(StorageFailure):
     """A garbage collection took a blob between its storing and its recording; doing both again mends it."""
 
 
-def of_adapter(stored: StoredAdapter, files: Mapping[str, File]) -> Content:
-    """What is recorded of an adapter whose files are these blobs."""
+def store(blobs: BlobStore, stored: StoredAdapter, stage: Path) -> Content:
+    """Move a staged adapter into the blob store; returns what is to be recorded of it."""
+    content = stored.digest  # reads the tensors, so it comes before they move
+    files = put(blobs, stage, (peft_format.CONFIG, peft_format.TENSORS))
     return Content(
-        digest=stored.digest,
+        digest=content,
         target="adapter",
         kind=stored.kind,
         rank=stored.rank,
@@ -66,19 +65,21 @@ def again_if_swept(work: Callable[[], T]) -> T:
         return work()
 
 
-def open_adapter(session: Session, blobs: BlobStore, artifact_digest: str, label: str) -> StoredAdapter:
+def open_adapter(blobs: BlobStore, files: Mapping[str, File], label: str) -> StoredAdapter:
     """An adapter from the blob store, every byte checked against its recorded digest.
 
     Raises ``IntegrityFailure`` for bytes that are missing or damaged.
     """
-    paths = verified_paths(artifacts.files(session, artifact_digest), blobs, label)
+    paths = verified_paths(files, blobs, label)
     return peft_format.open_files(paths[peft_format.CONFIG], paths[peft_format.TENSORS])
 
 
 def verified_paths(files: Mapping[str, File], blobs: BlobStore, label: str) -> dict[str, Path]:
     """Local paths of recorded files, each checked against its digest."""
     if not files:
-        raise IntegrityFailure(f"the bytes of {label} are not held", hint="add it again, or restore its blobs")
+        raise IntegrityFailure(
+            f"the bytes of {label} are not held", hint="add it again, or restore its blobs"
+        )
     paths = {name: blobs.path(file.digest) for name, file in files.items()}
     for name, file in files.items():
         digest.check(f"{name} of {label}", expected=file.digest, found=sha256(paths[name]))
@@ -95,7 +96,8 @@ def copy_files(paths: Mapping[str, Path], folder: Path) -> dict[str, int]:
             shutil.copyfile(path, target)
         except OSError as error:
             raise StorageFailure(
-                f"cannot write {target}: {error.strerror}", hint="free some disk space, or choose another folder"
+                f"cannot write {target}: {error.strerror}",
+                hint="free some disk space, or choose another folder",
             ) from error
         sizes[name] = target.stat().st_size
     return sizes

@@ -21,7 +21,9 @@ def device_of(name: str) -> torch.device:
         raise UsageError(f"unknown device {name!r}", hint="one of: auto, cpu, cuda, cuda:0, cuda:1 …")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"there is no device {name}", hint=f"this machine has {torch.cuda.device_count()} GPUs")
+        raise UsageError(
+            f"there is no device {name}", hint=f"this machine has {torch.cuda.device_count()} GPUs"
+        )
     return device
 
 

@@ -36,7 +36,9 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 def refuse_existing(target: Path) -> None:
     if os.path.lexists(target):
-        raise Conflict(f"{target} exists", hint="give a folder that does not exist yet, or remove this one first")
+        raise Conflict(
+            f"{target} exists", hint="give a folder that does not exist yet, or remove this one first"
+        )
 
 
 def _publish(staging: Path, target: Path) -> None:
@@ -53,5 +55,7 @@ def _publish(staging: Path, target: Path) -> None:
             os.close(descriptor)
     except OSError as error:
         if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
-            raise Conflict(f"{target} exists", hint="somebody made it meanwhile; choose another folder") from error
+            raise Conflict(
+                f"{target} exists", hint="somebody made it meanwhile; choose another folder"
+            ) from error
         raise StorageFailure(f"cannot write {target}: {error.strerror}") from error

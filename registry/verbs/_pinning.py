@@ -77,7 +77,7 @@ def plan(
     coefficients: dict[int, Decimal] = {}
     _weigh(tree, Decimal(1), found, coefficients)
     return Plan(
-        expression=text.strip(),
+        expression=text.strip() if rank is None and energy is None else expression.render(tree),
         resolved=expression.render(tree, lambda ref: found[ref].ref),
         recipe=pinned,
         pins=pins,
@@ -124,7 +124,9 @@ def _warnings(pins: tuple[Pin, ...]) -> Iterable[str]:
 
 
 def _most_specific(pins: tuple[Pin, ...]) -> BaseModelIdentity:
-    return max((pin.base_model for pin in pins), key=lambda base: (bool(base.revision), bool(base.fingerprint)))
+    return max(
+        (pin.base_model for pin in pins), key=lambda base: (bool(base.revision), bool(base.fingerprint))
+    )
 
 
 def _truncated(tree: Node, *, rank: int | None, energy: str | float | None) -> Node:
@@ -140,7 +142,9 @@ def _decimal(value: str | float | None) -> Decimal:
     try:
         return Decimal(str(value))
     except DecimalException:
-        raise UsageError(f"an energy of {value!r} is not a number", hint="for example --energy 0.95") from None
+        raise UsageError(
+            f"an energy of {value!r} is not a number", hint="for example --energy 0.95"
+        ) from None
 
 
 def _dtype(wanted: str | None, pins: tuple[Pin, ...]) -> Any:
@@ -174,7 +178,9 @@ def _linear(terms: list[tuple[Decimal, Sum]]) -> Sum:
         raise UsageError("the coefficients multiply to a number that is too long") from None
     for term in result.terms:
         if abs(term.weight) > _GREATEST:
-            raise UsageError(f"the coefficient {format_decimal(term.weight)[:40]} is not a finite 32-bit float")
+            raise UsageError(
+                f"the coefficient {format_decimal(term.weight)[:40]} is not a finite 32-bit float"
+            )
     return result
 
 
@@ -182,11 +188,14 @@ def _call(node: Call, pins: Mapping[Reference, Pin], kind: str) -> recipe.Call:
     method = methods.build(node.method, dict(node.parameters))
     if kind not in method.kinds:
         raise Refused(
-            f"{node.method} is not defined for {kind} adapters", hint=f"it is for: {', '.join(sorted(method.kinds))}"
+            f"{node.method} is not defined for {kind} adapters",
+            hint=f"it is for: {', '.join(sorted(method.kinds))}",
         )
     least, most = (1, 1) if method.spread else method.arity
     if len(node.arguments) < least or (most is not None and len(node.arguments) > most):
-        wanted = f"{least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
+        wanted = (
+            f"{least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
+        )
         hint = "join the adapters with + and -" if method.spread or most == 1 else None
         raise UsageError(f"{node.method} takes {wanted} argument(s), not {len(node.arguments)}", hint=hint)
     return recipe.Call(

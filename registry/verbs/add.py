@@ -55,7 +55,7 @@ def add(
         with _fetched(source) as found, blobs.stage() as stage:
             stored = _copied(found.folder, stage)
             identity = _identity(stored, base=base, base_path=base_path)
-            content = _content.of_adapter(stored, _content.put(blobs, stage, (CONFIG, TENSORS)))
+            content = _content.store(blobs, stored, stage)
             draft = Draft(
                 name=name,
                 content=content,
@@ -106,7 +106,9 @@ def _identity(stored: StoredAdapter, *, base: str | None, base_path: str | Path 
             raise UsageError(f"{base!r} names no base model", hint="--base REPO[@REVISION]")
         identity = BaseModelIdentity(repo=repo, revision=revision or None)
     if not identity.repo:
-        raise Refused("the adapter's config names no base model", hint="say which with --base REPO[@REVISION]")
+        raise Refused(
+            "the adapter's config names no base model", hint="say which with --base REPO[@REVISION]"
+        )
     if base_path is None:
         return identity
     checked = checkpoint.open_base(Path(base_path))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from registry import reference
-from registry.catalog import annotations, references, versions
+from registry.catalog import marks, references, versions
 from registry.catalog.database import Database
 from registry.errors import UsageError
 from registry.reference import Reference
@@ -31,36 +31,36 @@ def set_alias(
     wanted = _version_of(name, version)
     with database.write() as session:
         pin = references.resolve(session, wanted)
-        return annotations.set_alias(session, pin, alias, expect=expect, actor=actor)
+        return marks.set_alias(session, pin, alias, expect=expect, actor=actor)
 
 
 def delete_alias(database: Database, name: str, alias: str, *, actor: str) -> None:
     reference.check_name(name)
     with database.write() as session:
-        annotations.delete_alias(session, name, alias, actor)
+        marks.delete_alias(session, name, alias, actor)
 
 
 def aliases(database: Database, name: str | None) -> tuple[Alias, ...]:
     if name is not None:
         reference.check_name(name)
     with database.read() as session:
-        return annotations.aliases(session, name)
+        return marks.aliases(session, name)
 
 
 def set_tags(database: Database, ref: str, tags: Mapping[str, str], *, actor: str) -> Tagged:
     check_tags(tags)
     with database.write() as session:
         pin = references.resolve(session, reference.parse(ref))
-        annotations.set_tags(session, pin, tags, actor)
+        marks.set_tags(session, pin, tags, actor)
         session.flush()
-        return Tagged(ref=pin.ref, tags=annotations.tags(session, pin))
+        return Tagged(ref=pin.ref, tags=marks.tags(session, pin))
 
 
 def delete_tags(database: Database, ref: str, keys: Sequence[str], *, actor: str) -> Tagged:
     with database.write() as session:
         pin = references.resolve(session, reference.parse(ref))
-        annotations.delete_tags(session, pin, keys, actor)
-        return Tagged(ref=pin.ref, tags=annotations.tags(session, pin))
+        marks.delete_tags(session, pin, keys, actor)
+        return Tagged(ref=pin.ref, tags=marks.tags(session, pin))
 
 
 def add_evaluation(
@@ -72,7 +72,7 @@ def add_evaluation(
         raise UsageError(f"the value of {metric} is {value}, not a finite number")
     with database.write() as session:
         pin = references.resolve(session, reference.parse(ref))
-        return annotations.add_evaluation(session, pin, metric, value, dataset=dataset, split=split, actor=actor)
+        return marks.add_evaluation(session, pin, metric, value, dataset=dataset, split=split, actor=actor)
 
 
 def delete(database: Database, ref: str, *, actor: str) -> Deleted:

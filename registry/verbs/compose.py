@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 from registry import evaluate, kinds, methods, peft_format, reference
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, versions, views
-from registry.catalog.artifacts import Content, Realisation
+from registry.catalog.artifacts import Content, File, Realisation
 from registry.catalog.database import Database
 from registry.catalog.versions import Draft
-from registry.peft_format import CONFIG, TENSORS, StoredAdapter
+from registry.peft_format import StoredAdapter
 from registry.recipe import Input, Recipe, Sum
 from registry.results import Check, CheckedInput, Composed, ModuleReport
 from registry.verbs import _content
@@ -52,7 +52,8 @@ def compose(
         with database.read() as session:
             made = plan(session, text, rank=rank, energy=energy, dtype=dtype, seed=seed)
             known = find(session, blobs, made.recipe)
-            inputs = {} if known else _inputs(session, blobs, made)
+            held = {} if known else _files(session, made)
+        inputs = _opened(blobs, made, held)
         realisation, content = known or compute(blobs, made, inputs, device=device, progress=progress)
         draft = Draft(
             name=name,
@@ -105,7 +106,7 @@ def compute(
             base_model=made.base_model,
             inputs_config=[inputs[digest].config for digest in made.recipe.inputs],
         )
-        content = _content.of_adapter(stored, _content.put(blobs, stage, (CONFIG, TENSORS)))
+        content = _content.store(blobs, stored, stage)
     realisation = Realisation(
         recipe_digest=made.recipe.digest,
         target="adapter",
@@ -133,7 +134,8 @@ def check(
     with database.read() as session:
         made = plan(session, text, rank=rank, energy=energy, dtype=dtype)
         known = find(session, blobs, made.recipe)
-        inputs = _inputs(session, blobs, made)
+        held = _files(session, made)
+    inputs = _opened(blobs, made, held)
     evaluate.check_compatible({pin.ref: (pin.kind, inputs[pin.digest].layout) for pin in made.pins})
     size = _Estimate(made.recipe, inputs)
     return Check(
@@ -165,9 +167,13 @@ def check(
     )
 
 
-def _inputs(session: Session, blobs: BlobStore, made: Plan) -> dict[str, StoredAdapter]:
+def _files(session: Session, made: Plan) -> dict[str, dict[str, File]]:
+    return {digest: artifacts.files(session, digest) for digest in made.recipe.inputs}
+
+
+def _opened(blobs: BlobStore, made: Plan, held: Mapping[str, Mapping[str, File]]) -> dict[str, StoredAdapter]:
     return {
-        digest: _content.open_adapter(session, blobs, digest, made.labels[digest]) for digest in made.recipe.inputs
+        digest: _content.open_adapter(blobs, files, made.labels[digest]) for digest, files in held.items()
     }
 
 
@@ -195,10 +201,8 @@ def _factor_warnings(report: tuple[ModuleReport, ...]) -> list[str]:
     ]
     if not cosines or min(cosines) >= _COMMON_START:
         return []
-    return [
-        f"the inputs' A factors do not look like one initialization (smallest cosine {min(cosines):.2f}): "
-        "cross terms distort factors(...); the exact sum does not have them"
-    ]
+    start = f"the inputs' A factors do not look like one initialization (smallest cosine {min(cosines):.2f})"
+    return [f"{start}: cross terms distort factors(...); the exact sum does not have them"]
 
 
 def _watched(
@@ -240,8 +244,10 @@ class _Estimate:
             else:
                 method = methods.build(term.operand.method, term.operand.parameters)
                 arguments = term.operand.arguments
-                inner = self._ranks(arguments[0], module) if method.spread else [sum(self._ranks(a, module)) for a in arguments]
+                inner = (
+                    self._ranks(arguments[0], module)
+                    if method.spread
+                    else [sum(self._ranks(a, module)) for a in arguments]
+                )
                 ranks.append(method.rank_bound(inner))
         return ranks
-
-

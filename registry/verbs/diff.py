@@ -6,7 +6,7 @@ from typing import Any
 
 from registry import deltas, reference
 from registry.blobs import BlobStore
-from registry.catalog import references, views
+from registry.catalog import artifacts, references, views
 from registry.catalog.database import Database
 from registry.peft_format import StoredAdapter
 from registry.results import Difference, FieldChange, ModuleChange, Version
@@ -19,11 +19,12 @@ def diff(database: Database, blobs: BlobStore, before: str, after: str) -> Diffe
     with database.read() as session:
         pins = [references.resolve(session, reference.parse(ref)) for ref in (before, after)]
         one, other = views.versions(session, [pins[0].id, pins[1].id])
-        reason = _not_comparable(one, other)
-        modules: tuple[ModuleChange, ...] = ()
-        if reason is None and one.digest != other.digest:
-            stored = [_content.open_adapter(session, blobs, pin.digest, pin.ref) for pin in pins]
-            modules = _modules(*stored)
+        files = [artifacts.files(session, pin.digest) for pin in pins]
+    reason = _not_comparable(one, other)
+    modules: tuple[ModuleChange, ...] = ()
+    if reason is None and one.digest != other.digest:
+        opened = [_content.open_adapter(blobs, held, pin.ref) for held, pin in zip(files, pins, strict=True)]
+        modules = _modules(*opened)
     return Difference(
         before=one.ref,
         after=other.ref,

@@ -33,7 +33,9 @@ def gc(database: Database, blobs: BlobStore, *, apply: bool, actor: str, grace: 
         freed = artifacts.forget_files(session, artifacts.unneeded(session))
     with database.write() as session:
         artifacts.exclude_writers(session)
-        strays = artifacts.unrecorded(session, (d for d in sizes if d not in freed and blobs.unused_for(d, grace)))
+        strays = artifacts.unrecorded(
+            session, (d for d in sizes if d not in freed and blobs.unused_for(d, grace))
+        )
         taken = sorted({*artifacts.unrecorded(session, freed), *strays})
         for digest in taken:
             blobs.delete(digest)

@@ -1,0 +1,251 @@
+"""The model target: a version merged into its base model's checkpoint, streamed tensor by tensor."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from registry import checkpoint, digest, evaluate, kinds, merge, reference
+from registry.blobs import BlobStore
+from registry.catalog import artifacts, references, versions
+from registry.catalog.artifacts import Content, File, Realisation
+from registry.catalog.database import Database
+from registry.catalog.events import record
+from registry.catalog.references import Pin
+from registry.checkpoint import BaseCheckpoint
+from registry.deltas import Delta
+from registry.evaluate import Computation
+from registry.merge import MergedModel
+from registry.peft_format import StoredAdapter
+from registry.recipe import Recipe
+from registry.results import Materialized
+from registry.verbs import _content
+from registry.verbs._devices import device_of, libraries
+from registry.verbs._folders import new_folder
+from registry.verbs._recipes import job_of, reports
+
+VARIANT_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to merge: the device, the output's dtype (None keeps each tensor's), the shard size in bytes."""
+
+    device: str = "auto"
+    dtype: str | None = None
+    max_shard_size: int | None = None
+    progress: Callable[[str, int, int], None] | None = None
+
+    def tell(self, what: str) -> Callable[[int, int], None] | None:
+        progress = self.progress
+        return None if progress is None else lambda done, total: progress(what, done, total)
+
+    def variant(self, fingerprint: str) -> str:
+        """What tells this output apart from other outputs of the same recipe."""
+        return digest.of_json(
+            {
+                "format": VARIANT_FORMAT,
+                "base": fingerprint,
+                "dtype": self.dtype,
+                "max_shard_size": self.max_shard_size,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A version about to be merged: its recipe, and the adapters that the recipe needs, opened."""
+
+    pin: Pin
+    recipe: Recipe
+    inputs: Mapping[str, StoredAdapter]
+    labels: Mapping[str, str]
+
+    @property
+    def fan_in_fan_out(self) -> bool | None:
+        """The flag all inputs agree on, None where they do not say or disagree."""
+        configs = [adapter.config for adapter in self.inputs.values()]
+        said = {bool(config["fan_in_fan_out"]) for config in configs if "fan_in_fan_out" in config}
+        return said.pop() if len(said) == 1 else None
+
+
+@dataclass(frozen=True)
+class Merge:
+    """One merge of a version into its base model."""
+
+    database: Database
+    blobs: BlobStore
+    options: Options
+    actor: str
+    started: float = field(default_factory=time.perf_counter)
+
+    def run(self, ref: str, base_path: str | Path | None, out: Path | None) -> Materialized:
+        """Merge into ``out``, or into the blob store; what is held there already is not computed again."""
+        with self.database.read() as session:
+            found = job_of(session, references.resolve(session, reference.parse(ref)))
+        job = _Ready(found.pin, found.recipe, found.open(self.blobs), found.labels)
+        base = checkpoint.open_base(_base_folder(job.pin, base_path))
+        base.resolve(evaluate.space(job.inputs), fan_in_fan_out=job.fan_in_fan_out)
+        fingerprint = base.fingerprint(self.options.tell("reading the base"))
+        self._settle_base(job.pin, fingerprint)
+        variant = self.options.variant(fingerprint)
+        with self.database.read() as session:
+            held = _held(session, self.blobs, job.recipe, variant)
+        if held is None:
+            return self._compute(job, base, variant, out)
+        realisation, content = held
+        if out is not None:
+            with new_folder(out) as staging:
+                paths = _content.verified_paths(content.files, self.blobs, job.pin.ref)
+                _content.copy_files(paths, staging)
+        return self._result(job, realisation, out, cached=True)
+
+    def _settle_base(self, pin: Pin, fingerprint: str) -> None:
+        """The base is the recorded one; what its weights are is recorded the first time they are seen."""
+        if pin.base_model.fingerprint == fingerprint:
+            return
+        with self.database.write() as session:
+            seen = pin.base_model.model_copy(update={"fingerprint": fingerprint})
+            versions.set_fingerprint(session, pin.base_model_id, seen)
+            record(session, self.actor, "fingerprint", str(pin.base_model), fingerprint=fingerprint)
+
+    def _compute(self, job: _Ready, base: BaseCheckpoint, variant: str, out: Path | None) -> Materialized:
+        device = device_of(self.options.device)
+        computation = evaluate.prepare(job.recipe, job.inputs, device=device, labels=job.labels)
+        report: list[dict[str, Any]] = []
+
+        def merged(folder: Path) -> MergedModel:
+            return merge.merge_into_base(
+                base,
+                kind=kinds.load(job.recipe.kind),
+                modules=computation.modules,
+                deltas=_reporting(computation, report),
+                out=folder,
+                device=device,
+                dtype=self.options.dtype,
+                max_shard_size=self.options.max_shard_size,
+                fan_in_fan_out=job.fan_in_fan_out,
+                progress=self.options.tell("merging"),
+            )
+
+        content = None
+        if out is not None:
+            with new_folder(out) as staging:
+                made = merged(staging)
+        else:
+            with self.blobs.stage() as stage:
+                made = merged(stage)
+                content = self._content(base, made, _content.put(self.blobs, stage, made.files))
+        realisation = Realisation(
+            recipe_digest=job.recipe.digest,
+            target="model",
+            variant=variant,
+            output_digest=made.digest,
+            device=str(device),
+            dtype=self.options.dtype or "as the base",
+            seed=job.recipe.seed,
+            seconds=time.perf_counter() - self.started,
+            libraries=libraries(),
+            report=tuple(report),
+            files={path: {"size": file.size, "sha256": file.sha256} for path, file in made.files.items()},
+        )
+        differs = self._record(job, realisation, content)
+        return self._result(job, realisation, out, cached=False, differs=differs, warnings=_said(made))
+
+    def _content(self, base: BaseCheckpoint, made: MergedModel, files: Mapping[str, File]) -> Content:
+        dtypes = sorted({tensor.dtype for tensor in base.tensors.values()})
+        return Content(
+            digest=made.digest,
+            target="model",
+            kind="model",
+            rank=None,
+            parameters=sum(math.prod(tensor.shape) for tensor in base.tensors.values()),
+            modules=len(base.tensors),
+            dtype=self.options.dtype or ", ".join(dtypes),
+            size=sum(file.size for file in files.values()),
+            files=files,
+        )
+
+    def _record(self, job: _Ready, made: Realisation, content: Content | None) -> tuple[str, ...]:
+        """Record the model, and its files where they are kept; returns what the recipe gave otherwise."""
+        with self.database.write() as session:
+            artifacts.save_recipe(session, job.recipe)
+            artifacts.save_realisation(session, made)
+            if content is not None:
+                artifacts.save(session, content)
+                _content.check_present(self.blobs, content.files)
+            record(session, self.actor, "materialize", job.pin.ref, target="model", digest=made.output_digest)
+            others = artifacts.realisations(session, made.recipe_digest, "model", made.variant)
+        return tuple(sorted({other.output_digest for other in others} - {made.output_digest}))
+
+    def _result(
+        self,
+        job: _Ready,
+        made: Realisation,
+        out: Path | None,
+        *,
+        cached: bool,
+        differs: tuple[str, ...] = (),
+        warnings: tuple[str, ...] = (),
+    ) -> Materialized:
+        files = {path: int(file["size"]) for path, file in made.files.items()}
+        return Materialized(
+            ref=job.pin.ref,
+            target="model",
+            digest=made.output_digest,
+            recipe_digest=made.recipe_digest,
+            path=None if out is None else str(out),
+            files=files,
+            size=sum(files.values()),
+            device=made.device,
+            dtype=made.dtype,
+            seconds=time.perf_counter() - self.started,
+            cached=cached,
+            report=reports(made.report),
+            differs=differs,
+            warnings=warnings,
+        )
+
+
+def _base_folder(pin: Pin, base_path: str | Path | None) -> Path:
+    if base_path is not None:
+        return Path(base_path).expanduser()
+    from registry import hub
+
+    folder, _ = hub.fetch_model(str(pin.base_model.repo), pin.base_model.revision)
+    return folder
+
+
+def _held(
+    session: Session, blobs: BlobStore, wanted: Recipe, variant: str
+) -> tuple[Realisation, Content] | None:
+    for made in artifacts.realisations(session, wanted.digest, "model", variant):
+        content = artifacts.load(session, made.output_digest)
+        if content is not None and content.files and all(blobs.has(f.digest) for f in content.files.values()):
+            return made, content
+    return None
+
+
+def _reporting(computation: Computation, report: list[dict[str, Any]]) -> Callable[[str], Delta]:
+    def delta(module: str) -> Delta:
+        item = computation.module(module)
+        if item.report:
+            report.append({"module": module, "values": dict(item.report)})
+        return item.delta
+
+    return delta
+
+
+def _said(made: MergedModel) -> tuple[str, ...]:
+    said = []
+    if made.untied:
+        said.append("the embeddings were tied and are two tensors now: tie_word_embeddings is false")
+    if made.left_out:
+        said.append(f"not copied from the base: {', '.join(made.left_out)}")
+    return tuple(said)
