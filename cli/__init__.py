@@ -1,0 +1,31 @@
+"""The command line: ``registry``. One file per command or group of commands; this one only starts it."""
+
+import sys
+from io import TextIOWrapper
+
+from ._group import Commands
+from ._options import common, version_option
+
+__all__ = ["main", "root"]
+
+root = common(
+    version_option(
+        Commands(
+            "registry",
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+            help="A catalog of LoRA and (IA)³ adapters, and a reproducible store of their compositions.\n\n"
+            "REF is name@version, name@alias, name (its latest version) or sha256:… everywhere. Data goes to "
+            "stdout; progress, hints and warnings go to stderr.\n\n"
+            "Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 conflict, 5 integrity failure, 6 stale or "
+            "would change, 7 refused input.",
+        )
+    )
+)
+
+
+def main() -> None:
+    """Run the command line on ``sys.argv`` and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what a narrow encoding lacks is spelled out, never an error
+            stream.reconfigure(errors="backslashreplace")
+    root.main(prog_name="registry")

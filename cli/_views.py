@@ -1,0 +1,239 @@
+"""How one result looks to a person: a headline where something happened, then its facts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from . import _tables
+from ._parts import fitting, line, module_summary, panel, short, table, text
+from ._text import plural, size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rich.console import Console, RenderableType
+
+    from registry.results import (
+        Added,
+        Check,
+        Checkout,
+        Composed,
+        Difference,
+        FieldChange,
+        Materialized,
+        ModuleChange,
+        Publication,
+        Schema,
+        Version,
+    )
+
+_MANY = 10
+
+
+def version(result: Version, console: Console) -> Iterator[RenderableType]:
+    """Everything known of a version."""
+    recipe = result.recipe
+    title = line((result.ref, "bold"), (" (deleted)", "red") if result.deleted_at else "")
+    yield panel(
+        title,
+        [
+            ("kind", result.kind),
+            ("base model", result.base_model),
+            ("fingerprint", fitting(result.base_model.fingerprint, console)),
+            ("task", result.task),
+            ("expression", recipe and recipe.expression),
+            ("resolved", recipe and recipe.resolved),
+            ("recipe", fitting(recipe.digest, console) if recipe else None),
+            ("digest", fitting(result.digest, console)),
+            ("rank", result.rank),
+            ("parameters", f"{result.parameters:,} {result.dtype} in {plural(result.modules, 'module')}"),
+            ("size", size(result.size)),
+            ("aliases", result.aliases),
+            ("tags", result.tags),
+            ("license", result.license),
+            ("source", result.source),
+            ("note", result.note),
+            ("not composable", text(result.not_composable, "yellow") if result.not_composable else None),
+            ("created", line((result.created_at, ""), " by ", (result.created_by, ""))),
+            ("deleted", result.deleted_at),
+        ],
+    )
+    yield from _around(result, console)
+
+
+def _around(result: Version, console: Console) -> Iterator[RenderableType]:
+    """The tables below a version's facts."""
+    if result.parents:
+        rows = [
+            [text(p.ref, "bold"), p.coefficient, p.relation, short(p.digest, console)] for p in result.parents
+        ]
+        yield table(console, ["parent", "coefficient", "relation", "digest"], rows, title="parents")
+    if result.evaluations:
+        yield _tables.evaluations(result.evaluations, console, title="evaluations")
+    if result.publications:
+        yield _tables.publications(result.publications, console, title="publications")
+
+
+def added(result: Added, console: Console) -> Iterator[RenderableType]:
+    yield (
+        line(("added ", "green"), (result.ref, "bold"))
+        if result.created
+        else line((result.ref, "bold"), " holds this content already; nothing was added")
+    )
+    yield from version(result, console)
+
+
+def composed(result: Composed, console: Console) -> Iterator[RenderableType]:
+    done = "composed " if result.created else "already composed: "
+    how = "taken from the cache, nothing was computed" if result.cached else "computed"
+    yield line((done, "green"), (result.ref, "bold"), " = ", result.recipe.resolved if result.recipe else "?")
+    if result.recipe:
+        yield line("recipe ", (short(result.recipe.digest, console), "cyan"), f", {how}")
+    yield line(
+        f"{result.kind}, {result.parameters:,} {result.dtype} parameters in ",
+        plural(result.modules, "module"),
+        f", rank {result.rank}" if result.rank else "",
+        f", {size(result.size)}, ",
+        (short(result.digest, console), "cyan"),
+    )
+    yield from _around(result, console)
+    yield from module_summary(console, result.report)
+
+
+def check(result: Check, console: Console) -> Iterator[RenderableType]:
+    yield panel(
+        line(("composable", "green")),
+        [
+            ("expression", result.expression),
+            ("resolved", result.resolved),
+            ("recipe", fitting(result.recipe_digest, console)),
+            ("kind", result.kind),
+            ("base model", result.base_model),
+            ("rank", result.rank and f"up to {result.rank:,}"),
+            (
+                "parameters",
+                f"up to {result.parameters:,} {result.dtype} in {plural(result.modules, 'module')}",
+            ),
+            ("size", f"up to {size(result.size)}"),
+            ("output", "known already, nothing to compute" if result.cached else "to be computed"),
+        ],
+    )
+    columns = ["input", "coefficient", "kind", "base model", "rank", "parameters", "dtype", "digest"]
+    rows = [
+        [
+            text(i.ref, "bold"),
+            i.coefficient,
+            i.kind,
+            i.base_model,
+            i.rank,
+            i.parameters,
+            i.dtype,
+            short(i.digest, console),
+        ]
+        for i in result.inputs
+    ]
+    yield table(console, columns, rows, spare=["digest", "dtype", "parameters", "kind"])
+
+
+def materialized(result: Materialized, console: Console) -> Iterator[RenderableType]:
+    how = "known already" if result.cached else "materialized"
+    yield panel(
+        line((result.ref, "bold"), f" {how} as {result.target}"),
+        [
+            ("digest", fitting(result.digest, console)),
+            ("recipe", fitting(result.recipe_digest, console)),
+            ("folder", result.path),
+            ("files", f"{plural(len(result.files), 'file')}, {size(result.size)}"),
+            ("dtype", result.dtype),
+            ("device", result.device),
+            ("seconds", f"{result.seconds:.2f}"),
+        ],
+    )
+    yield from _files(result.files, console)
+    yield from module_summary(console, result.report)
+
+
+def checkout(result: Checkout, console: Console) -> Iterator[RenderableType]:
+    yield line(("wrote ", "green"), (result.ref, "bold"), " to ", (result.path, "bold"))
+    yield line("digest ", (short(result.digest, console), "cyan"))
+    yield from _files(result.files, console)
+
+
+def _files(files: Mapping[str, int], console: Console) -> Iterator[RenderableType]:
+    if files:
+        yield table(console, ["file", "bytes"], [[name, count] for name, count in files.items()])
+
+
+def difference(result: Difference, console: Console) -> Iterator[RenderableType]:
+    """Metadata, inputs and modules that differ, the most changed modules first."""
+    before, after = result.before, result.after
+    yield line((before, "bold"), " → ", (after, "bold"))
+    for title, changes in (("metadata", result.fields), ("inputs", result.inputs)):
+        if changes:
+            rows = [_change(change) for change in changes]
+            yield table(console, ["what", before, after], rows, title=title)
+    if result.not_compared:
+        yield line(("modules not compared: ", "yellow"), result.not_compared)
+    if result.modules:
+        yield from _modules(result.modules, console)
+    elif not (result.fields or result.inputs or result.not_compared):
+        yield line("no difference")
+
+
+def _change(change: FieldChange) -> list[Any]:
+    return [change.field, *(_plain(value) for value in (change.before, change.after))]
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _modules(changes: Sequence[ModuleChange], console: Console) -> Iterator[RenderableType]:
+    ranked = sorted(
+        changes, key=lambda change: -1.0 if change.relative is None else change.relative, reverse=True
+    )
+    visible = ranked[:_MANY] if console.is_terminal else ranked
+    rows = [[c.module, c.before, c.after, c.cosine, c.relative] for c in visible]
+    title = f"change of the weights, {plural(len(changes), 'module')}"
+    yield table(console, ["module", "‖before‖", "‖after‖", "cosine", "relative"], rows, title=title)
+    if len(visible) < len(ranked):
+        rest = len(ranked) - len(visible)
+        yield line((f"and {plural(rest, 'module')} that changed less; --format json has all", "dim"))
+
+
+def publication(result: Publication, console: Console) -> Iterator[RenderableType]:
+    done = {
+        "planned": "would publish ",
+        "pending": "begun, outcome not known: ",
+        "failed": "not published: ",
+        "done": "published " if result.created else "already there, no commit made: ",
+    }
+    yield panel(
+        line((done[result.state], "green"), (result.ref, "bold"), " → ", (result.repo, "bold")),
+        [
+            ("branch", result.revision),
+            ("as", result.target),
+            ("commit", result.commit),
+            ("url", result.url),
+            ("published", result.created_at),
+        ],
+    )
+    if result.files:
+        rows = [[name, short(digest, console)] for name, digest in result.files.items()]
+        yield table(console, ["file", "digest"], rows)
+
+
+def schema(result: Schema, console: Console) -> Iterator[RenderableType]:  # noqa: ARG001  (a view's signature)
+    state = line(("up to date", "green")) if result.ok else line(("another release's schema", "red"))
+    yield panel(
+        line(("schema", "bold")),
+        [
+            ("database", result.url),
+            ("current", result.current or "none"),
+            ("needed", result.head),
+            ("state", state),
+        ],
+    )

@@ -1,0 +1,24 @@
+"""``registry diff``."""
+
+import click
+
+from ._options import common, open_registry
+from ._render import emit
+from ._views import difference
+
+
+@click.command("diff")
+@click.argument("before", metavar="REF")
+@click.argument("after", metavar="REF")
+@common
+def command(before: str, after: str) -> None:
+    """Show how two versions differ.
+
+    Metadata, inputs with their coefficients, and the weights of each module.
+
+    For example:
+
+      registry diff detox@1 detox@2
+    """
+    with open_registry() as catalog:
+        emit(catalog.diff(before, after), difference, quiet=lambda result: [result.before, result.after])

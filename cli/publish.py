@@ -1,0 +1,51 @@
+"""``registry publish``."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from . import _options as options
+from ._render import emit, progress
+from ._views import publication
+
+if TYPE_CHECKING:
+    from registry.results import Target
+
+
+@click.command("publish")
+@click.argument("ref")
+@click.argument("repo")
+@options.into
+@click.option("--private/--public", default=True, show_default=True, help="Applies when the repo is created.")
+@click.option("--revision", metavar="BRANCH", help="Branch to push to, by default the repo's main one.")
+@click.option("--message", metavar="TEXT", help="Commit message.")
+@options.base_path
+@click.option("--adopt", is_flag=True, help="Push to a repo that was not made by a registry.")
+@click.option("--dry-run", is_flag=True, help="Show what would be pushed, send nothing.")
+@options.common
+def command(
+    *,
+    ref: str,
+    repo: str,
+    into: "Target",
+    revision: str | None,
+    message: str | None,
+    base_path: str | None,
+    private: bool,
+    adopt: bool,
+    dry_run: bool,
+) -> None:
+    """Push a version to the Hub repo REPO, and verify the push.
+
+    It is one commit, with a model card and provenance. Publishing the same content again makes no commit. The token is HF_TOKEN or that of "hf auth login".
+
+    For example:
+
+      registry publish detox@2 team/detox --private
+    """
+    with options.open_registry() as catalog, progress() as bar:
+        result = catalog.publish(
+            ref, repo, into=into, private=private, revision=revision, message=message,
+            base_path=base_path, adopt=adopt, dry_run=dry_run, progress=bar,
+        )  # fmt: skip
+    emit(result, publication, quiet=lambda pushed: [pushed.ref])

