@@ -1,5 +1,6 @@
 """The command line: ``registry``. One file per command or group of commands; this one only starts it."""
 
+import gc
 import sys
 from io import TextIOWrapper
 
@@ -25,6 +26,7 @@ root = common(
 
 def main() -> None:
     """Run the command line on ``sys.argv`` and exit with its code."""
+    gc.set_threshold(50_000)  # start-up allocates much and frees nothing: looking for garbage is wasted on it
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what a narrow encoding lacks is spelled out, never an error
             stream.reconfigure(errors="backslashreplace")

@@ -189,7 +189,7 @@ def upgrade() -> None:
         sa.Column("license", sa.Text(), nullable=True),
         sa.Column("note", sa.Text(), nullable=True),
         sa.Column("source", sa.Text(), nullable=True),
-        sa.Column("is_latest", sa.Boolean(), nullable=False),
+        sa.Column("latest_of", IDENTITY, nullable=True),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("deleted_at", TIME, nullable=True),
@@ -200,7 +200,8 @@ def upgrade() -> None:
             name=op.f("ck_versions_derived"),
         ),
         sa.CheckConstraint(
-            "NOT (is_latest AND deleted_at IS NOT NULL)", name=op.f("ck_versions_latest_is_live")
+            "latest_of IS NULL OR (latest_of = adapter_id AND deleted_at IS NULL)",
+            name=op.f("ck_versions_latest_is_live"),
         ),
         sa.CheckConstraint("number >= 1", name=op.f("ck_versions_number")),
         sa.ForeignKeyConstraint(
@@ -219,18 +220,14 @@ def upgrade() -> None:
             ["recipe_digest"], ["recipes.digest"], name=op.f("fk_versions_recipe_digest"), ondelete="RESTRICT"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_versions")),
+        sa.ForeignKeyConstraint(
+            ["latest_of"], ["adapters.id"], name=op.f("fk_versions_latest_of"), ondelete="RESTRICT"
+        ),
         sa.UniqueConstraint("adapter_id", "number", name=op.f("uq_versions_adapter_id_number")),
+        sa.UniqueConstraint("latest_of", name=op.f("uq_versions_latest_of")),
     )
     op.create_index(op.f("ix_versions_artifact_digest"), "versions", ["artifact_digest"], unique=False)
     op.create_index(op.f("ix_versions_base_model_id"), "versions", ["base_model_id"], unique=False)
-    op.create_index(
-        "ix_versions_latest",
-        "versions",
-        ["adapter_id"],
-        unique=True,
-        sqlite_where=sa.text("is_latest"),
-        postgresql_where=sa.text("is_latest"),
-    )
     op.create_index(op.f("ix_versions_recipe_digest"), "versions", ["recipe_digest"], unique=False)
     op.create_index(op.f("ix_versions_task"), "versions", ["task"], unique=False)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
@@ -104,8 +103,12 @@ def insert_or_ignore(session: Session, table: Any, **values: Any) -> None:
     """Insert a row unless a constraint says it is there: the loser of a race re-reads what the winner wrote."""
     target: Table = table.__table__
     if session.get_bind().dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
         session.execute(postgresql.insert(target).values(**values).on_conflict_do_nothing())
     else:
+        from sqlalchemy.dialects import sqlite
+
         session.execute(sqlite.insert(target).values(**values).on_conflict_do_nothing())
 
 

@@ -89,7 +89,7 @@ def _statement(reference: Reference) -> Select[VersionRow, AdapterRow, ArtifactR
         return statement.join(
             AliasRow, (AliasRow.adapter_id == VersionRow.adapter_id) & (AliasRow.number == VersionRow.number)
         ).where(AliasRow.alias_key == reference.alias.lower())
-    return statement.where(VersionRow.is_latest)
+    return statement.where(VersionRow.latest_of == AdapterRow.id)
 
 
 def _pin(row: Any) -> Pin:

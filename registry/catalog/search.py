@@ -57,9 +57,8 @@ def _filtered(
 ) -> Select[int, str, int]:
     statement = (
         select(VersionRow.id, AdapterRow.name_key, ArtifactRow.size)
-        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+        .join(AdapterRow, VersionRow.latest_of == AdapterRow.id)
         .join(ArtifactRow, VersionRow.artifact_digest == ArtifactRow.digest)
-        .where(VersionRow.is_latest)
     )
     if base is not None:
         repo, _, revision = base.partition("@")

@@ -23,10 +23,9 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
-    text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -44,9 +43,22 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class Json(TypeDecorator[Any]):
+    """JSON, as JSONB on PostgreSQL, whose dialect is imported only where it is used."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name != "postgresql":
+            return dialect.type_descriptor(JSON())
+        from sqlalchemy.dialects.postgresql import JSONB
+
+        return dialect.type_descriptor(JSONB())
+
+
 # Names and digests sort and compare by bytes everywhere: PostgreSQL's default collation would not.
 Plain = String().with_variant(String(collation="C"), "postgresql")
-Json = JSON().with_variant(JSONB(), "postgresql")
 Identity = BigInteger().with_variant(Integer(), "sqlite")
 
 
@@ -63,8 +75,8 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         str: Plain,
         datetime: UTCDateTime(),
-        dict[str, Any]: Json,
-        list[Any]: Json,
+        dict[str, Any]: Json(),
+        list[Any]: Json(),
     }
 
 
@@ -194,7 +206,11 @@ class RealisationRow(Base):
 
 
 class VersionRow(Base):
-    """An immutable, numbered entry. Only the tombstone and ``is_latest`` ever change."""
+    """An immutable, numbered entry. Only the tombstone and ``latest_of`` ever change.
+
+    ``latest_of`` is the adapter's id on its latest live version and NULL on all others: unique, so there is at
+    most one, and found in one look-up.
+    """
 
     __tablename__ = "versions"
 
@@ -214,15 +230,11 @@ class VersionRow(Base):
     license: Mapped[str | None] = mapped_column(Text)
     note: Mapped[str | None] = mapped_column(Text)
     source: Mapped[str | None] = mapped_column(Text)
-    is_latest: Mapped[bool]
+    latest_of: Mapped[int | None] = mapped_column(ForeignKey("adapters.id", ondelete="RESTRICT"), unique=True)
     created_at: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(Text)
     deleted_at: Mapped[datetime | None]
     deleted_by: Mapped[str | None] = mapped_column(Text)
-
-    adapter: Mapped[AdapterRow] = relationship(lazy="raise")
-    artifact: Mapped[ArtifactRow] = relationship(lazy="raise")
-    base_model: Mapped[BaseModelRow] = relationship(lazy="raise")
 
     __table_args__ = (
         UniqueConstraint("adapter_id", "number"),
@@ -232,14 +244,8 @@ class VersionRow(Base):
             name="derived",
         ),
         CheckConstraint("(deleted_at IS NULL) = (deleted_by IS NULL)", name="tombstone"),
-        CheckConstraint("NOT (is_latest AND deleted_at IS NOT NULL)", name="latest_is_live"),
-        # At most one latest version per adapter, and the way there in one look-up.
-        Index(
-            "ix_versions_latest",
-            "adapter_id",
-            unique=True,
-            sqlite_where=text("is_latest"),
-            postgresql_where=text("is_latest"),
+        CheckConstraint(
+            "latest_of IS NULL OR (latest_of = adapter_id AND deleted_at IS NULL)", name="latest_is_live"
         ),
     )
 

@@ -73,11 +73,7 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
     if draft.recipe is not None:
         artifacts.save_recipe(session, draft.recipe)
     adapter.last_version += 1
-    session.execute(
-        update(VersionRow)
-        .where(VersionRow.adapter_id == adapter.id, VersionRow.is_latest)
-        .values(is_latest=False)
-    )
+    session.execute(update(VersionRow).where(VersionRow.latest_of == adapter.id).values(latest_of=None))
     row = VersionRow(
         adapter_id=adapter.id,
         number=adapter.last_version,
@@ -90,7 +86,7 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
         license=draft.license,
         note=draft.note,
         source=draft.source,
-        is_latest=True,
+        latest_of=adapter.id,
         created_at=now(),
         created_by=draft.actor,
     )
@@ -118,7 +114,7 @@ def tombstone(session: Session, pin: Pin, actor: str) -> list[str]:
             hint="move or delete the alias first",
         )
     row = session.get_one(VersionRow, pin.id)
-    was_latest, row.is_latest = row.is_latest, False
+    was_latest, row.latest_of = row.latest_of is not None, None
     row.deleted_at, row.deleted_by = now(), actor
     session.flush()
     if was_latest:
@@ -130,7 +126,7 @@ def tombstone(session: Session, pin: Pin, actor: str) -> list[str]:
         session.execute(
             update(VersionRow)
             .where(VersionRow.adapter_id == adapter.id, VersionRow.number == last)
-            .values(is_latest=True)
+            .values(latest_of=adapter.id)
         )
     record(session, actor, "delete", pin.ref, digest=pin.digest)
     return _live_children(session, pin.id)
@@ -199,7 +195,7 @@ def _check_line(session: Session, adapter: AdapterRow, draft: Draft) -> None:
         .select_from(VersionRow)
         .join(ArtifactRow, VersionRow.artifact_digest == ArtifactRow.digest)
         .join(BaseModelRow, VersionRow.base_model_id == BaseModelRow.id)
-        .where(VersionRow.adapter_id == adapter.id, VersionRow.is_latest)
+        .where(VersionRow.latest_of == adapter.id)
     )
     latest = session.execute(statement).one_or_none()
     if latest is None:
