@@ -8,6 +8,7 @@
 """
 
 from registry.api import Registry
+from registry.version import VERSION
 
 __all__ = ["Registry"]
-__version__ = "0.1.0"
+__version__ = VERSION

@@ -12,13 +12,15 @@ from lark import Lark, Token, Transformer, v_args
 from lark.exceptions import UnexpectedInput, UnexpectedToken, VisitError
 
 from registry import reference
+from registry.decimals import exactly
 from registry.errors import ExpressionError, UsageError
 from registry.expression import Call, Node, Scaled, Sum
-from registry.recipe import exactly
+from registry.reference import Reference
 
 MAX_LENGTH = 100_000
 MAX_DEPTH = 50
 _MAX_DIGITS = 40
+_MAX_CHARACTERS = 100  # the longest plain notation of a number within the two bounds has fewer
 _MAX_EXPONENT = 38  # beyond it a coefficient is no finite float32
 _SPACES = "binary + and - need a space on both sides; a-b is a name"
 
@@ -72,7 +74,11 @@ class _Build(Transformer[Token, Node]):
         terms = [first]
         for operator, term in zip(rest[::2], rest[1::2], strict=True):
             terms.append(_scale(Decimal(-1), term) if "-" in operator else term)
-        return Sum(tuple(terms), max(map(_depth, terms)))
+        # A sum inside a sum is a level, as a call is: what walks the tree recurses once for each.
+        depth = max(map(_depth, terms)) + any(map(_is_sum, terms))
+        if depth > MAX_DEPTH:
+            raise _Located(f"sums are nested deeper than {MAX_DEPTH}", _first_column(terms))
+        return Sum(tuple(terms), depth)
 
     def call(self, method: Token, *items: Any) -> Node:
         return _call(method, items)
@@ -105,8 +111,11 @@ def _column(token: Token) -> int:
 
 
 def _number(token: Token) -> Decimal:
-    value = Decimal(str(token)) if len(token) <= _MAX_DIGITS else Decimal("NaN")
-    if not value.is_finite() or (value != 0 and abs(value.adjusted()) >= _MAX_EXPONENT):
+    try:
+        value = Decimal(str(token)) if len(token) <= _MAX_CHARACTERS else Decimal("NaN")
+    except decimal.DecimalException:  # an exponent beyond what Decimal holds
+        value = Decimal("NaN")
+    if not _sound(value):
         raise _Located(
             f"the number {str(token)[:_MAX_DIGITS]} is not a finite 32-bit float, or too long",
             _column(token),
@@ -115,13 +124,20 @@ def _number(token: Token) -> Decimal:
     return value
 
 
+def _sound(value: Decimal) -> bool:
+    """Whether a coefficient can be used, and written so that it is read again."""
+    if not value.is_finite() or (value != 0 and abs(value.adjusted()) >= _MAX_EXPONENT):
+        return False
+    return len(value.normalize(exactly).as_tuple().digits) <= _MAX_DIGITS
+
+
 def _scale(factor: Decimal, node: Node) -> Node:
     if not isinstance(node, Scaled):
         return Scaled(factor, node)
-    try:
-        return Scaled(exactly.multiply(factor, node.coefficient), node.operand)
-    except decimal.DecimalException:
-        raise _Located("the product of the coefficients is too long", 1) from None
+    product = exactly.multiply(factor, node.coefficient)  # of two sound numbers: exact
+    if not _sound(product):
+        raise _Located(f"a product of coefficients has more than {_MAX_DIGITS} digits, or is out of range", 1)
+    return Scaled(product.normalize(exactly), node.operand)
 
 
 def _call(method: Token, items: tuple[Any, ...]) -> Call:
@@ -147,6 +163,18 @@ def _depth(node: Node) -> int:
             return depth
         case _:
             return 0
+
+
+def _is_sum(node: Node) -> bool:
+    return isinstance(node.operand if isinstance(node, Scaled) else node, Sum)
+
+
+def _first_column(nodes: list[Node]) -> int:
+    """Where the first of these nodes stands, as far as it says so."""
+    node = nodes[0]
+    while not isinstance(node, Call | Reference):
+        node = node.operand if isinstance(node, Scaled) else node.terms[0]
+    return node.column
 
 
 def _wrapped(text: str, error: BaseException) -> BaseException:

@@ -70,7 +70,9 @@ class Registry:
         """
         from registry.verbs import opening
 
-        return cls(*opening.open_registry(settings.load(home, database_url=database_url, blobs=blobs, actor=actor)))
+        return cls(
+            *opening.open_registry(settings.load(home, database_url=database_url, blobs=blobs, actor=actor))
+        )
 
     def close(self) -> None:
         self._database.close()
@@ -110,7 +112,14 @@ class Registry:
         from registry.verbs import lookup
 
         return lookup.listing(
-            self._database, base=base, task=task, kind=kind, tags=tags or {}, sort=sort, limit=limit, after=after
+            self._database,
+            base=base,
+            task=task,
+            kind=kind,
+            tags=tags or {},
+            sort=sort,
+            limit=limit,
+            after=after,
         )
 
     def log(self, name: str) -> tuple[Version, ...]:
@@ -134,7 +143,12 @@ class Registry:
         return diff.diff(self._database, self._blobs, _text(before), _text(after))
 
     def check(
-        self, expression: str, *, rank: int | None = None, energy: str | float | None = None, dtype: str | None = None
+        self,
+        expression: str,
+        *,
+        rank: int | None = None,
+        energy: str | float | None = None,
+        dtype: str | None = None,
     ) -> Check:
         """Type-check an expression and explain what composing it would do. Writes nothing.
 
@@ -289,7 +303,9 @@ class Registry:
 
     # -- what is said about versions
 
-    def set_alias(self, name: str, alias: str, version: int | str, *, expect: int | Literal["none"] | None = None) -> Alias:
+    def set_alias(
+        self, name: str, alias: str, version: int | str, *, expect: int | Literal["none"] | None = None
+    ) -> Alias:
         """Point ``name@alias`` at a version number, alias or reference of ``name``.
 
         With ``expect`` the move happens only if the alias points there now (``"none"``: does not exist);
@@ -297,7 +313,9 @@ class Registry:
         """
         from registry.verbs import annotate
 
-        return annotate.set_alias(self._database, name, alias, version, expect=expect, actor=self._config.actor)
+        return annotate.set_alias(
+            self._database, name, alias, version, expect=expect, actor=self._config.actor
+        )
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Remove an alias. Raises ``NotFound``."""

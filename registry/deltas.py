@@ -123,6 +123,11 @@ def zero(like: LowRank, dtype: torch.dtype) -> LowRank:
     return LowRank(up, down, form=like.form, kernel=like.kernel)
 
 
+def doubled(delta: LowRank) -> LowRank:
+    """The same delta with float64 factors."""
+    return replace(delta, up=delta.up.double(), down=delta.down.double())
+
+
 def inner(a: Delta, b: Delta) -> float:
     """The Frobenius inner product ``⟨a, b⟩`` in float64, never forming ``(m, n)``.
 
@@ -163,8 +168,14 @@ class Comparison:
     relative: float | None
 
 
-def compare(before: Delta, after: Delta) -> Comparison:
-    """Norms, cosine and relative change of one module. Raises ``Incompatible`` for unequal spaces."""
+def compare(before: Delta | None, after: Delta | None) -> Comparison:
+    """Norms, cosine and relative change of one module; None is the zero delta of an adapter without it.
+
+    At least one delta is given. Raises ``Incompatible`` for unequal spaces.
+    """
+    if before is None or after is None:
+        lengths = tuple(0.0 if delta is None else norm(delta) for delta in (before, after))
+        return Comparison(lengths[0], lengths[1], cosine=None, relative=1.0 if lengths[0] else None)
     require_same([before, after])
     lengths = norm(before), norm(after)
     cosine = inner(before, after) / (lengths[0] * lengths[1]) if all(lengths) else None
@@ -179,8 +190,7 @@ def compare(before: Delta, after: Delta) -> Comparison:
 def _difference(a: Delta, b: Delta) -> Delta:
     if isinstance(a, Rescaling) or isinstance(b, Rescaling):
         return Rescaling(dense(a) - dense(b), feedforward=isinstance(a, Rescaling) and a.feedforward)
-    wide = [replace(delta, up=delta.up.double(), down=delta.down.double()) for delta in (a, b)]
-    return stack([(1.0, wide[0]), (-1.0, wide[1])])
+    return stack([(1.0, doubled(a)), (-1.0, doubled(b))])
 
 
 def _scaled(tensor: Tensor, factor: float) -> Tensor:

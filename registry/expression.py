@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from registry.recipe import format_decimal
+from registry.decimals import format_decimal
 from registry.reference import Reference
 
 
@@ -21,7 +21,7 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Sum:
-    """A sum of terms; ``depth`` is how deep methods are nested inside."""
+    """A sum of terms; ``depth`` is how deep methods and sums are nested inside."""
 
     terms: tuple[Node, ...]
     depth: int
@@ -34,7 +34,7 @@ class Call:
     method: str
     arguments: tuple[Node, ...]
     parameters: tuple[tuple[str, Any], ...]
-    column: int
+    column: int = field(compare=False)
     depth: int
 
 
@@ -80,13 +80,17 @@ def render(node: Node, name: Callable[[Reference], str] = str) -> str:
 
 
 def _render_sum(terms: tuple[Node, ...], name: Callable[[Reference], str]) -> str:
-    text = render(terms[0], name)
+    text = _render_term(terms[0], name)
     for term in terms[1:]:
         if isinstance(term, Scaled) and term.coefficient < 0:
             text += " - " + render(Scaled(-term.coefficient, term.operand), name)
         else:
-            text += " + " + (f"({render(term, name)})" if isinstance(term, Sum) else render(term, name))
+            text += " + " + _render_term(term, name)
     return text
+
+
+def _render_term(term: Node, name: Callable[[Reference], str]) -> str:
+    return f"({render(term, name)})" if isinstance(term, Sum) else render(term, name)
 
 
 def _value(value: Any) -> str:

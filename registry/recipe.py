@@ -9,19 +9,17 @@ that ``a + b`` and ``b + a`` (and ``2*a`` and ``a + a``) are the same recipe wit
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from registry import digest
+from registry.decimals import exactly, format_decimal
 
 FORMAT = 1
 """Version of the canonical JSON below; part of every recipe digest."""
-
-exactly = Context(prec=300, traps=[InvalidOperation, DivisionByZero, Overflow, Inexact])
-"""Arithmetic on coefficients: exact, or an error."""
 
 
 class _Node(BaseModel):
@@ -141,14 +139,6 @@ def identity(content: str, *, kind: str, algorithm: int, dtype: Any) -> Recipe:
     )
 
 
-def format_decimal(value: Decimal) -> str:
-    """The shortest plain notation: ``0.40`` and ``4E-1`` are both ``"0.4"``, ``-0`` is ``"0"``."""
-    if value == 0:
-        return "0"
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 def parse(data: dict[str, Any]) -> Recipe:
     """The recipe that :meth:`Recipe.canonical` wrote. Raises ``ValueError`` for another format."""
     if data.get("format") != FORMAT:
@@ -177,7 +167,9 @@ def _flatten(
 ) -> Iterator[tuple[Decimal, Input | Call]]:
     for weight, operand in terms:
         if isinstance(operand, Sum):
-            yield from _flatten(exactly.multiply(factor, weight), ((term.weight, term.operand) for term in operand.terms))
+            yield from _flatten(
+                exactly.multiply(factor, weight), ((term.weight, term.operand) for term in operand.terms)
+            )
         else:
             yield exactly.multiply(factor, weight), operand
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from registry.errors import UsageError
 
@@ -12,6 +12,7 @@ MAX_LENGTH = 200
 _NAME = re.compile(NAME)
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"[vV]?([1-9][0-9]{0,8})")
+_LIKE_VERSION = re.compile(r"[vV][0-9]+")
 _SHORTEST_DIGEST = 8
 _DIGEST = re.compile(rf"sha256:[0-9a-f]{{{_SHORTEST_DIGEST},64}}")
 
@@ -20,14 +21,14 @@ _DIGEST = re.compile(rf"sha256:[0-9a-f]{{{_SHORTEST_DIGEST},64}}")
 class Reference:
     """A parsed reference: a name with at most one of ``version`` and ``alias``, or a ``digest`` (or its start).
 
-    ``column`` is where it stands in an expression, counting from 1.
+    ``column`` is where it stands in an expression, counting from 1; it is no part of what is meant.
     """
 
     name: str | None = None
     version: int | None = None
     alias: str | None = None
     digest: str | None = None
-    column: int = 1
+    column: int = field(default=1, compare=False)
 
     def __str__(self) -> str:
         if self.digest is not None:
@@ -41,7 +42,8 @@ def parse(text: str, *, column: int = 1) -> Reference:
     if text.startswith("sha256:"):
         if _DIGEST.fullmatch(text) is None:
             raise UsageError(
-                f"{text!r} is not a digest", hint=f"give sha256: and {_SHORTEST_DIGEST} to 64 lower-case hex digits"
+                f"{text!r} is not a digest",
+                hint=f"give sha256: and {_SHORTEST_DIGEST} to 64 lower-case hex digits",
             )
         return Reference(digest=text, column=column)
     name, separator, selector = text.partition("@")
@@ -71,8 +73,10 @@ def check_alias(alias: str, *, within: str | None = None) -> None:
             f"{_shown(alias)}{where} is neither a version nor an alias",
             hint="a version is a number from 1; an alias is letters, digits, '.', '_' and '-', starting with a letter",
         )
-    if alias.lower() == "latest" or _VERSION.fullmatch(alias):
-        raise UsageError(f"{alias!r} cannot be an alias", hint="'latest' and version numbers are fixed meanings")
+    if alias.lower() == "latest" or _LIKE_VERSION.fullmatch(alias):
+        raise UsageError(
+            f"{alias!r} cannot be an alias", hint="'latest' and version numbers are fixed meanings"
+        )
 
 
 def _shown(text: str) -> str:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from registry.deltas import Delta
 
 
+DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes per element of the dtypes that are computed with."""
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """Shape and dtype of a stored tensor; dtypes are named as torch names them (``"bfloat16"``)."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from registry.decimals import format_decimal
 from registry.errors import UsageError
 from registry.plugins import Family
-from registry.recipe import format_decimal
 
 if TYPE_CHECKING:
     from registry.deltas import Delta
@@ -89,5 +89,6 @@ def build(name: str, parameters: Mapping[str, Any]) -> Method:
         where = ".".join(str(part) for part in first["loc"]) or "parameters"
         known = ", ".join(method.model_fields) or "none"
         raise UsageError(
-            f"{name}: {where}: {first['msg'].removeprefix('Value error, ')}", hint=f"its parameters are: {known}"
+            f"{name}: {where}: {first['msg'].removeprefix('Value error, ')}",
+            hint=f"its parameters are: {known}",
         ) from None

@@ -7,8 +7,8 @@ import re
 
 import torch
 
-import registry
 from registry.errors import UsageError
+from registry.version import VERSION
 
 _DEVICE = re.compile(r"cpu|cuda(?::[0-9]+)?")
 
@@ -30,7 +30,7 @@ def device_of(name: str) -> torch.device:
 def libraries() -> dict[str, str]:
     """The versions a result may depend on."""
     return {
-        "adapter-registry": registry.__version__,
+        "adapter-registry": VERSION,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
     }

@@ -14,14 +14,17 @@ from registry import expression, kinds, methods, recipe
 from registry.catalog import references
 from registry.catalog.references import Pin
 from registry.catalog.versions import Edge
+from registry.decimals import exactly, format_decimal
 from registry.errors import Incompatible, Refused, UsageError
 from registry.expression import Call, Node, Scaled
-from registry.recipe import Input, Recipe, Sum, exactly, format_decimal
+from registry.recipe import Input, Recipe, Sum
 from registry.reference import Reference
 from registry.results import BaseModelIdentity
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 _GREATEST = Decimal("3.4028234e38")  # a coefficient has to be a finite float32
+
+_TOO_LONG = "the coefficients multiply to a number that is too long"
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,10 @@ def plan(
         expression=_sum(tree, found, pins[0].kind),
     )
     coefficients: dict[int, Decimal] = {}
-    _weigh(tree, Decimal(1), found, coefficients)
+    try:
+        _weigh(tree, Decimal(1), found, coefficients)
+    except DecimalException:
+        raise UsageError(_TOO_LONG) from None
     return Plan(
         expression=text.strip() if rank is None and energy is None else expression.render(tree),
         resolved=expression.render(tree, lambda ref: found[ref].ref),
@@ -175,7 +181,7 @@ def _linear(terms: list[tuple[Decimal, Sum]]) -> Sum:
     try:
         result = recipe.linear(terms)
     except DecimalException:
-        raise UsageError("the coefficients multiply to a number that is too long") from None
+        raise UsageError(_TOO_LONG) from None
     for term in result.terms:
         if abs(term.weight) > _GREATEST:
             raise UsageError(

@@ -19,6 +19,7 @@ from registry.verbs import _content
 from registry.verbs.annotate import check_tags, check_text
 
 HUB = "hf://"
+MAX_BASE = 1024
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ def add(
         with _fetched(source) as found, blobs.stage() as stage:
             stored = _copied(found.folder, stage)
             identity = _identity(stored, base=base, base_path=base_path)
+            with database.read() as session:
+                for parent in parents:
+                    references.resolve(session, reference.parse(parent))
+                versions.refuse_early(session, name, kind=stored.kind, base=identity, new=new)
             content = _content.store(blobs, stored, stage)
             draft = Draft(
                 name=name,
@@ -65,7 +70,7 @@ def add(
                 tags=tags,
                 license=license,
                 note=note,
-                source=found.recorded,
+                source=found.recorded.encode("utf-8", "backslashreplace").decode(),
                 new=new,
             )
             return _write(database, blobs, draft, parents)
@@ -104,6 +109,7 @@ def _identity(stored: StoredAdapter, *, base: str | None, base_path: str | Path 
         repo, _, revision = base.partition("@")
         if not repo:
             raise UsageError(f"{base!r} names no base model", hint="--base REPO[@REVISION]")
+        check_text("base", base, limit=MAX_BASE)
         identity = BaseModelIdentity(repo=repo, revision=revision or None)
     if not identity.repo:
         raise Refused(

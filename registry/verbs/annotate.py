@@ -31,6 +31,8 @@ def set_alias(
     wanted = _version_of(name, version)
     with database.write() as session:
         pin = references.resolve(session, wanted)
+        if pin.name.lower() != name.lower():
+            raise _foreign(str(version), name)
         return marks.set_alias(session, pin, alias, expect=expect, actor=actor)
 
 
@@ -72,7 +74,9 @@ def add_evaluation(
         raise UsageError(f"the value of {metric} is {value}, not a finite number")
     with database.write() as session:
         pin = references.resolve(session, reference.parse(ref))
-        return marks.add_evaluation(session, pin, metric, value, dataset=dataset, split=split, actor=actor)
+        return marks.add_evaluation(
+            session, pin, metric, float(value), dataset=dataset, split=split, actor=actor
+        )
 
 
 def delete(database: Database, ref: str, *, actor: str) -> Deleted:
@@ -97,6 +101,10 @@ def check_text(what: str, text: str, *, limit: int = MAX_TEXT) -> None:
         raise UsageError(f"the {what} is {len(text)} characters long", hint=f"at most {limit}")
     if any(ord(character) < ord(" ") and character not in "\n\t" for character in text) or "\x7f" in text:
         raise UsageError(f"the {what} holds control characters", hint="remove them")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the {what} is no valid Unicode text", hint="write it in UTF-8") from None
 
 
 def _version_of(name: str, version: int | str) -> Reference:
@@ -105,6 +113,10 @@ def _version_of(name: str, version: int | str) -> Reference:
     if text == name or "@" in text or text.startswith("sha256:"):
         wanted = reference.parse(text)
         if wanted.name is not None and wanted.name.lower() != name.lower():
-            raise UsageError(f"{text} is not a version of {name}", hint="an alias stays within its adapter")
+            raise _foreign(text, name)
         return wanted
     return reference.parse(f"{name}@{text}")
+
+
+def _foreign(text: str, name: str) -> UsageError:
+    return UsageError(f"{text} is not a version of {name}", hint="an alias stays within its adapter")

@@ -14,6 +14,7 @@ from registry.catalog import artifacts, versions, views
 from registry.catalog.artifacts import Content, File, Realisation
 from registry.catalog.database import Database
 from registry.catalog.versions import Draft
+from registry.errors import UsageError
 from registry.peft_format import StoredAdapter
 from registry.recipe import Input, Recipe, Sum
 from registry.results import Check, CheckedInput, Composed, ModuleReport
@@ -22,6 +23,7 @@ from registry.verbs._pinning import Plan, plan
 from registry.verbs.annotate import check_tags, check_text
 
 Progress = Callable[[str, int, int], None]
+_SEED_BITS = 63
 _COMMON_START = 0.9  # A's of one initialization stay this similar after training with a moderate step size
 
 
@@ -43,6 +45,8 @@ def compose(
     progress: Progress | None,
 ) -> Composed:
     reference.check_name(name)
+    if seed.bit_length() > _SEED_BITS:
+        raise UsageError(f"the seed {seed} is too large", hint="a seed is a signed 64-bit number")
     check_tags(tags)
     for what, value in (("task", task), ("note", note)):
         if value is not None:
@@ -51,6 +55,7 @@ def compose(
     def once() -> Composed:
         with database.read() as session:
             made = plan(session, text, rank=rank, energy=energy, dtype=dtype, seed=seed)
+            versions.refuse_early(session, name, kind=made.recipe.kind, base=made.base_model)
             known = find(session, blobs, made.recipe)
             held = {} if known else _files(session, made)
         inputs = _opened(blobs, made, held)

@@ -11,6 +11,7 @@ from registry.catalog import references, search, views
 from registry.catalog.database import Database
 from registry.errors import UsageError
 from registry.results import Lineage, Page, Version
+from registry.verbs.annotate import check_tags, check_text
 
 
 def show(database: Database, ref: str) -> Version:
@@ -30,6 +31,10 @@ def listing(
     limit: int,
     after: str | None,
 ) -> Page:
+    for what, text in (("base", base), ("task", task), ("kind", kind)):
+        if text is not None:
+            check_text(what, text)
+    check_tags(tags)
     with database.read() as session:
         return search.listing(
             session, base=base, task=task, kind=kind, tags=tags, sort=sort, limit=limit, after=after

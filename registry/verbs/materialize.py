@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 from registry import reference
 from registry.blobs import BlobStore
@@ -37,6 +38,8 @@ def materialize(
     actor: str,
     progress: Progress | None,
 ) -> Materialized:
+    if into not in get_args(Target):
+        raise UsageError(f"unknown target {into!r}", hint=f"one of: {', '.join(get_args(Target))}")
     target = None if out is None else Path(out)
     if target is not None:
         refuse_existing(target.expanduser().absolute())

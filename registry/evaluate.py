@@ -1,0 +1,274 @@
+"""Evaluate a recipe: one module after another, the union of its inputs' modules in sorted order.
+
+Sums are the kind's exact linear combination; calls are merge methods. Nothing here draws random numbers or keeps
+more than one module's tensors alive. torch is imported when the first module is computed, so that the checks
+cost no import.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from registry import kinds, methods
+from registry.errors import Incompatible, Refused
+from registry.recipe import Call, Input, Recipe, Sum
+
+if TYPE_CHECKING:
+    import torch
+
+    from registry.deltas import Delta
+    from registry.kinds import Kind, Layout, Module
+    from registry.methods import Method
+
+
+class Reader(Protocol):
+    """An input whose modules can be read one by one."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def layout(self) -> Layout: ...
+
+    def delta(self, module: str) -> Delta: ...
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One module of the result. ``report`` holds what methods reported, prefixed where several were called."""
+
+    module: str
+    delta: Delta
+    report: Mapping[str, float] = field(default_factory=dict)
+
+
+class Computation:
+    """A recipe ready to be computed, module by module, in any order. Made by :func:`prepare`."""
+
+    def __init__(self, evaluator: _Evaluator, space: Mapping[str, Module]) -> None:
+        self._evaluator = evaluator
+        self.modules = space
+        """The modules of the result in sorted order, each as the first input that has it describes it."""
+
+    def module(self, name: str) -> Evaluated:
+        """Compute one module. Raises ``KeyError`` for one that no input has."""
+        return self._evaluator.module(self.modules[name].name)
+
+    def __iter__(self) -> Iterator[Evaluated]:
+        return (self._evaluator.module(name) for name in self.modules)
+
+
+def prepare(
+    recipe: Recipe,
+    readers: Mapping[str, Reader],
+    *,
+    device: torch.device,
+    labels: Mapping[str, str] | None = None,
+) -> Computation:
+    """Check ``recipe`` against its inputs; everything that can be refused without tensors is refused here.
+
+    ``readers`` has a reader per input digest; ``labels`` are the inputs' names for messages. Deltas come back on
+    ``device`` in the accumulation dtype: float32, or float64 where inputs or methods hold it; the one rounding to
+    the recipe's dtype is the writer's. Raises ``Refused`` for other algorithm versions and blocked inputs,
+    ``Incompatible`` for inputs that do not belong together.
+    """
+    names = {digest: (labels or {}).get(digest, digest[:19]) for digest in recipe.inputs}
+    inputs = {digest: readers[digest] for digest in recipe.inputs}
+    if recipe.kind not in kinds.family.names():
+        raise Refused(f"{recipe.kind} adapters cannot be composed")
+    for digest, reader in inputs.items():
+        if reader.kind != recipe.kind:
+            raise Incompatible(f"{names[digest]} is of kind {reader.kind}, the recipe of kind {recipe.kind}")
+    kind = kinds.load(recipe.kind)
+    _check_algorithm(recipe.kind, recipe.algorithm, kind.algorithm)
+    check_compatible(_labelled(names, inputs))
+    return Computation(_Evaluator(recipe, kind, inputs, device, names, _methods(recipe)), space(inputs))
+
+
+def modules(
+    recipe: Recipe,
+    readers: Mapping[str, Reader],
+    *,
+    device: torch.device,
+    labels: Mapping[str, str] | None = None,
+) -> Iterator[Evaluated]:
+    """Compute ``recipe`` module by module, in sorted order; see :func:`prepare`."""
+    return iter(prepare(recipe, readers, device=device, labels=labels))
+
+
+def space(readers: Mapping[str, Reader]) -> dict[str, Module]:
+    """The union of the inputs' modules, sorted by name."""
+    found: dict[str, Module] = {}
+    for reader in readers.values():
+        found = {**reader.layout.modules, **found}
+    return dict(sorted(found.items()))
+
+
+def check_compatible(layouts: Mapping[str, tuple[str, Layout]]) -> None:
+    """Whether adapters can be combined, from their layouts alone; ``layouts`` maps a label to kind and layout.
+
+    Raises ``Refused`` for one with parts that cannot be composed, ``Incompatible`` for two of different kinds or
+    with a module of different shapes, naming both.
+    """
+    for label, (_, layout) in layouts.items():
+        if layout.blockers:
+            raise Refused(f"{label} cannot be composed: {layout.blockers[0]}")
+    first: tuple[str, str] | None = None
+    seen: dict[str, tuple[str, Module]] = {}
+    for label, (kind, layout) in layouts.items():
+        first = first or (label, kind)
+        if kind != first[1]:
+            raise Incompatible(f"{first[0]} is of kind {first[1]} and {label} of kind {kind}")
+        for name, module in layout.modules.items():
+            other, known = seen.setdefault(name, (label, module))
+            if _space(module) != _space(known):
+                raise Incompatible(
+                    f"module {name} is {_space(known)} in {other} but {_space(module)} in {label}",
+                    hint="were they trained on the same base model?",
+                )
+
+
+@dataclass(frozen=True)
+class _Evaluator:
+    """One recipe being evaluated; ``methods`` are its calls' methods by the identity of the call."""
+
+    recipe: Recipe
+    kind: Kind
+    inputs: Mapping[str, Reader]
+    device: torch.device
+    names: Mapping[str, str]
+    methods: Mapping[int, Method]
+
+    def module(self, module: str) -> Evaluated:
+        reports: list[tuple[str, Mapping[str, float]]] = []
+        with _exact():
+            delta = self._sum(self.recipe.expression, module, reports)
+        if delta is None:
+            raise KeyError(module)
+        return Evaluated(module, delta, _merged(reports))
+
+    def _sum(self, node: Sum, module: str, reports: list[tuple[str, Mapping[str, float]]]) -> Delta | None:
+        found = [(float(t.weight), self._operand(t.operand, module, reports)) for t in node.terms]
+        terms = [(weight, delta) for weight, delta in found if delta is not None]
+        return self.kind.combine(terms) if terms else None
+
+    def _operand(
+        self, node: Input | Call, module: str, reports: list[tuple[str, Mapping[str, float]]]
+    ) -> Delta | None:
+        if isinstance(node, Input):
+            reader = self.inputs[node.digest]
+            return reader.delta(module).to(self.device) if module in reader.layout.modules else None
+        method = self.methods[id(node)]
+        slot = len(reports)  # a call reports before the calls inside it
+        parts = self._arguments(node, method, module, reports)
+        if all(delta is None for _, _, delta in parts):
+            return None
+        site = methods.Site(module, [name for name, _, _ in parts], self.recipe.seed)
+        merged = method.merge([delta for _, _, delta in parts], [weight for _, weight, _ in parts], site)
+        reports.insert(slot, (node.method, merged.report))
+        return merged.delta
+
+    def _arguments(
+        self, node: Call, method: Method, module: str, reports: list[tuple[str, Mapping[str, float]]]
+    ) -> list[tuple[str, float, Delta | None]]:
+        """Name, weight and delta of each of a method's inputs."""
+        parts: list[tuple[str, float, Delta | None]] = []
+        for position, argument in enumerate(node.arguments, start=1):
+            if method.spread or len(argument.terms) == 1:
+                for term in argument.terms:
+                    name = self._name(term.operand, position)
+                    parts.append((name, float(term.weight), self._operand(term.operand, module, reports)))
+            else:
+                parts.append((f"input {position}", 1.0, self._sum(argument, module, reports)))
+        return parts
+
+    def _name(self, node: Input | Call, position: int) -> str:
+        return self.names[node.digest] if isinstance(node, Input) else f"input {position} ({node.method})"
+
+
+def _labelled(names: Mapping[str, str], inputs: Mapping[str, Reader]) -> dict[str, tuple[str, Layout]]:
+    """Layouts by label; two inputs that share a label are told apart by their digests."""
+    shared = Counter(names.values())
+    return {
+        names[digest] if shared[names[digest]] == 1 else f"{names[digest]} ({digest})": (
+            reader.kind,
+            reader.layout,
+        )
+        for digest, reader in inputs.items()
+    }
+
+
+def _methods(recipe: Recipe) -> dict[int, Method]:
+    """The methods of all calls, by the identity of their node; each is checked against its recorded version."""
+    found: dict[int, Method] = {}
+    for call in _calls(recipe.expression):
+        method = methods.build(call.method, call.parameters)
+        _check_algorithm(call.method, call.algorithm, method.algorithm)
+        if recipe.kind not in method.kinds:
+            defined = ", ".join(sorted(method.kinds))
+            raise Incompatible(f"{call.method} is defined for {defined} adapters, not for {recipe.kind}")
+        count = len(call.arguments)
+        least, most = (1, 1) if method.spread else method.arity
+        if count < least or (most is not None and count > most):
+            raise Refused(f"{call.method} takes {_count(least, most)} arguments, not {count}")
+        found[id(call)] = method
+    return found
+
+
+def _calls(node: Sum) -> Iterator[Call]:
+    for term in node.terms:
+        if isinstance(term.operand, Call):
+            yield term.operand
+            for argument in term.operand.arguments:
+                yield from _calls(argument)
+
+
+def _count(least: int, most: int | None) -> str:
+    return f"at least {least}" if most is None else str(least) if least == most else f"{least} to {most}"
+
+
+def _check_algorithm(name: str, recorded: int, today: int) -> None:
+    if recorded != today:
+        raise Refused(
+            f"the recipe was made with {name} of algorithm {recorded}, this release has {today}",
+            hint="compose it again, or use the release that made it",
+        )
+
+
+def _space(module: Module) -> str:
+    """The space a module's delta lives in, for comparison and for messages."""
+    if len(module.shape) == 1:
+        return f"{'input' if module.feedforward else 'output'} rescaling of {module.shape[0]}"
+    kernel = f" kernel {'x'.join(map(str, module.kernel))}" if module.kernel else ""
+    return f"{module.form} {'x'.join(map(str, module.shape))}{kernel}"
+
+
+def _merged(reports: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, float]:
+    """One mapping: bare names for a single call, ``method.name`` (``method#2.name`` …) for several."""
+    if len(reports) == 1:
+        return dict(reports[0][1])
+    merged: dict[str, float] = {}
+    seen: Counter[str] = Counter()
+    for method, report in reports:
+        seen[method] += 1
+        prefix = method if seen[method] == 1 else f"{method}#{seen[method]}"
+        merged |= {f"{prefix}.{key}": value for key, value in report.items()}
+    return merged
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Full float32 products (no TF32, no bfloat16 passes) and no gradients while a module is computed."""
+    import torch
+
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)

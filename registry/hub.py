@@ -1,0 +1,342 @@
+"""The one file that talks to ``huggingface_hub``: what is on the Hub, writing to it, fetching from it.
+
+Every call builds its own client, for the endpoint in ``HF_ENDPOINT`` as it is then: the library's globals are
+computed when it is imported. Tokens are found by the library (``HF_TOKEN``, or ``hf auth login``) and are
+neither kept nor shown. Errors leave here as errors of this package, each one line and without secrets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
+from huggingface_hub.hf_api import RepoFile
+
+from registry import digest
+from registry._hub_errors import SIGN_IN, translated
+from registry.errors import HubUnauthorized, HubUnavailable, IntegrityFailure, NotFound, Refused
+
+MAIN = "main"
+
+_DEFAULT_ENDPOINT = "https://huggingface.co"
+_REPO = re.compile(r"(?!.*(?:--|\.\.|\.git$))(?:\w(?:[\w.-]*\w)?/)?\w(?:[\w.-]{0,94}\w)?", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_CHUNK = 1 << 20
+_CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_MAX_CONFIG = 1 << 20
+_MAX_COMPANION = 128 << 20
+_COMPANIONS = re.compile(
+    r"(?:\w[\w.-]*/)?(?:\w[\w.-]*\.(?:json|txt|model|jinja|tiktoken|py)|(?i:license|notice)(?:\.txt|\.md)?)"
+    r"|\d+_\w+/model\.safetensors"
+)
+_SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a branch stands."""
+
+    commit: str
+    private: bool
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file on the Hub: ``sha256`` (``"sha256:…"``) for a large one, else only git's own id of its content."""
+
+    size: int
+    sha256: str | None
+    git_oid: str
+
+
+@dataclass(frozen=True)
+class Put:
+    """A file to write, whose bytes have this digest."""
+
+    path: str
+    source: Path | bytes
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Delete:
+    """A file to remove."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class FetchedRepo:
+    """A folder with what was fetched, at a commit. The folder is removed together with this value."""
+
+    folder: Path
+    commit: str
+
+
+def endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or _DEFAULT_ENDPOINT
+
+
+def commit_url(repo: str, commit: str) -> str:
+    return f"{endpoint()}/{repo}/commit/{commit}"
+
+
+def require_token() -> None:
+    """Raise ``HubUnauthorized`` where there is no token, before anything is computed or sent."""
+    with translated("find a token"):
+        found = huggingface_hub.get_token()
+    if found is None:
+        raise HubUnauthorized("there is no token for the Hub", hint=SIGN_IN)
+
+
+def is_repo_id(text: str) -> bool:
+    """Whether the Hub could have a model of this name; a path is none."""
+    return _REPO.fullmatch(text) is not None
+
+
+def head(repo: str, revision: str) -> Head | None:
+    """Where a branch (or tag) stands, None where the repo has no such branch. ``NotFound`` without the repo."""
+    with translated(f"read {repo}"):
+        try:
+            info = _api().model_info(repo, revision=revision)
+        except errors.RevisionNotFoundError:
+            return None
+    return Head(str(info.sha), bool(info.private))
+
+
+def create(repo: str, *, private: bool) -> None:
+    """Raises ``Conflict`` where it exists."""
+    with translated(f"create {repo}"):
+        _api().create_repo(repo, private=private)
+
+
+def create_branch(repo: str, branch: str) -> None:
+    """A branch that starts where the main one stands."""
+    with translated(f"create the branch {branch} of {repo}"):
+        _api().create_branch(repo, branch=branch, revision=MAIN)
+
+
+def files(repo: str, revision: str) -> dict[str, RemoteFile]:
+    """Every file of a repo at a revision."""
+    with translated(f"list the files of {repo}"):
+        tree = list(_api().list_repo_tree(repo, recursive=True, revision=revision))
+    return {
+        each.path: RemoteFile(
+            each.size, None if each.lfs is None else digest.PREFIX + each.lfs.sha256, each.blob_id
+        )
+        for each in tree
+        if isinstance(each, RepoFile)
+    }
+
+
+def read(repo: str, commit: str, path: str) -> bytes:
+    """The content of a small file; nothing is kept."""
+    with translated(f"read {path} of {repo}"), tempfile.TemporaryDirectory() as folder:
+        return Path(_api().hf_hub_download(repo, path, revision=commit, cache_dir=folder)).read_bytes()
+
+
+def commit(
+    repo: str,
+    revision: str,
+    operations: Sequence[Put | Delete],
+    *,
+    parent: str,
+    message: str,
+    description: str,
+) -> tuple[str, str]:
+    """All operations in one commit on top of ``parent``; returns its id and address.
+
+    Raises ``Conflict`` where the branch is no longer at ``parent``, and ``HubUnavailable`` also where the
+    commit may have been made although its answer got lost.
+    """
+    with translated(f"push to {repo}"):
+        done = _api().create_commit(
+            repo,
+            [_operation(each) for each in operations],
+            commit_message=message,
+            commit_description=description,
+            revision=revision,
+            parent_commit=parent,
+        )
+    return done.oid, done.commit_url
+
+
+def landed(repo: str, revision: str, marks: Collection[str]) -> dict[str, str]:
+    """The commit whose description holds each mark, for those marks that the history has."""
+    with translated(f"read the history of {repo}"):
+        history = _api().list_repo_commits(repo, revision=revision)
+    return {mark: each.commit_id for each in history for mark in marks if mark in each.message}
+
+
+def fetch_adapter(repo: str, revision: str | None) -> FetchedRepo:
+    """The config and the tensors of an adapter, at a commit, each byte checked against what the Hub lists."""
+    commit = _resolve(repo, revision)
+    listed = files(repo, commit)
+    for name in (_CONFIG, _TENSORS):
+        if name not in listed:
+            pickle = "adapter_model.bin" in listed and name == _TENSORS
+            raise Refused(
+                f"{repo} has no {name}"
+                + (", only a pickle, which can run code when it is opened" if pickle else ""),
+                hint="if you trust it, load it with PEFT, save it again and add that folder"
+                if pickle
+                else None,
+            )
+    if listed[_CONFIG].size > _MAX_CONFIG:
+        raise Refused(f"{_CONFIG} of {repo} has {listed[_CONFIG].size} bytes, more than {_MAX_CONFIG}")
+    folder = Path(tempfile.mkdtemp(prefix="registry-"))
+    fetched = FetchedRepo(folder, commit)
+    weakref.finalize(fetched, shutil.rmtree, folder, ignore_errors=True)
+    for name in (_CONFIG, _TENSORS):
+        with translated(f"download {name} of {repo}"):
+            _api().hf_hub_download(repo, name, revision=commit, local_dir=folder)
+        _check(f"{name} of {repo}", folder / name, listed[name])
+    return fetched
+
+
+def fetch_model(repo: str, revision: str | None, into: Path | None = None) -> tuple[Path, str]:
+    """A base model's folder and commit: its safetensors, config, tokenizer and what is needed to use them.
+
+    Without ``into`` the files are in the Hub client's cache: what is there is used, without asking the Hub
+    where ``revision`` is a commit that was fetched before, or where the Hub is out of reach.
+    """
+    pinned = revision is not None and _COMMIT.fullmatch(revision) is not None
+    cached = None if into is not None else _in_cache(repo, revision or MAIN)
+    if pinned and cached is not None and cached.complete:
+        return cached.folder, cached.commit
+    try:
+        commit = _resolve(repo, revision)
+        listed = files(repo, commit)
+    except HubUnavailable:
+        if cached is None:
+            raise
+        return cached.folder, cached.commit
+    wanted = _model_files(
+        repo, {path: file.size for path, file in listed.items()}, lambda: read(repo, commit, _INDEX)
+    )
+    new = [path for path in wanted if into is not None or _cached_path(repo, path, commit) is None]
+    with translated(f"download {repo}"):
+        # Patterns, so that the client keeps the listing too: it tells later whether the cache is complete.
+        found = _api().snapshot_download(
+            repo,
+            revision=commit,
+            allow_patterns=[escape(path) for path in wanted],
+            cache_dir=_cache(),
+            local_dir=into,
+        )
+    folder = Path(found)
+    for path in new:
+        _check(f"{path} of {repo}", folder / path, listed[path])
+    if into is not None:
+        shutil.rmtree(into / ".cache", ignore_errors=True)
+    return folder, commit
+
+
+@dataclass(frozen=True)
+class _Cached:
+    folder: Path
+    commit: str
+    complete: bool  # known to have all that would be fetched, not just the weights
+
+
+def _in_cache(repo: str, revision: str) -> _Cached | None:
+    """A model in the client's cache that has its config and all its weights."""
+    config = _cached_path(repo, "config.json", revision) if is_repo_id(repo) else None
+    if config is None:
+        return None
+    folder, commit = config.parent, config.parent.name
+    try:
+        tree = huggingface_hub.get_cached_repo_tree(repo, revision=commit, cache_dir=_cache())
+        sizes = {file.path: file.size for file in tree}
+    except errors.CachedRepoTreeNotFoundError:
+        tree, sizes = [], {path.name: 0 for path in folder.iterdir()}
+    try:
+        wanted = _model_files(repo, sizes, (folder / _INDEX).read_bytes)
+    except (Refused, OSError):
+        return None
+    there = {path for path in wanted if (folder / path).is_file()}
+    if any(path not in there for path in wanted if path.endswith(".safetensors")):
+        return None
+    return _Cached(folder, commit, complete=bool(tree) and len(there) == len(wanted))
+
+
+def _model_files(repo: str, sizes: Mapping[str, int], index: Callable[[], bytes]) -> list[str]:
+    """Which files make up a model that ``transformers`` loads, with nothing that training or exporting left."""
+    companions = [
+        path for path, size in sizes.items() if _COMPANIONS.fullmatch(path) and size <= _MAX_COMPANION
+    ]
+    if _SINGLE in sizes:
+        return sorted({_SINGLE, *companions} - {_INDEX})
+    if _INDEX not in sizes:
+        raise Refused(
+            f"{repo} has neither {_SINGLE} nor {_INDEX}", hint="only safetensors are read; convert it first"
+        )
+    try:
+        shards = set(json.loads(index())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Refused(f"{_INDEX} of {repo} is malformed") from None
+    for shard in shards:
+        if not isinstance(shard, str) or _SHARD.fullmatch(shard) is None or shard not in sizes:
+            raise Refused(f"{_INDEX} of {repo} names {shard!r:.100}, which is none of its files")
+    return sorted({_INDEX, *shards, *companions})
+
+
+def _resolve(repo: str, revision: str | None) -> str:
+    found = head(repo, revision or MAIN)
+    if found is None:
+        raise NotFound(f"{repo} has no revision {revision!r}", hint="give a branch, a tag or a commit")
+    return found.commit
+
+
+def _check(name: str, path: Path, listed: RemoteFile) -> None:
+    """The client checks sizes only. A file that is not what was listed is taken out of its cache."""
+    state = hashlib.sha256() if listed.sha256 else hashlib.sha1(usedforsecurity=False)
+    if listed.sha256 is None:
+        state.update(b"blob %d\0" % listed.size)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            state.update(chunk)
+    expected = listed.sha256.removeprefix(digest.PREFIX) if listed.sha256 else listed.git_oid
+    if state.hexdigest() != expected:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise IntegrityFailure(f"{name} arrived damaged: its hash is not {expected}", hint="try again")
+
+
+def _cached_path(repo: str, path: str, revision: str) -> Path | None:
+    found = huggingface_hub.try_to_load_from_cache(repo, path, cache_dir=_cache(), revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _cache() -> Path:
+    """The client's cache as the environment has it now."""
+    if chosen := os.environ.get("HF_HUB_CACHE"):
+        return Path(chosen).expanduser()
+    home = os.environ.get("HF_HOME")
+    return Path(home).expanduser() / "hub" if home else Path(constants.HF_HUB_CACHE)
+
+
+def _operation(operation: Put | Delete) -> CommitOperationAdd | CommitOperationDelete:
+    if isinstance(operation, Delete):
+        return CommitOperationDelete(operation.path)
+    added = CommitOperationAdd(operation.path, operation.source)
+    digest.check(
+        operation.path, expected=operation.sha256, found=digest.PREFIX + added.upload_info.sha256.hex()
+    )
+    return added
+
+
+def _api() -> HfApi:
+    return HfApi(endpoint=endpoint(), library_name="adapter-registry")

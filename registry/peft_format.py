@@ -1,0 +1,371 @@
+"""Read and write PEFT adapter folders. Everything read is hostile; nothing here does maths.
+
+Reading needs no torch: headers, digests and the search for NaN work on the file's bytes. Tensors are mapped and
+handed out module by module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry import _safetensors, digest, kinds
+from registry._safetensors import Entry
+from registry.errors import NotFound, Refused, StorageFailure
+from registry.results import BaseModelIdentity
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from registry.deltas import Delta
+    from registry.evaluate import Evaluated
+    from registry.kinds import Kind, Layout, Module
+
+CONFIG = "adapter_config.json"
+TENSORS = _safetensors.NAME
+CONFIG_LIMIT = 2**20
+PREFIX = "base_model.model."
+DIGEST_FORMAT = 1
+
+_INFIX = re.compile(r"\.(lora_[A-Za-z_]+|ia3_l|modules_to_save)(?:\.default)+(?=\.|$)")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_DTYPES = ("float64", "float32", "bfloat16", "float16")
+_UNORDERED = frozenset({"target_modules", "exclude_modules", "feedforward_modules", "modules_to_save"})
+
+
+@dataclass(frozen=True)
+class StoredAdapter:
+    """An adapter on disk: its config, its layout, and its tensors on demand. It is an ``evaluate.Reader``.
+
+    ``entries`` holds the stored tensors by normalized name, ``names`` the names they have in the file.
+    """
+
+    kind: str
+    config: Mapping[str, Any]
+    layout: Layout
+    entries: Mapping[str, Entry]
+    names: Mapping[str, str]
+    files: Mapping[str, tuple[Path, int]]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(size for _, size in self.files.values())
+
+    @property
+    def rank(self) -> int | None:
+        """The largest rank of its modules, None for kinds without one."""
+        return max((m.rank for m in self.layout.modules.values() if m.rank is not None), default=None)
+
+    @property
+    def parameters(self) -> int:
+        return sum((e.end - e.begin) // _width(e.dtype) for e in self.entries.values())
+
+    @property
+    def dtype(self) -> str:
+        """The narrowest floating-point dtype that holds all its tensors."""
+        found = {entry.dtype for entry in self.entries.values()} & set(_DTYPES)
+        if found == {"bfloat16", "float16"}:
+            return "float32"
+        return next((dtype for dtype in _DTYPES if dtype in found), "float32")
+
+    @property
+    def base_model(self) -> BaseModelIdentity:
+        """The base model as the config names it."""
+        repo, revision = (self.config.get(key) or None for key in ("base_model_name_or_path", "revision"))
+        return BaseModelIdentity(repo=repo, revision=revision)
+
+    @cached_property
+    def digest(self) -> str:
+        """The content digest: tensors in canonical form and the config entries that decide what they compute.
+
+        Independent of file order, names' prefixes, metadata and the order of keys. Raises ``Refused`` for NaN or
+        infinity in a tensor.
+        """
+        layout = self.layout
+        with self.bytes() as view:
+            tensors = {name: self._tensor_digest(view, name) for name in sorted(self.entries)}
+        used = {key for module in layout.modules.values() for key in module.tensors.values()}
+        content: dict[str, Any] = {
+            "format": DIGEST_FORMAT,
+            "kind": self.kind,
+            "modules": [_module_digest(module, tensors) for module in layout.modules.values()],
+        }
+        rest = {name: found for name, found in tensors.items() if name not in used}
+        if rest or layout.blockers:
+            content["rest"] = {"tensors": rest, "config": _canonical(layout.semantics)}
+        return digest.of_json(content)
+
+    def delta(self, module: str) -> Delta:
+        """One module's delta, on the CPU, in the stored dtype. Raises ``Refused`` for NaN or infinity."""
+        found = self.layout.modules[module]
+        with self.bytes() as view:
+            for name in found.tensors.values():
+                self._require_finite(view, name)
+        return self._rules.delta(found, {role: self.tensor(name) for role, name in found.tensors.items()})
+
+    def tensor(self, name: str) -> Tensor:
+        """A stored tensor by its normalized name, mapped from the file."""
+        tensor: Tensor = self._open.get_tensor(self.names[name])
+        return tensor
+
+    @cached_property
+    def _rules(self) -> Kind:
+        return kinds.load(self.kind)
+
+    @cached_property
+    def _open(self) -> Any:
+        from safetensors import SafetensorError, safe_open
+
+        path, _ = self.files[TENSORS]
+        try:
+            return safe_open(path, framework="pt")
+        except SafetensorError as error:
+            raise Refused(
+                f"{TENSORS} cannot be read: {error}", hint="fetch or save the adapter again"
+            ) from None
+
+    @contextmanager
+    def bytes(self) -> Iterator[memoryview]:
+        """The tensor file's bytes, mapped."""
+        path, _ = self.files[TENSORS]
+        try:
+            with path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise StorageFailure(f"{path} cannot be read: {error.strerror}") from error
+        with mapped, memoryview(mapped) as view:
+            yield view
+
+    def _tensor_digest(self, view: memoryview, name: str) -> dict[str, Any]:
+        entry, state = self.entries[name], hashlib.sha256()
+        self._require_finite(view, name)
+        state.update(view[entry.begin : entry.end])
+        return {"dtype": entry.dtype, "shape": list(entry.shape), "sha256": state.hexdigest()}
+
+    def _require_finite(self, view: memoryview, name: str) -> None:
+        entry = self.entries[name]
+        if not _finite(view[entry.begin : entry.end], entry.dtype):
+            raise Refused(
+                f"tensor {name} holds NaN or infinity", hint="the training run diverged; use another one"
+            )
+
+
+def read(folder: Path) -> StoredAdapter:
+    """The adapter in a PEFT folder, with every tensor read once (digest, NaN).
+
+    Raises ``NotFound`` for a missing folder and ``Refused`` for anything that is not a sound adapter.
+    """
+    if not folder.is_dir():
+        raise NotFound(f"there is no folder {folder}", hint="give a PEFT adapter folder or hf://owner/repo")
+    if not (folder / CONFIG).exists():
+        raise Refused(f"{folder} has no {CONFIG}; is it a PEFT adapter folder?")
+    if not (folder / TENSORS).exists():
+        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
+        if pickles:
+            raise Refused(
+                f"{folder} has its weights in {pickles[0][:64]!r}, a pickle, which can run code when it is opened",
+                hint="if you trust it: load it with PeftModel.from_pretrained, then save_pretrained(..., "
+                "safe_serialization=True), and add that folder",
+            )
+        raise Refused(f"{folder} has no {TENSORS}", hint="save it with safe_serialization=True")
+    for name in (CONFIG, TENSORS):
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise Refused(
+                f"{folder / name} is a link that leaves the folder", hint="copy the folder with cp -rL"
+            )
+    adapter = open_files(folder / CONFIG, folder / TENSORS)
+    adapter.digest  # noqa: B018 reads every tensor, refusing NaN and infinity
+    return adapter
+
+
+def open_files(config: Path, tensors: Path) -> StoredAdapter:
+    """The adapter in two files, whatever they are called. Only the config and the header are read.
+
+    Raises ``Refused`` for anything malformed and for an unknown ``peft_type``.
+    """
+    try:
+        for path in (config, tensors):
+            if not path.is_file():
+                raise Refused(f"{path} is no regular file")
+        files = {name: (path, path.stat().st_size) for name, path in ((CONFIG, config), (TENSORS, tensors))}
+        settings = _read_config(config)
+        stored = _safetensors.read_header(tensors)
+    except OSError as error:
+        raise StorageFailure(f"{error.filename or tensors} cannot be read: {error.strerror}") from error
+    kind = kinds.load(settings["peft_type"])
+    entries, names = _normalized(stored)
+    infos = {name: kinds.TensorInfo(entry.shape, entry.dtype) for name, entry in entries.items()}
+    layout = kind.layout(settings, infos)
+    return StoredAdapter(kind.peft_type.lower(), settings, layout, entries, names, files)
+
+
+def write(
+    folder: Path,
+    *,
+    kind: str,
+    modules: Iterable[Evaluated],
+    dtype: str,
+    base_model: BaseModelIdentity,
+    inputs_config: Sequence[Mapping[str, Any]],
+) -> StoredAdapter:
+    """Write modules as a PEFT folder and fsync it; equal arguments give equal bytes.
+
+    ``modules`` is consumed once, one module at a time, and each tensor rounded once to ``dtype``. The folder is
+    made if need be; making it appear whole is the caller's part. Raises ``Refused`` where a value overflows
+    ``dtype`` and ``StorageFailure`` where the disk is full.
+    """
+    rules = kinds.load(kind)
+    described: dict[str, Module] = {}
+
+    def tensors() -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
+        for item in modules:
+            described[item.module] = rules.describe(item.module, item.delta)
+            for key, tensor in sorted(rules.tensors(item.module, item.delta, dtype).items()):
+                yield f"{PREFIX}{key}", dtype, tuple(tensor.shape), _raw(tensor, item.module, dtype)
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _safetensors.write(folder / TENSORS, tensors())
+        if not described:
+            raise Refused("the result has no modules", hint="at least one input must adapt something")
+        named = {"base_model_name_or_path": base_model.repo, "revision": base_model.revision}
+        _write_config(folder / CONFIG, _sorted({**rules.config(described, inputs_config), **named}))
+        _sync_folder(folder)
+    except OSError as error:
+        raise StorageFailure(
+            f"{error.filename or folder} cannot be written: {error.strerror}",
+            hint="make room or choose another disk",
+        ) from error
+    return open_files(folder / CONFIG, folder / TENSORS)
+
+
+def is_canonical(stored: StoredAdapter) -> bool:
+    """Whether the file names every tensor as today's PEFT does."""
+    return all(name == f"{PREFIX}{plain}" for plain, name in stored.names.items())
+
+
+def rewrite(stored: StoredAdapter, folder: Path) -> None:
+    """Write an adapter again with the tensor names that today's PEFT expects; its content stays the same."""
+    with stored.bytes() as view:
+
+        def tensors() -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
+            for name, entry in sorted(stored.entries.items()):
+                yield f"{PREFIX}{name}", entry.dtype, entry.shape, bytes(view[entry.begin : entry.end])
+
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _safetensors.write(folder / TENSORS, tensors())
+            _write_config(folder / CONFIG, stored.config)  # in its own order, which decides between patterns
+            _sync_folder(folder)
+        except OSError as error:
+            raise StorageFailure(f"{error.filename or folder} cannot be written: {error.strerror}") from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        raw = file.read(CONFIG_LIMIT + 1)
+    if len(raw) > CONFIG_LIMIT:
+        raise Refused(f"{CONFIG} is larger than {CONFIG_LIMIT} bytes")
+    config = _safetensors.parse_object(raw, CONFIG)
+    if not isinstance(config.get("peft_type"), str):
+        raise Refused(f"{CONFIG} names no peft_type", hint="is it a PEFT adapter folder?")
+    for key in ("base_model_name_or_path", "revision"):
+        value = config.get(key)
+        if value is not None and not (isinstance(value, str) and len(value) <= 1024 and value.isprintable()):
+            raise Refused(f"{CONFIG} has an unusable {key}")
+    return config
+
+
+def _normalized(stored: Mapping[str, Entry]) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Entries and file names by normalized name: no ``base_model.model.`` prefix, no ``.default`` infix."""
+    entries: dict[str, Entry] = {}
+    names: dict[str, str] = {}
+    for name, entry in sorted(stored.items()):
+        plain = _INFIX.sub(r".\1", name.removeprefix(PREFIX))
+        if plain in entries:
+            raise Refused(
+                f"tensors {names[plain]} and {name} are one and the same after normalizing their names"
+            )
+        entries[plain], names[plain] = entry, name
+    return entries, names
+
+
+def _module_digest(module: Module, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": module.name,
+        "form": module.form,
+        "scale": repr(float(module.scale)),
+        "kernel": list(module.kernel),
+        "feedforward": module.feedforward,
+        "tensors": {role: tensors[name] for role, name in module.tensors.items()},
+    }
+
+
+def _canonical(value: Any, key: str = "") -> Any:
+    """``value`` without floats, and with the lists sorted whose order means nothing (PEFT holds them as sets)."""
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return {name: _canonical(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        items = [_canonical(item) for item in value]
+        return sorted(items, key=digest.canonical_json) if key in _UNORDERED else items
+    return value
+
+
+def _finite(data: memoryview, dtype: str) -> bool:
+    """Whether no element has all exponent bits set. Types that are not floating point are always finite."""
+    import numpy as np
+
+    masks = {"float64": ("<u8", 0x7FF << 52), "float32": ("<u4", 0xFF << 23)}
+    masks |= {"float16": ("<u2", 0x1F << 10), "bfloat16": ("<u2", 0xFF << 7)}
+    if dtype not in masks:
+        return True
+    code, mask = masks[dtype]
+    for part in _safetensors.chunks(data):
+        words = np.frombuffer(part, dtype=code)
+        if bool(np.any((words & words.dtype.type(mask)) == mask)):
+            return False
+    return True
+
+
+def _raw(tensor: Tensor, module: str, dtype: str) -> bytes:
+    """A tensor's bytes, little-endian. Raises ``Refused`` unless all its elements are finite."""
+    import torch
+
+    if not bool(torch.isfinite(tensor).all()):
+        raise Refused(f"module {module} overflows {dtype}", hint="use a wider --dtype, such as float32")
+    data: bytes = tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    return data
+
+
+def _write_config(path: Path, config: Mapping[str, Any]) -> None:
+    with path.open("wb") as file:
+        file.write(json.dumps(config, indent=2).encode() + b"\n")
+        _safetensors.sync(file)
+
+
+def _sorted(value: Any) -> Any:
+    return {key: _sorted(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _width(dtype: str) -> int:
+    return next(width for name, width in _safetensors.DTYPES.values() if name == dtype)

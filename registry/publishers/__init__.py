@@ -1,0 +1,137 @@
+"""What a release looks like: which files it has, and what is said about it. Values and functions, no network.
+
+A ``Release`` is everything that is published about a version; a ``Plan`` is its files with their hashes, made
+before anything is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from registry import digest
+from registry.errors import Refused, StorageFailure
+from registry.results import Lineage, Parent, Target, Version
+
+CARD = "README.md"
+PROVENANCE = "provenance.json"
+
+_CHUNK = 1 << 20
+_TOKEN = re.compile(rb"hf\\?_[A-Za-z0-9]{30,}")  # with the escape that Markdown needs, too
+_LONGEST_TOKEN = 256
+_HEADER_LIMIT = 100 << 20
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A parent of a release, and where it can be had: the Hub repo and commit, and that commit's address."""
+
+    parent: Parent
+    repo: str | None = None
+    commit: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Build:
+    """How the published bytes were computed, as it was recorded then."""
+
+    device: str
+    dtype: str
+    seed: int
+    libraries: Mapping[str, str]
+    finished: datetime
+
+
+@dataclass(frozen=True)
+class Release:
+    """A version as it is published. Nothing in it depends on when or where it is published.
+
+    ``recipe`` is the canonical recipe (None for an imported adapter), ``task_type`` PEFT's name of the task.
+    """
+
+    version: Version
+    target: Target
+    origins: tuple[Origin, ...]
+    lineage: Lineage
+    recipe: Mapping[str, Any] | None = None
+    build: Build | None = None
+    task_type: str | None = None
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file to publish: its sha256 (``"sha256:…"``) and the id git gives to its content."""
+
+    path: str
+    size: int
+    sha256: str
+    git_oid: str
+    source: Path | bytes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every file of a release, by path."""
+
+    files: Mapping[str, PlannedFile]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return {path: file.sha256 for path, file in self.files.items()}
+
+
+def planned(path: str, source: Path | bytes) -> PlannedFile:
+    """Hash a file. Raises ``Refused`` for one that holds a Hub token."""
+    try:
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        scanner = _Scanner(path, size)
+        if isinstance(source, bytes):
+            _update(source, sha256, git, scanner)
+        else:
+            with source.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    _update(chunk, sha256, git, scanner)
+    except OSError as error:
+        raise StorageFailure(f"cannot read {source!s:.200}: {error.strerror}") from error
+    return PlannedFile(path, size, digest.PREFIX + sha256.hexdigest(), git.hexdigest(), source)
+
+
+def holds_token(text: str) -> bool:
+    return _TOKEN.search(text.encode()) is not None
+
+
+def _update(chunk: bytes, sha256: Any, git: Any, scanner: _Scanner) -> None:
+    sha256.update(chunk)
+    git.update(chunk)
+    scanner.feed(chunk)
+
+
+class _Scanner:
+    """Looks for tokens in what people write: any file, but only the header of one that holds tensors."""
+
+    def __init__(self, path: str, size: int) -> None:
+        self._path = path
+        self._left = size if not path.endswith(".safetensors") else None
+        self._tail = b""
+
+    def feed(self, chunk: bytes) -> None:
+        if self._left is None:
+            # The first eight bytes say how long the header is.
+            self._left = 8 + min(int.from_bytes(chunk[:8], "little"), _HEADER_LIMIT)
+        if self._left <= 0:
+            return
+        seen = self._tail + chunk[: self._left]
+        if _TOKEN.search(seen):
+            raise Refused(
+                f"{self._path} holds a Hub token, so nothing was sent",
+                hint="remove it there, and revoke the token on the Hub",
+            )
+        self._left -= len(chunk)
+        self._tail = seen[-_LONGEST_TOKEN:]

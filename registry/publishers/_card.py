@@ -1,0 +1,261 @@
+"""The model card of a release: front matter for the Hub, a page for people. The same release gives the same card."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from registry import expression, hub
+from registry.publishers import PROVENANCE, Origin, Release
+from registry.publishers._licenses import LICENSES
+from registry.publishers._markup import block, code, mermaid, one_line, plain, shell, table
+from registry.reference import Reference
+from registry.results import Evaluation, LineageNode, Version
+
+_KINDS = {"lora": "LoRA", "ia3": "(IA)³"}
+_CLASSES = {
+    "CAUSAL_LM": "AutoModelForCausalLM",
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "QUESTION_ANS": "AutoModelForQuestionAnswering",
+}
+_LARGEST_DIAGRAM = 100
+_TAG = "adapter-registry"
+
+
+def card(release: Release, repo: str) -> bytes:
+    """The README.md of a release in ``repo``."""
+    front = yaml.safe_dump(front_matter(release), sort_keys=False, allow_unicode=True, width=10_000)
+    parts = ["---\n" + front + "---", *_body(release, repo)]
+    return ("\n\n".join(parts) + "\n").encode()
+
+
+def front_matter(release: Release) -> dict[str, Any]:
+    """What the Hub reads: only identifiers it accepts, and nothing that is not known."""
+    version, adapter = release.version, release.target == "adapter"
+    several = len(_inputs(release)) > 1
+    base = _base_id(version)
+    data: dict[str, Any] = {}
+    if base is not None:
+        data["base_model"] = base
+        data["base_model_relation"] = "adapter" if adapter else "merge" if several else "finetune"
+    data["library_name"] = "peft" if adapter else "transformers"
+    data |= _license(version.license)
+    tags = [one_line(version.kind), _TAG]
+    if adapter and base is not None:
+        tags.append(f"base_model:adapter:{base}")
+    data["tags"] = [*tags, "merge"] if several else tags
+    if results := _results(version):
+        data["model-index"] = [{"name": one_line(version.name), "results": results}]
+    return data
+
+
+def _license(text: str | None) -> dict[str, str]:
+    """A license the Hub knows by its identifier; another one by name, as the Hub asks for."""
+    if not text or not (shown := one_line(text)):
+        return {}
+    if shown.lower() in LICENSES:
+        return {"license": shown.lower()}
+    return {"license": "other", "license_name": shown}
+
+
+def _results(version: Version) -> list[dict[str, Any]]:
+    """The evaluations as a model index, one result per dataset and split."""
+    grouped: dict[tuple[str, str | None], list[Evaluation]] = {}
+    for each in version.evaluations:
+        if math.isfinite(each.value):
+            grouped.setdefault((each.dataset, each.split), []).append(each)
+    task = one_line(version.task or "") or "other"
+    return [
+        {
+            "task": {"type": task},
+            "dataset": {"name": one_line(dataset), "type": one_line(dataset)}
+            | ({"split": one_line(split)} if split else {}),
+            "metrics": [{"type": one_line(each.metric), "value": each.value} for each in found],
+        }
+        for (dataset, split), found in grouped.items()
+    ]
+
+
+def _body(release: Release, repo: str) -> Iterator[str]:
+    version = release.version
+    yield f"# {plain(version.name)}, version {version.version}"
+    yield _what(release)
+    if version.note:
+        yield plain(version.note)
+    yield _facts(release)
+    if version.recipe is not None:
+        yield "## Composition"
+        yield "As it was written, and with every adapter pinned to a version:"
+        yield block("text", [version.recipe.expression, version.recipe.resolved])
+        yield f"Recipe {code(version.recipe.digest)}."
+    if release.origins:
+        yield "## Parents"
+        yield table(["adapter", "coefficient", "content", "where"], map(_origin, release.origins))
+        yield "## Lineage"
+        yield block("mermaid", _diagram(release))
+    if version.evaluations:
+        yield "## Evaluations"
+        yield table(["dataset", "split", "metric", "value"], map(_evaluation, version.evaluations))
+    yield "## Use"
+    yield block("python", _loading(release, repo))
+    yield "## Rebuild and verify"
+    yield from _rebuilding(release, repo)
+    yield "## Provenance"
+    yield (
+        f"{code(PROVENANCE)} is an in-toto statement with a SLSA provenance predicate: the sha256 of every "
+        "published file, the recipe, the digests of all inputs, and the library versions and device the files "
+        "were computed with. It is a record, not a signature."
+    )
+
+
+def _what(release: Release) -> str:
+    version, inputs = release.version, _inputs(release)
+    base = (
+        "a base model that is not on the Hub" if _base_id(version) is None else code(str(version.base_model))
+    )
+    kind = plain(_KINDS.get(version.kind, version.kind))
+    if release.target == "model":
+        text = f"{base} with the {kind} adapter {code(version.ref)} merged into its weights."
+        text = text[0].upper() + text[1:]
+    else:
+        text = f"{'An' if kind[0] in 'AEIOU' else 'A'} {kind} adapter for {base}."
+    if version.recipe is not None:
+        several = f"{len(inputs)} adapters" if len(inputs) > 1 else "another adapter"
+        text += f" The adapter was composed from {several} by weight arithmetic, without training."
+    return text
+
+
+def _facts(release: Release) -> str:
+    version = release.version
+    facts = [
+        ("version", code(version.ref)),
+        ("content", code(version.digest)),
+        ("task", plain(version.task) if version.task else None),
+        ("modules", f"{version.modules}"),
+        ("rank", None if version.rank is None else f"{version.rank}"),
+        ("parameters", f"{version.parameters:,}"),
+        ("dtype", code(version.dtype)),
+    ]
+    return "\n".join(f"- {name}: {value}" for name, value in facts if value is not None)
+
+
+def _origin(origin: Origin) -> list[str]:
+    parent = origin.parent
+    where = "–"
+    if origin.repo is not None and origin.commit is not None:
+        where = code(f"{origin.repo}@{origin.commit[:12]}")
+        if origin.url is not None:
+            where = f"[{where}](<{_address(origin.url)}>)"
+    coefficient = "declared" if parent.relation == "declared" else code(parent.coefficient or "…")
+    return [code(parent.ref), coefficient, code(parent.digest), where]
+
+
+def _address(url: str) -> str:
+    """A recorded address that cannot end the link it stands in."""
+    return "".join(c for c in one_line(url) if c not in " <>\\|`\"'")
+
+
+def _evaluation(each: Evaluation) -> list[str]:
+    return [plain(each.dataset), plain(each.split or "–"), plain(each.metric), f"{each.value:.6g}"]
+
+
+def _diagram(release: Release) -> Iterator[str]:
+    nodes = release.lineage.nodes[:_LARGEST_DIAGRAM]
+    ids = {node.ref: f"v{place}" for place, node in enumerate(nodes)}
+    yield "graph BT"
+    for node in nodes:
+        yield f"    {ids[node.ref]}[{mermaid(_label(node))}]"
+    for edge in release.lineage.edges:
+        if edge.child in ids and edge.parent in ids:
+            label = edge.coefficient or edge.relation
+            yield f"    {ids[edge.parent]} -->|{mermaid(label)}| {ids[edge.child]}"
+    if len(nodes) < len(release.lineage.nodes):
+        yield f"    more[{mermaid(f'and {len(release.lineage.nodes) - len(nodes)} more')}]"
+
+
+def _label(node: LineageNode) -> str:
+    return f"{node.ref} {node.digest.removeprefix('sha256:')[:12]}"
+
+
+def _loading(release: Release, repo: str) -> Iterator[str]:
+    version = release.version
+    name = _CLASSES.get(release.task_type or "", "AutoModel")
+    if release.target == "model":
+        yield from (
+            f"from transformers import {name}",
+            "",
+            f"model = {name}.from_pretrained({json.dumps(repo)})",
+        )
+        return
+    base = json.dumps(_base_id(version) or "PATH/OF/THE/BASE/MODEL")
+    revision = version.base_model.revision
+    pinned = f", revision={json.dumps(one_line(revision))}" if revision else ""
+    yield "from peft import PeftModel"
+    yield f"from transformers import {name}"
+    yield ""
+    yield f"base = {name}.from_pretrained({base}{pinned})"
+    yield f"model = PeftModel.from_pretrained(base, {json.dumps(repo)})"
+
+
+def _rebuilding(release: Release, repo: str) -> Iterator[str]:
+    version = release.version
+    name = version.name.rpartition("/")[2]
+    if version.recipe is None and release.target == "adapter":
+        yield f"Add it to a registry; its content has to be {code(version.digest)}:"
+        yield block(
+            "sh", [f"registry add {shell(f'hf://{repo}')} {shell(name)}", f"registry verify {shell(name)}"]
+        )
+        return
+    yield "With the adapters in a registry, the same recipe gives the same content:"
+    lines = list(_fetching(release))
+    if version.recipe is None:
+        lines.append(f"# add {version.ref}, with the content {version.digest}, as {name}")
+    else:
+        text = shell(_by_digest(release))
+        lines.append(f"registry compose {shell(name)} {text}{_options(release)}")
+    lines.append(f"registry verify {shell(name)} --rebuild")
+    if release.target == "model":
+        lines.append(f"registry materialize {shell(name)} --as model --out {shell(f'{name}-model')}")
+    yield block("sh", lines)
+    yield f"The adapter's content has to be {code(version.digest)}."
+
+
+def _options(release: Release) -> str:
+    recipe = release.recipe or {}
+    said = {"--dtype": recipe.get("dtype"), "--seed": recipe.get("seed")}
+    return "".join(f" {option} {shell(str(value))}" for option, value in said.items() if value)
+
+
+def _fetching(release: Release) -> Iterator[str]:
+    for origin in _inputs(release):
+        name = origin.parent.ref.partition("@")[0].rpartition("/")[2]
+        if origin.repo is None:
+            yield f"# add {origin.parent.ref}, with the content {origin.parent.digest}, as {name}"
+        else:
+            yield f"registry add {shell(f'hf://{origin.repo}@{origin.commit}')} {shell(name)}"
+
+
+def _by_digest(release: Release) -> str:
+    """The expression with content digests for names, which mean the same in every registry."""
+    recipe = release.version.recipe
+    digests = {origin.parent.ref: origin.parent.digest for origin in release.origins}
+
+    def name(reference: Reference) -> str:
+        return digests.get(str(reference), str(reference))
+
+    return "" if recipe is None else expression.render(expression.parse(recipe.resolved), name)
+
+
+def _inputs(release: Release) -> list[Origin]:
+    return [origin for origin in release.origins if origin.parent.relation == "input"]
+
+
+def _base_id(version: Version) -> str | None:
+    repo = version.base_model.repo
+    return repo if repo and hub.is_repo_id(repo) else None

@@ -1,0 +1,122 @@
+"""``provenance.json``: an in-toto statement with a SLSA provenance predicate. The same release gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC
+from typing import Any
+
+from registry.errors import RegistryError
+from registry.hub import is_repo_id
+from registry.publishers import Origin, PlannedFile, Release
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "urn:adapter-registry:build:v1"
+BUILDER = "urn:adapter-registry:builder:v1"
+MAX_SIZE = 16 << 20
+
+
+class NotOurs(RegistryError):
+    """A provenance file that no registry wrote."""
+
+
+def provenance(release: Release, files: Iterable[PlannedFile]) -> bytes:
+    """The statement about these files."""
+    statement = {
+        "_type": STATEMENT,
+        "subject": [{"name": file.path, "digest": _hashes(file.sha256)} for file in files],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": _external(release),
+                "internalParameters": _internal(release),
+                "resolvedDependencies": _dependencies(release),
+            },
+            "runDetails": _run(release),
+        },
+    }
+    return json.dumps(statement, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def subjects(content: bytes) -> dict[str, str]:
+    """The files that a registry's statement tells of, with their digests. Raises ``NotOurs`` for anything else."""
+    try:
+        statement = json.loads(content)
+        kind = statement["predicate"]["buildDefinition"]["buildType"]
+        found = {str(each["name"]): f"sha256:{each['digest']['sha256']}" for each in statement["subject"]}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise NotOurs("not a provenance statement") from error
+    if statement.get("predicateType") != PREDICATE or kind != BUILD_TYPE:
+        raise NotOurs("the provenance of something else")
+    return found
+
+
+def _external(release: Release) -> dict[str, Any]:
+    """What the user decided: enough to ask for the same build again."""
+    version = release.version
+    asked: dict[str, Any] = {
+        "target": release.target,
+        "adapter": {"ref": version.ref, "digest": version.digest},
+    }
+    if version.recipe is not None:
+        asked["expression"] = version.recipe.expression
+        asked["resolved"] = version.recipe.resolved
+        asked["recipe"] = {"digest": version.recipe.digest, "canonical": release.recipe}
+    return asked
+
+
+def _internal(release: Release) -> dict[str, Any]:
+    build = release.build
+    return {} if build is None else {"device": build.device, "dtype": build.dtype, "seed": build.seed}
+
+
+def _dependencies(release: Release) -> list[dict[str, Any]]:
+    version = release.version
+    found = [_adapter(origin) for origin in release.origins]
+    if version.source is not None and version.source.startswith("hf://"):
+        found.append({"name": version.ref, "uri": version.source, "digest": _hashes(version.digest)})
+    return [*found, _base(release)]
+
+
+def _adapter(origin: Origin) -> dict[str, Any]:
+    parent = origin.parent
+    entry: dict[str, Any] = {
+        "name": parent.ref,
+        "digest": _hashes(parent.digest),
+        "annotations": {"role": parent.relation, "coefficient": parent.coefficient},
+    }
+    if origin.repo is not None:
+        entry["uri"] = f"hf://{origin.repo}@{origin.commit}"
+    return entry
+
+
+def _base(release: Release) -> dict[str, Any]:
+    base = release.version.base_model
+    entry: dict[str, Any] = {"name": "base model", "annotations": {"role": "base model"}}
+    if base.repo and is_repo_id(base.repo):  # a path would tell about somebody's machine, and nothing else
+        entry["uri"] = f"hf://{base.repo}" + (f"@{base.revision}" if base.revision else "")
+        entry["annotations"] |= {"repo": base.repo, "revision": base.revision}
+    if base.fingerprint is not None:
+        entry["digest"] = _hashes(base.fingerprint)
+    return entry
+
+
+def _run(release: Release) -> dict[str, Any]:
+    build, version = release.build, release.version
+    builder: dict[str, Any] = {"id": BUILDER}
+    if build is not None and build.libraries:
+        builder["version"] = dict(build.libraries)
+    finished = version.created_at if build is None else build.finished
+    metadata = {"finishedOn": finished.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")}
+    if version.recipe is not None:
+        metadata["invocationId"] = version.recipe.digest
+    return {"builder": builder, "metadata": metadata}
+
+
+def _hashes(text: str) -> Mapping[str, str]:
+    """A digest as in-toto writes it."""
+    algorithm, _, value = text.partition(":")
+    return {algorithm: value}
