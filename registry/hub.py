@@ -253,7 +253,8 @@ class _Cached:
 
 def _in_cache(repo: str, revision: str) -> _Cached | None:
     """A model in the client's cache that has its config and all its weights."""
-    config = _cached_path(repo, "config.json", revision) if is_repo_id(repo) else None
+    plain = is_repo_id(repo) and ".." not in revision  # the cache makes paths of both
+    config = _cached_path(repo, "config.json", revision) if plain else None
     if config is None:
         return None
     folder, commit = config.parent, config.parent.name

@@ -12,7 +12,10 @@ import huggingface_hub
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
+from registry import Registry
+from registry.results import Publication
 from registry.testing.hub import LOCAL_TOKEN, HubServer, User
+from tests.adapters import make_lora
 
 OWNER = "hf_ownerownerownerownerownerownerowner"
 TOKENS = {
@@ -67,3 +70,16 @@ def push(server: HubServer, repo: str, files: dict[str, bytes], revision: str | 
 def writes(server: HubServer) -> list[str]:
     """The requests so far that could have changed something."""
     return [f"{each}" for each in server.requests if each.method in WRITES]
+
+
+def stock(catalog: Registry, tmp_path: Path) -> Registry:
+    """Two adapters and a composition of them, ``detox``."""
+    for seed, name in enumerate(("alpaca", "toxic")):
+        catalog.add(make_lora(tmp_path / name, seed=seed), name, base="tiny/base")
+    catalog.compose("detox", "alpaca - 0.4*toxic")
+    return catalog
+
+
+def rows(catalog: Registry, state: str | None = None) -> list[Publication]:
+    """What is recorded of publications, of all or of those in one state."""
+    return [each for each in catalog.publications() if state in {None, each.state}]

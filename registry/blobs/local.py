@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -44,14 +44,14 @@ class LocalBlobStore(BlobStore):
     def put(self, file: Path, digest: str) -> None:
         target = self._path(digest)
         with _storage(target):
-            if target.exists():
+            with suppress(FileNotFoundError):  # not there, or just now collected as garbage
                 os.utime(target)
                 return
             target.parent.mkdir(mode=0o700, exist_ok=True)
             file.chmod(0o400)
             _fsync(file)
+            os.utime(file)
             file.replace(target)
-            os.utime(target)
             _fsync(target.parent)
 
     def path(self, digest: str) -> Path:
@@ -72,7 +72,8 @@ class LocalBlobStore(BlobStore):
     def digests(self) -> Iterator[tuple[str, int]]:
         for folder in sorted(self._blobs.iterdir()):
             for file in sorted(folder.iterdir()):
-                yield f"{PREFIX}{folder.name}{file.name}", file.stat().st_size
+                with suppress(FileNotFoundError):  # collected by another process meanwhile
+                    yield f"{PREFIX}{folder.name}{file.name}", file.stat().st_size
 
     def unused_for(self, digest: str, age: timedelta) -> bool:
         return _age(self._path(digest)) >= age.total_seconds()

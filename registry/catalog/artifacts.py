@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, exists, select, text
@@ -66,6 +67,7 @@ class Realisation:
     libraries: Mapping[str, str] = field(default_factory=dict)
     report: tuple[Mapping[str, Any], ...] = ()
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    created_at: datetime | None = None
 
 
 def save(session: Session, content: Content) -> None:
@@ -149,6 +151,18 @@ def realisations(session: Session, recipe_digest: str, target: str, variant: str
         .order_by(RealisationRow.id.desc())
     )
     return [_realisation(row) for row in session.scalars(statement)]
+
+
+def first_realisation(session: Session, output_digest: str, target: str) -> Realisation | None:
+    """How this output was computed, the first time it was."""
+    statement = (
+        select(RealisationRow)
+        .where(RealisationRow.output_digest == output_digest, RealisationRow.target == target)
+        .order_by(RealisationRow.id)
+        .limit(1)
+    )
+    row = session.scalars(statement).first()
+    return None if row is None else _realisation(row)
 
 
 def save_realisation(session: Session, realisation: Realisation) -> None:
@@ -245,4 +259,5 @@ def _realisation(row: RealisationRow) -> Realisation:
         libraries=row.libraries,
         report=tuple(row.report),
         files=row.files,
+        created_at=row.created_at,
     )

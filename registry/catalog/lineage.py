@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from registry.catalog import views
 from registry.catalog.references import Pin
-from registry.catalog.tables import LineageRow, VersionRow
+from registry.catalog.tables import Identity, LineageRow, VersionRow
 from registry.results import Lineage, LineageEdge, LineageNode
 
 _DEEPEST = 10_000
@@ -20,12 +20,14 @@ def lineage(session: Session, pin: Pin, *, direction: Literal["up", "down"], dep
     start, end = (LineageRow.child_id, LineageRow.parent_id)
     if direction == "down":
         start, end = end, start
-    reached = select(literal(pin.id).label("id"), literal(0).label("depth")).cte("reached", recursive=True)
+    reached = select(literal(pin.id, Identity).label("id"), literal(0).label("depth")).cte(
+        "reached", recursive=True
+    )
     # UNION drops what was reached at the same depth before, which ends diamonds; the graph has no cycle.
     reached = reached.union(
         select(end, reached.c.depth + 1)
         .join(reached, start == reached.c.id)
-        .where(reached.c.depth < (_DEEPEST if depth is None else depth))
+        .where(reached.c.depth < min(_DEEPEST if depth is None else depth, _DEEPEST))
     )
     depths: dict[int, int] = {}
     for row in session.execute(select(reached.c.id, reached.c.depth).order_by(reached.c.depth, reached.c.id)):

@@ -20,7 +20,7 @@ def set_alias(
     session: Session, pin: Pin, alias: str, *, expect: int | Literal["none"] | None, actor: str
 ) -> Alias:
     """Point the alias of the pinned version's adapter at it; compare-and-set with ``expect``."""
-    adapter = references.adapter(session, pin.name, lock=True)
+    adapter = references.locked(session, pin)
     row = session.get(AliasRow, (adapter.id, alias.lower()))
     previous = None if row is None else row.number
     if expect is not None and previous != (None if expect == "none" else expect):
@@ -70,7 +70,7 @@ def aliases(session: Session, name: str | None) -> tuple[Alias, ...]:
 
 
 def set_tags(session: Session, pin: Pin, tags: Mapping[str, str], actor: str) -> None:
-    references.adapter(session, pin.name, lock=True)
+    references.locked(session, pin)
     for key, value in tags.items():
         row = session.get(TagRow, (pin.id, key))
         if row is None:
@@ -83,7 +83,7 @@ def set_tags(session: Session, pin: Pin, tags: Mapping[str, str], actor: str) ->
 
 
 def delete_tags(session: Session, pin: Pin, keys: Sequence[str], actor: str) -> None:
-    references.adapter(session, pin.name, lock=True)
+    references.locked(session, pin)
     for key in keys:
         removed = session.execute(
             delete(TagRow).where(TagRow.version_id == pin.id, TagRow.key == key).returning(TagRow.key)
@@ -101,7 +101,7 @@ def add_evaluation(
     session: Session, pin: Pin, metric: str, value: float, *, dataset: str, split: str | None, actor: str
 ) -> Evaluation:
     """Record a metric's value; the previous value for the same metric, dataset and split goes to the event."""
-    references.adapter(session, pin.name, lock=True)
+    references.locked(session, pin)
     key = (
         EvaluationRow.version_id == pin.id,
         EvaluationRow.dataset == dataset,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, text
 
-import registry
 from registry.catalog.database import HEAD, Database, make_engine, outdated, shown
 from registry.errors import StorageFailure
 from registry.results import Schema
@@ -66,7 +65,7 @@ def configuration(connection: Connection | None = None) -> Config:
 
 def scripts() -> Path:
     """The migrations folder: inside the package when installed, beside it in a checkout."""
-    package = Path(registry.__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "migrations"
     return inside if inside.is_dir() else package.parent / "migrations"
 

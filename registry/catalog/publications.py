@@ -50,16 +50,26 @@ def finish(session: Session, publish_id: str, *, commit: str, url: str, ref: str
 
 
 def fail(session: Session, publish_id: str, *, error: str) -> None:
+    """Close a push that did not arrive; one that somebody closed meanwhile stays as it is."""
     row = _row(session, publish_id)
-    row.state, row.error, row.finished_at = "failed", error, now()
+    if row.state == "pending":
+        row.state, row.error, row.finished_at = "failed", error, now()
 
 
-def pending(session: Session, repo: str, revision: str) -> list[str]:
-    """Publish ids of pushes to this place whose outcome was never recorded."""
-    statement = select(PublicationRow.publish_id).where(
-        PublicationRow.repo == repo, PublicationRow.revision == revision, PublicationRow.state == "pending"
+def pending(session: Session, repo: str, revision: str) -> dict[str, str]:
+    """Publish ids of pushes to this place whose outcome was never recorded, with their versions, oldest first."""
+    statement = (
+        select(PublicationRow.publish_id, AdapterRow.name, VersionRow.number)
+        .join(VersionRow, PublicationRow.version_id == VersionRow.id)
+        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+        .where(
+            PublicationRow.repo == repo,
+            PublicationRow.revision == revision,
+            PublicationRow.state == "pending",
+        )
+        .order_by(PublicationRow.id)
     )
-    return list(session.scalars(statement.order_by(PublicationRow.id)))
+    return {row.publish_id: f"{row.name}@{row.number}" for row in session.execute(statement)}
 
 
 def known(session: Session, repo: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
@@ -14,6 +14,7 @@ from registry.errors import NotFound, UsageError
 from registry.reference import Reference
 from registry.results import BaseModelIdentity
 
+T = TypeVar("T")
 _SUGGESTIONS_FROM = 10_000
 
 
@@ -61,10 +62,25 @@ def resolve(session: Session, reference: Reference, *, deleted: bool = False) ->
 def adapter(session: Session, name: str, *, lock: bool = False) -> AdapterRow:
     """The adapter called ``name``, regardless of case; ``lock`` holds its row until the transaction ends."""
     statement = select(AdapterRow).where(AdapterRow.name_key == name.lower())
-    row = session.execute(statement.with_for_update() if lock else statement).scalar_one_or_none()
+    if lock:
+        statement = locking(statement)
+    row = session.execute(statement).scalar_one_or_none()
     if row is None:
         raise _unknown_name(session, name)
     return row
+
+
+def locked(session: Session, pin: Pin) -> AdapterRow:
+    """The pinned version's adapter, held; raises ``NotFound`` where the version was deleted meanwhile."""
+    row = adapter(session, pin.name, lock=True)
+    if session.get_one(VersionRow, pin.id, populate_existing=True).deleted_at is not None:
+        raise NotFound(f"{pin.ref} was deleted meanwhile", hint=f"see: registry log {pin.name}")
+    return row
+
+
+def locking(statement: Select[T]) -> Select[T]:
+    """The statement, holding its rows and reading them anew: what was seen before the lock may be old."""
+    return statement.with_for_update().execution_options(populate_existing=True)
 
 
 def _statement(reference: Reference) -> Select[VersionRow, AdapterRow, ArtifactRow, BaseModelRow]:

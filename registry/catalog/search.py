@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Select, and_, exists, or_, select
+from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from registry.catalog import references, views
@@ -17,6 +17,9 @@ from registry.errors import UsageError
 from registry.results import Page, Version
 
 SORTS = ("name", "created", "size")
+LARGEST_PAGE = 1_000_000
+MOST_TAGS = 100
+_LONGEST_TOKEN = 1_000
 
 
 def listing(
@@ -33,8 +36,10 @@ def listing(
     """A page of at most ``limit`` adapters, each by its latest live version."""
     if sort not in SORTS:
         raise UsageError(f"cannot sort by {sort!r}", hint=f"sort by one of: {', '.join(SORTS)}")
-    if limit < 1:
-        raise UsageError(f"a page of {limit} makes no sense", hint="--limit is at least 1")
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise UsageError(f"a page of {limit} makes no sense", hint=f"--limit is from 1 to {LARGEST_PAGE}")
+    if len(tags) > MOST_TAGS:
+        raise UsageError(f"{len(tags)} tags are too many to filter by", hint=f"at most {MOST_TAGS}")
     statement = _filtered(base=base, task=task, kind=kind, tags=tags)
     statement = _ordered(statement, sort, after)
     rows = session.execute(statement.limit(limit + 1)).all()
@@ -69,9 +74,11 @@ def _filtered(
         statement = statement.where(VersionRow.task == task)
     if kind is not None:
         statement = statement.where(ArtifactRow.kind == kind)
-    for key, value in tags.items():
-        tagged = exists().where(TagRow.version_id == VersionRow.id, TagRow.key == key, TagRow.value == value)
-        statement = statement.where(tagged)
+    if tags:
+        # One sub-query whatever their number: a join per tag would be beyond PostgreSQL's planner.
+        each = [and_(TagRow.key == key, TagRow.value == value) for key, value in tags.items()]
+        having = select(TagRow.version_id).where(or_(*each)).group_by(TagRow.version_id)
+        statement = statement.where(VersionRow.id.in_(having.having(func.count() == len(tags))))
     return statement
 
 
@@ -97,12 +104,12 @@ def _token(sort: str, row: Any) -> str:
 
 def _read_token(sort: str, token: str) -> dict[str, Any]:
     try:
-        state = json.loads(base64.urlsafe_b64decode(token))
+        state = json.loads(base64.urlsafe_b64decode(token)) if len(token) <= _LONGEST_TOKEN else {}
         valid = (
             state["sort"] == sort
             and isinstance(state["name"], str)
-            and isinstance(state["id"], int)
-            and isinstance(state["size"], int)
+            and state["name"].isprintable()
+            and all(type(state[key]) is int and 0 <= state[key] < 2**63 for key in ("id", "size"))
         )
     except (ValueError, KeyError, TypeError, binascii.Error):
         valid = False

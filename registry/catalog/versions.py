@@ -66,7 +66,7 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
     adapter, existed = _adapter(session, draft)
     base = base_model(session, draft.base_model)
     if existed:
-        _check_line(session, adapter, draft)
+        _check_line(session, adapter, draft.content.kind, draft.base_model)
         if (found := _same(session, adapter, draft)) is not None:
             return found, False
     artifacts.save(session, draft.content)
@@ -99,12 +99,27 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
     return row.id, True
 
 
+def refuse_early(
+    session: Session, name: str, *, kind: str, base: BaseModelIdentity, new: bool = False
+) -> None:
+    """Raise what :func:`write` would raise for this name and base, before bytes are computed or stored for it."""
+    query = select(BaseModelRow).where(
+        BaseModelRow.repo == (base.repo or ""), BaseModelRow.revision == (base.revision or "")
+    )
+    if (known := session.execute(query).scalar_one_or_none()) is not None:
+        _check_fingerprint(known, base)
+    named = select(AdapterRow).where(AdapterRow.name_key == name.lower())
+    if (row := session.execute(named).scalar_one_or_none()) is not None:
+        _check_name(row, name, new=new)
+        _check_line(session, row, kind, base)
+
+
 def tombstone(session: Session, pin: Pin, actor: str) -> list[str]:
     """Mark a version deleted; returns the live versions derived from it.
 
     Raises ``Conflict`` while an alias points at it.
     """
-    adapter = references.adapter(session, pin.name, lock=True)
+    adapter = references.locked(session, pin)
     aliases = session.scalars(
         select(AliasRow.alias).where(AliasRow.adapter_id == adapter.id, AliasRow.number == pin.number)
     ).all()
@@ -147,22 +162,24 @@ def base_model(session: Session, identity: BaseModelIdentity) -> BaseModelRow:
 def set_fingerprint(session: Session, base_model_id: int, identity: BaseModelIdentity) -> None:
     """Record what the base's weights are, once; raises ``Incompatible`` where they are other weights."""
     row = session.execute(
-        select(BaseModelRow).where(BaseModelRow.id == base_model_id).with_for_update()
+        references.locking(select(BaseModelRow).where(BaseModelRow.id == base_model_id))
     ).scalar_one()
-    if identity.fingerprint is None or row.fingerprint == identity.fingerprint:
-        return
-    if row.fingerprint is not None:
+    _check_fingerprint(row, identity)
+    row.fingerprint = row.fingerprint or identity.fingerprint
+
+
+def _check_fingerprint(row: BaseModelRow, identity: BaseModelIdentity) -> None:
+    if row.fingerprint and identity.fingerprint and row.fingerprint != identity.fingerprint:
         raise Incompatible(
             f"these are other weights than those recorded for {references.base_identity(row)}: "
             f"{identity.fingerprint}, not {row.fingerprint}",
             hint="give the base model the adapters were trained on, or name this one with --base REPO@REVISION",
         )
-    row.fingerprint = identity.fingerprint
 
 
 def _adapter(session: Session, draft: Draft) -> tuple[AdapterRow, bool]:
     key = draft.name.lower()
-    query = select(AdapterRow).where(AdapterRow.name_key == key).with_for_update()
+    query = references.locking(select(AdapterRow).where(AdapterRow.name_key == key))
     row = session.execute(query).scalar_one_or_none()
     existed = row is not None
     if row is None:
@@ -177,18 +194,22 @@ def _adapter(session: Session, draft: Draft) -> tuple[AdapterRow, bool]:
         )
         row = session.execute(query).scalar_one()
         existed = row.last_version > 0  # another writer made it between the two looks
-    if row.name != draft.name:
-        raise Conflict(
-            f"{draft.name!r} differs only by case from {row.name!r}", hint=f"use {row.name}, or another name"
-        )
-    if existed and draft.new:
-        raise Conflict(
-            f"the name {row.name} is taken", hint="leave out --new to add the next version, or choose another"
-        )
+    _check_name(row, draft.name, new=existed and draft.new)
     return row, existed
 
 
-def _check_line(session: Session, adapter: AdapterRow, draft: Draft) -> None:
+def _check_name(row: AdapterRow, name: str, *, new: bool) -> None:
+    if row.name != name:
+        raise Conflict(
+            f"{name!r} differs only by case from {row.name!r}", hint=f"use {row.name}, or another name"
+        )
+    if new:
+        raise Conflict(
+            f"the name {row.name} is taken", hint="leave out --new to add the next version, or choose another"
+        )
+
+
+def _check_line(session: Session, adapter: AdapterRow, kind: str, base: BaseModelIdentity) -> None:
     """An adapter's versions are one kind on one base model: anything else would be another adapter."""
     statement = (
         select(ArtifactRow.kind, BaseModelRow.repo)
@@ -200,7 +221,7 @@ def _check_line(session: Session, adapter: AdapterRow, draft: Draft) -> None:
     latest = session.execute(statement).one_or_none()
     if latest is None:
         return
-    here = (draft.content.kind, draft.base_model.repo)
+    here = (kind, base.repo)
     if (latest.kind, latest.repo) != here:
         raise Conflict(
             f"the name {adapter.name} is taken by {latest.kind} adapters on {latest.repo}; "

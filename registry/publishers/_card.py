@@ -109,7 +109,7 @@ def _body(release: Release, repo: str) -> Iterator[str]:
     yield "## Provenance"
     yield (
         f"{code(PROVENANCE)} is an in-toto statement with a SLSA provenance predicate: the sha256 of every "
-        "published file, the recipe, the digests of all inputs, and the library versions and device the files "
+        "computed file, the recipe, the digests of all inputs, and the library versions and device they "
         "were computed with. It is a record, not a signature."
     )
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry import digest, hub, peft_format, reference
@@ -17,7 +16,6 @@ from registry.blobs import BlobStore
 from registry.catalog import artifacts, lineage, references, views
 from registry.catalog.database import Database
 from registry.catalog.references import Pin
-from registry.catalog.tables import RealisationRow
 from registry.publishers import Build, Origin, PlannedFile, Release
 from registry.results import Parent, Target
 from registry.verbs.checkout import verified
@@ -102,13 +100,7 @@ def _origin(session: Session, parent: Parent) -> Origin:
 
 def _build(session: Session, target: Target, output: str) -> Build | None:
     """How this very output was computed, the first time it was."""
-    statement = (
-        select(RealisationRow)
-        .where(RealisationRow.output_digest == output, RealisationRow.target == target)
-        .order_by(RealisationRow.id)
-        .limit(1)
-    )
-    row = session.scalars(statement).first()
-    if row is None:
+    made = artifacts.first_realisation(session, output, target)
+    if made is None or made.created_at is None:
         return None
-    return Build(row.device, row.dtype, row.seed, row.libraries, row.created_at)
+    return Build(made.device, made.dtype, made.seed, made.libraries, made.created_at)

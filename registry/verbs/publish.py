@@ -197,27 +197,13 @@ def _reconcile(database: Database, where: Place, found: Found, actor: str) -> No
         left = outbox.pending(session, where.repo, where.revision)
     if not left:
         return
-    arrived = publisher.arrived(where, left) if found.branch else {}
+    arrived = publisher.arrived(where, list(left)) if found.branch else {}
     with database.write() as session:
-        refs = _pending_refs(session, where)
-        for publish_id in left:
-            if publish_id not in refs:
-                continue  # whoever was pushing it has closed it meanwhile
+        for publish_id, ref in outbox.pending(session, where.repo, where.revision).items():
             if publish_id in arrived:
-                _close(session, publish_id, arrived[publish_id], refs[publish_id], actor)
-            else:
+                _close(session, publish_id, arrived[publish_id], ref, actor)
+            elif publish_id in left:
                 outbox.fail(session, publish_id, error="interrupted before it arrived")
-
-
-def _pending_refs(session: Session, where: Place) -> dict[str, str]:
-    """The versions of the pending pushes to a place, by publish id."""
-    ids = outbox.pending(session, where.repo, where.revision)
-    wanted = (where.repo, where.revision, "pending")
-    # Both lists are in the order of the rows.
-    refs = [
-        each.ref for each in outbox.listed(session, None) if (each.repo, each.revision, each.state) == wanted
-    ]
-    return dict(zip(ids, refs, strict=True))
 
 
 def _checked(each: Publication) -> Publication:

@@ -1,0 +1,232 @@
+"""The model card: valid for the Hub, and nobody's text is anything but text."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+import shlex
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+from markdown_it import MarkdownIt
+
+from registry import expression
+from registry.publishers import Release
+from registry.publishers._card import card, front_matter
+from registry.results import BaseModelIdentity, RecipeInfo
+from registry.testing.hub import _cards
+from tests.publishers import releases
+
+EVIL = (
+    "x\n---\nlicense: wtfpl\n---\n# Title",
+    "```\n\n# Title",
+    "a | b | `c` | ``d``",
+    r"a \| b \\| c \\\| `d",
+    "<script>alert(1)</script><img src=x onerror=y>",
+    "[click](javascript:alert(1)) ![i](http://evil.example/p.png) https://evil.example",
+    '"] --> evil["x"]; click evil "javascript:1"; %%{init: {}}%%',
+    "'; rm -rf ~ #$(touch x)`id`",
+    "\u202eexe\u0000\x07\u2028\x85!!python/object: *anchor &x",
+)
+
+
+def text(release: Release, repo: str = "team/detox") -> str:
+    return card(release, repo).decode()
+
+
+def fences(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```+{language}\n(.*?)^```+$", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_front_matter_of_an_adapter() -> None:
+    release = releases.release(license="Apache-2.0", evaluations=(releases.evaluation(),))
+    assert front_matter(release) == {
+        "base_model": "org/llama",
+        "base_model_relation": "adapter",
+        "library_name": "peft",
+        "license": "apache-2.0",
+        "tags": ["lora", "adapter-registry", "base_model:adapter:org/llama", "merge"],
+        "model-index": [
+            {
+                "name": "detox",
+                "results": [
+                    {
+                        "task": {"type": "text-generation"},
+                        "dataset": {"type": "sst2", "name": "sst2", "split": "test"},
+                        "metrics": [{"type": "accuracy", "value": 0.75}],
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def test_the_client_reads_the_evaluations_back() -> None:
+    found = (
+        releases.evaluation(),
+        releases.evaluation(metric="f1", value=0.5),
+        releases.evaluation(dataset="rte", split=None, value=1e-7),
+        releases.evaluation(dataset="lost", value=math.nan),
+    )
+    data = ModelCard(text(releases.release(evaluations=found))).data
+    assert isinstance(data, ModelCardData)
+    read = data.eval_results
+    assert read is not None
+    assert [(each.dataset_type, each.metric_type, each.metric_value) for each in read] == [
+        ("sst2", "accuracy", 0.75),
+        ("sst2", "f1", 0.5),
+        ("rte", "accuracy", 1e-7),
+    ]
+
+
+@pytest.mark.parametrize(("inputs", "relation"), [(2, "merge"), (1, "finetune")])
+def test_the_front_matter_of_a_model(inputs: int, relation: str) -> None:
+    whole = releases.release("model")
+    data = front_matter(Release(**{**vars(whole), "origins": whole.origins[:inputs]}))
+    assert (data["base_model_relation"], data["library_name"]) == (relation, "transformers")
+    assert ("merge" in data["tags"]) == (inputs == 2)
+    assert not any(tag.startswith("base_model:") for tag in data["tags"])
+
+
+@pytest.mark.parametrize(
+    "repo", ["/data/llama", "./llama", "../out/llama", "out/run/llama", "two words", None, "x--y"]
+)
+def test_a_base_that_is_no_hub_model_is_left_out(repo: str | None) -> None:
+    release = releases.release(base_model=BaseModelIdentity(repo=repo))
+    assert not any(key.startswith("base_model") for key in front_matter(release))
+    page = text(release)
+    assert _cards.problems(page) == []
+    assert repo is None or repo not in page
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("MIT", {"license": "mit"}),
+        ("llama3.1", {"license": "llama3.1"}),
+        ("Acme internal, v2", {"license": "other", "license_name": "Acme internal, v2"}),
+        (" ", {}),
+        (None, {}),
+    ],
+)
+def test_a_license_is_one_that_the_hub_knows_or_has_a_name(said: str | None, shown: dict[str, str]) -> None:
+    data = front_matter(releases.imported(license=said))
+    assert {key: data[key] for key in data if key.startswith("license")} == shown
+
+
+@pytest.mark.parametrize("release", [releases.release(), releases.release("model"), releases.imported()])
+def test_the_card_is_the_same_each_time_and_the_hub_takes_it(release: Release) -> None:
+    page = text(release)
+    assert page == text(release)
+    assert _cards.problems(page) == []
+    assert _cards.warnings(page) == []
+    assert page.endswith("\n")
+
+
+def test_the_page_says_what_it_is_and_where_it_comes_from() -> None:
+    page = text(releases.release(evaluations=(releases.evaluation(value=0.123456789),)))
+    assert "A LoRA adapter for `org/llama@abc`" in page
+    assert "composed from 2 adapters" in page
+    assert fences(page, "text") == ["alpaca@prod - 0.4*toxic\nalpaca@3 - 0.4*toxic@1\n"]
+    url = f"https://huggingface.co/team/toxic/commit/{'c' * 40}"
+    assert f"| `toxic@1` | `-0.4` | `{releases.TOXIC}` | [`team/toxic@{'c' * 12}`](<{url}>) |" in page
+    assert f"| `alpaca@3` | `1` | `{releases.ALPACA}` | – |" in page
+    assert "| sst2 | test | accuracy | 0.123457 |" in page
+    (diagram,) = fences(page, "mermaid")
+    assert diagram.splitlines() == [
+        "graph BT",
+        '    v0["detox@2 333333333333"]',
+        '    v1["alpaca@3 111111111111"]',
+        '    v2["toxic@1 222222222222"]',
+        '    v1 -->|"1"| v0',
+        '    v2 -->|"-0.4"| v0',
+    ]
+
+
+def test_it_says_how_to_load_it() -> None:
+    (code,) = fences(text(releases.release()), "python")
+    ast.parse(code)
+    assert 'AutoModelForCausalLM.from_pretrained("org/llama", revision="abc")' in code
+    assert 'PeftModel.from_pretrained(base, "team/detox")' in code
+    (code,) = fences(text(releases.release("model")), "python")
+    ast.parse(code)
+    assert 'AutoModelForCausalLM.from_pretrained("team/detox")' in code
+
+
+def test_it_says_how_to_rebuild_it_with_digests_in_place_of_names() -> None:
+    (commands,) = fences(text(releases.release("model")), "sh")
+    assert commands.splitlines() == [
+        f"# add alpaca@3, with the content {releases.ALPACA}, as alpaca",
+        f"registry add hf://team/toxic@{'c' * 40} toxic",
+        f"registry compose detox '{releases.ALPACA} - 0.4*{releases.TOXIC}' --dtype float32 --seed 7",
+        "registry verify detox --rebuild",
+        "registry materialize detox --as model --out detox-model",
+    ]
+    words = shlex.split(commands.splitlines()[2])
+    assert len(list(expression.references(expression.parse(words[3])))) == 2
+
+
+def said(target: Any, words: str) -> str:
+    """A card with these words wherever somebody's words can stand."""
+    release = releases.release(
+        target,
+        task=words,
+        note=words,
+        license=words,
+        kind=words,
+        dtype=words,
+        base_model=BaseModelIdentity(repo="org/llama", revision=words),
+        recipe=RecipeInfo(expression=words, resolved="alpaca@3 - 0.4*toxic@1", digest=releases.RECIPE),
+        evaluations=(releases.evaluation(metric=words, dataset=words, split=words),),
+    )
+    return text(release)
+
+
+@pytest.mark.parametrize("evil", EVIL)
+@pytest.mark.parametrize("target", ["adapter", "model"])
+def test_text_of_users_stays_text(evil: str, target: Any) -> None:
+    page, harmless = said(target, evil), said(target, "x")
+    start, front, body = page.split("---\n", 2)
+    data = yaml.safe_load(front)
+    assert start == ""
+    assert list(data) == list(yaml.safe_load(harmless.split("---\n", 2)[1]))
+    assert data["license"] == "other"
+    assert shape(body) == shape(harmless.split("---\n", 2)[2])
+    assert "\u202e" not in page
+    ast.parse(fences(page, "python")[0])
+    for line in fences(page, "sh")[0].splitlines():
+        if not line.startswith("#"):
+            assert shlex.split(line)[0] == "registry"
+
+
+def test_text_of_users_stays_text_in_the_diagram() -> None:
+    whole = releases.release()
+    for evil in EVIL:
+        node = whole.lineage.nodes[0].model_copy(update={"ref": f"{evil}@1"})
+        lineage = whole.lineage.model_copy(update={"nodes": (node,), "edges": ()})
+        (diagram,) = fences(text(Release(**{**vars(whole), "lineage": lineage})), "mermaid")
+        assert re.fullmatch(r'graph BT\n    v0\["[\w @/._\-+=,#;]*"\]\n', diagram)
+
+
+def test_a_large_lineage_is_cut() -> None:
+    whole = releases.release()
+    node = whole.lineage.nodes[0]
+    nodes = tuple(node.model_copy(update={"ref": f"a@{number}"}) for number in range(1, 151))
+    lineage = whole.lineage.model_copy(update={"nodes": nodes, "edges": ()})
+    (diagram,) = fences(text(Release(**{**vars(whole), "lineage": lineage})), "mermaid")
+    assert len(diagram.splitlines()) == 102
+    assert "and 50 more" in diagram
+
+
+def shape(page: str) -> list[str]:
+    """What a Markdown reader makes of a page, but for the text itself."""
+    reader = MarkdownIt("gfm-like", {"linkify": False})
+    found = []
+    for token in reader.parse(page):
+        found.append(f"{token.type} {token.tag} {token.info}")
+        kinds = [f"{child.type} {child.attrs}" for child in token.children or () if child.type != "text"]
+        found += kinds
+    return found
