@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from registry._shards import BITS_OF, FLOATS, StoredTensor, data_size, encode_header
+from registry._safetensors import BITS_OF, data_size, encode_header
+from registry._shards import FLOATS, StoredTensor
 from registry._targets import Target, Tie, find_tie
 from registry.errors import UsageError
 

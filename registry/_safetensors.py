@@ -3,6 +3,8 @@
 A file is an 8-byte little-endian header length, a JSON header, and the tensors' bytes. Everything the header says
 is held against the file's size first, and the tensors must cover the rest of the file without gap or overlap, so
 a header can neither ask for memory that the file does not back nor hide bytes from the digest.
+
+Callers say how a file is named in messages, how much of it may be header, and what to do about a broken one.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,36 +22,41 @@ from typing import Any, BinaryIO, NoReturn
 
 from registry.errors import Refused
 
-NAME = "adapter_model.safetensors"
-HEADER_LIMIT = 25 * 2**20
 MOST_TENSORS = 200_000
 LONGEST_NAME = 512
 MOST_DIMENSIONS = 8
 
 DTYPES: Mapping[str, tuple[str, int]] = {
-    "F64": ("float64", 8),
-    "F32": ("float32", 4),
-    "F16": ("float16", 2),
-    "BF16": ("bfloat16", 2),
-    "F8_E4M3": ("float8_e4m3fn", 1),
-    "F8_E5M2": ("float8_e5m2", 1),
-    "I64": ("int64", 8),
-    "U64": ("uint64", 8),
-    "I32": ("int32", 4),
-    "U32": ("uint32", 4),
-    "I16": ("int16", 2),
-    "U16": ("uint16", 2),
-    "I8": ("int8", 1),
-    "U8": ("uint8", 1),
-    "BOOL": ("bool", 1),
-    "C64": ("complex64", 8),
+    "F64": ("float64", 64),
+    "F32": ("float32", 32),
+    "F16": ("float16", 16),
+    "BF16": ("bfloat16", 16),
+    "I64": ("int64", 64),
+    "I32": ("int32", 32),
+    "I16": ("int16", 16),
+    "I8": ("int8", 8),
+    "U64": ("uint64", 64),
+    "U32": ("uint32", 32),
+    "U16": ("uint16", 16),
+    "U8": ("uint8", 8),
+    "BOOL": ("bool", 8),
+    "C64": ("complex64", 64),
+    "F8_E4M3": ("float8_e4m3fn", 8),
+    "F8_E5M2": ("float8_e5m2", 8),
+    "F8_E4M3FNUZ": ("float8_e4m3fnuz", 8),
+    "F8_E5M2FNUZ": ("float8_e5m2fnuz", 8),
+    "F8_E8M0": ("float8_e8m0fnu", 8),
+    "F6_E2M3": ("float6_e2m3fn", 6),
+    "F6_E3M2": ("float6_e3m2fn", 6),
+    "F4": ("float4_e2m1fn", 4),
 }
-"""Names in the file to torch's names and bytes per element."""
+"""Codes in the file to torch's names and bits per element. Neither column repeats, so either names the dtype."""
 
-_CODES = {name: code for code, (name, _) in DTYPES.items()}
+CODE_OF = {name: code for code, (name, _) in DTYPES.items()}
+BITS_OF = dict(DTYPES.values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A stored tensor: its dtype as torch names it, and where its bytes lie in the file."""
 
@@ -58,41 +66,51 @@ class Entry:
     end: int
 
 
-def read_header(path: Path) -> dict[str, Entry]:
-    """The entries of a file, by name as stored. Raises ``Refused`` for anything malformed or truncated."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        prefix = file.read(8)
-        length = int.from_bytes(prefix, "little")
-        if len(prefix) < 8 or length > size - 8:
-            _refuse("it is truncated or no safetensors file")
-        if not 2 <= length <= HEADER_LIMIT:
-            _refuse(f"its header has {length} bytes, at most {HEADER_LIMIT} are read")
-        raw = file.read(length)
-    if raw[:1] != b"{":  # as the format asks for; other readers would stumble over it
-        _refuse("its header is no JSON object")
-    header = parse_object(raw, f"the header of {NAME}")
-    _require_strings(header.pop("__metadata__", {}))
-    if len(header) > MOST_TENSORS:
-        _refuse(f"it holds {len(header)} tensors, at most {MOST_TENSORS} are read")
-    entries = {name: _entry(name, value, 8 + length) for name, value in header.items()}
-    _require_whole(entries, 8 + length, size)
-    return entries
+class _Unsound(Exception):
+    """What is wrong with a file, for a sentence that starts with its name."""
 
 
-def parse_object(raw: bytes, what: str) -> dict[str, Any]:
-    """A JSON object from hostile bytes: UTF-8, no duplicate keys, no NaN. Raises ``Refused``."""
+def data_size(dtype: str, shape: Iterable[int]) -> int:
+    """Bytes of a tensor; dtypes of less than a byte are packed."""
+    return math.prod(shape) * BITS_OF[dtype] // 8
+
+
+def read_header(path: Path, *, name: str, limit: int, hint: str) -> dict[str, Entry]:
+    """The entries of a file by tensor name, in the order of their bytes.
+
+    Raises ``Refused``, calling the file ``name``, for one that is not regular, truncated, malformed, or has a
+    header of more than ``limit`` bytes.
+    """
+    with _open(path, name, hint) as file:
+        try:
+            return _entries(file, limit)
+        except _Unsound as error:
+            raise Refused(f"{name} cannot be read: {error}", hint=hint) from None
+
+
+def read_object(path: Path, *, name: str, limit: int, hint: str, constants: bool = False) -> dict[str, Any]:
+    """The JSON object in a file: UTF-8, no key twice, no NaN or infinity unless ``constants``.
+
+    Raises ``Refused``, calling the file ``name``, for anything else and for more than ``limit`` bytes.
+    """
+    with _open(path, name, hint) as file:
+        raw = file.read(limit + 1)
+    if len(raw) > limit:
+        raise Refused(f"{name} is larger than {limit} bytes", hint=hint)
     try:
-        value = json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=lambda pairs: _unique(pairs, what),
-            parse_constant=_no_constant,
-        )
-    except (ValueError, RecursionError) as error:
-        raise Refused(f"{what} is no sound JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise Refused(f"{what} is no JSON object")
-    return value
+        return _object(raw, constants=constants)
+    except _Unsound as error:
+        raise Refused(f"{name} {error}", hint=hint) from None
+
+
+def encode_header(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> bytes:
+    """The first bytes of a file that holds ``(name, dtype, shape)`` in this order."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, dtype, shape in tensors:
+        begin, end = end, end + data_size(dtype, shape)
+        header[name] = {"dtype": CODE_OF[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+    return _framed(json.dumps(header, separators=(",", ":"), ensure_ascii=False))
 
 
 def write(path: Path, tensors: Iterable[tuple[str, str, tuple[int, ...], bytes]]) -> None:
@@ -107,22 +125,15 @@ def write(path: Path, tensors: Iterable[tuple[str, str, tuple[int, ...], bytes]]
             begin = body.tell()
             body.write(data)
             header[name] = {
-                "dtype": _CODES[dtype],
+                "dtype": CODE_OF[dtype],
                 "shape": list(shape),
                 "data_offsets": [begin, body.tell()],
             }
         body.seek(0)
-        text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)  # tensors start aligned
         with path.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
+            file.write(_framed(json.dumps(header, sort_keys=True, separators=(",", ":"))))
             shutil.copyfileobj(body, file, 2**20)
             sync(file)
-
-
-def _require_strings(metadata: Any) -> None:
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        _refuse("its metadata are malformed")
 
 
 def sync(file: BinaryIO) -> None:
@@ -130,43 +141,44 @@ def sync(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _entry(name: str, value: Any, start: int) -> Entry:
-    if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        _refuse(f"it holds a tensor with an unusable name: {name[:64]!r}")
-    match value:
-        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]} if (
-            len(value) == 3
-        ):
-            pass
-        case _:
-            _refuse(f"the header entry of tensor {name} is malformed")
-    if dtype not in DTYPES:
-        _refuse(f"tensor {name} has the unknown dtype {dtype[:32]!r}")
-    if len(shape) > MOST_DIMENSIONS or any(type(n) is not int or n < 0 for n in (*shape, begin, end)):
-        _refuse(f"the header entry of tensor {name} is malformed")
-    torch_name, width = DTYPES[dtype]
-    if end - begin != math.prod(shape) * width:
-        _refuse(f"tensor {name} of shape {shape} cannot have {end - begin} bytes")
-    return Entry(torch_name, tuple(shape), start + begin, start + end)
+def chunks(view: memoryview, size: int = 2**22) -> Iterator[memoryview]:
+    """``view`` in pieces."""
+    for start in range(0, len(view), size):
+        yield view[start : start + size]
 
 
-def _require_whole(entries: Mapping[str, Entry], start: int, size: int) -> None:
-    position = start
-    for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
-        if entry.begin != position:
-            _refuse(f"tensor {name} overlaps another or follows a gap")
-        position = entry.end
-    if position > size:
-        _refuse(f"it is truncated: {size} bytes where its header promises {position}")
-    if position < size:
-        _refuse(f"{size - position} bytes follow its last tensor")
+def _open(path: Path, name: str, hint: str) -> BinaryIO:
+    """The file, once it is known to be one: opening a pipe would wait for a writer."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise Refused(f"{name} is no regular file", hint=hint)
+    return path.open("rb")
 
 
-def _unique(pairs: Iterable[tuple[str, Any]], what: str) -> dict[str, Any]:
+def _framed(header: str) -> bytes:
+    raw = header.encode()
+    raw += b" " * (-len(raw) % 8)  # tensors start aligned, as readers that map the file expect
+    return len(raw).to_bytes(8, "little") + raw
+
+
+def _object(raw: bytes, *, constants: bool) -> dict[str, Any]:
+    try:
+        value = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=None if constants else _no_constant,
+        )
+    except (ValueError, RecursionError) as error:
+        raise _Unsound(f"is no sound JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise _Unsound("is no JSON object")
+    return value
+
+
+def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise Refused(f"{what} has the key {key[:64]!r} twice")
+            raise ValueError(f"it has the key {key[:64]!r} twice")
         found[key] = value
     return found
 
@@ -175,11 +187,61 @@ def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON number")
 
 
-def _refuse(why: str) -> NoReturn:
-    raise Refused(f"{NAME} cannot be read: {why}", hint="fetch or save the adapter again")
+def _entries(file: BinaryIO, limit: int) -> dict[str, Entry]:
+    size = os.fstat(file.fileno()).st_size
+    prefix = file.read(8)
+    length = int.from_bytes(prefix, "little")
+    if len(prefix) < 8 or length > size - 8:
+        raise _Unsound("it is truncated or no safetensors file")
+    if not 2 <= length <= limit:
+        raise _Unsound(f"its header has {length} bytes, at most {limit} are read")
+    raw = file.read(length)
+    if raw[:1] != b"{":  # as the format asks for; other readers would stumble over it
+        raise _Unsound("its header is no JSON object")
+    try:
+        header = _object(raw, constants=False)
+    except _Unsound as error:
+        raise _Unsound(f"its header {error}") from None
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _Unsound("its metadata are malformed")
+    if len(header) > MOST_TENSORS:
+        raise _Unsound(f"it holds {len(header)} tensors, at most {MOST_TENSORS} are read")
+    entries = {name: _entry(name, value, 8 + length) for name, value in header.items()}
+    entries = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)))
+    _require_whole(entries, 8 + length, size)
+    return entries
 
 
-def chunks(view: memoryview, size: int = 2**22) -> Iterator[memoryview]:
-    """``view`` in pieces."""
-    for start in range(0, len(view), size):
-        yield view[start : start + size]
+def _entry(name: str, value: Any, start: int) -> Entry:
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        raise _Unsound(f"it holds a tensor with an unusable name: {name[:64]!r}")
+    match value:
+        case {"dtype": str(code), "shape": list(shape), "data_offsets": [begin, end]} if (
+            len(value) == 3 and len(shape) <= MOST_DIMENSIONS and all(map(_is_size, (*shape, begin, end)))
+        ):
+            pass
+        case _:
+            raise _Unsound(f"the header entry of tensor {name} is malformed")
+    if code not in DTYPES:
+        raise _Unsound(f"tensor {name} has the unknown dtype {code[:32]!r}")
+    dtype, bits = DTYPES[code]
+    if (end - begin) * 8 != math.prod(shape) * bits:
+        raise _Unsound(f"tensor {name} of shape {shape} and dtype {code} cannot have {end - begin} bytes")
+    return Entry(dtype, tuple(shape), start + begin, start + end)
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _require_whole(entries: Mapping[str, Entry], start: int, size: int) -> None:
+    position = start
+    for name, entry in entries.items():
+        if entry.begin != position:
+            raise _Unsound(f"tensor {name} overlaps another or follows a gap")
+        position = entry.end
+    if position > size:
+        raise _Unsound(f"it is truncated: {size} bytes where its header promises {position}")
+    if position < size:
+        raise _Unsound(f"{size - position} bytes follow its last tensor")

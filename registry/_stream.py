@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from registry._layout import Layout, Piece
-from registry._shards import FileRecord, FileWriter, data_size, read_into, storage
+from registry._safetensors import data_size
+from registry._shards import FileRecord, FileWriter, read_into, storage
 from registry.deltas import Delta, LowRank
 from registry.errors import Incompatible, Refused
 

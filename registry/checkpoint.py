@@ -27,6 +27,7 @@ INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 MAX_CONFIG = 1 << 20
 
+_AGAIN = "download the base model again"
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
 
 
@@ -75,14 +76,17 @@ def open_base(folder: Path) -> BaseCheckpoint:
     tensors: dict[str, StoredTensor] = {}
     for shard in shards:
         if not (folder / shard).exists():
-            raise Refused(f"{folder} lacks the shard {shard}", hint="download the base model again")
+            raise Refused(f"{folder} lacks the shard {shard}", hint=_AGAIN)
         for tensor in read_header(folder / shard):
             if tensor.name in tensors:
-                raise Refused(f"{folder}: {shard} and {tensors[tensor.name].shard} both hold {tensor.name!r}")
+                raise Refused(
+                    f"{folder}: {shard} and {tensors[tensor.name].shard} both hold {tensor.name!r}",
+                    hint=_AGAIN,
+                )
             tensors[tensor.name] = tensor
     for name, shard in weight_map.items():
         if name not in tensors or tensors[name].shard != shard:
-            raise Refused(f"{folder}: {shard} lacks the tensor {name!r} that {INDEX} names")
+            raise Refused(f"{folder}: {shard} lacks the tensor {name!r} that {INDEX} names", hint=_AGAIN)
     if not (folder / CONFIG).exists():
         raise Refused(f"{folder} has no {CONFIG}", hint="give the folder of a transformers checkpoint")
     config = read_json(folder / CONFIG, MAX_CONFIG)
@@ -94,11 +98,13 @@ def _weight_map(folder: Path) -> dict[str, str]:
         raise _no_weights(folder)
     weight_map = read_json(folder / INDEX, MAX_HEADER).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise Refused(f"{folder / INDEX} has no weight_map", hint="download the base model again")
+        raise Refused(f"{folder / INDEX} has no weight_map", hint=_AGAIN)
     for shard in weight_map.values():
         # Only plain names: a hostile index must not reach outside the folder.
         if not isinstance(shard, str) or _SHARD_NAME.fullmatch(shard) is None:
-            raise Refused(f"{folder / INDEX} names {shard!r}, which is no safetensors file in this folder")
+            raise Refused(
+                f"{folder / INDEX} names {shard!r}, which is no safetensors file in this folder", hint=_AGAIN
+            )
     return weight_map
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 import os
 import re
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from registry.kinds import Kind, Layout, Module
 
 CONFIG = "adapter_config.json"
-TENSORS = _safetensors.NAME
+TENSORS = "adapter_model.safetensors"
 CONFIG_LIMIT = 2**20
+HEADER_LIMIT = 25 * 2**20
 PREFIX = "base_model.model."
 DIGEST_FORMAT = 1
 
+_AGAIN = "fetch or save the adapter again"
 _INFIX = re.compile(r"\.(lora_[A-Za-z_]+|ia3_l|modules_to_save)(?:\.default)+(?=\.|$)")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -68,7 +71,7 @@ class StoredAdapter:
 
     @property
     def parameters(self) -> int:
-        return sum((e.end - e.begin) // _width(e.dtype) for e in self.entries.values())
+        return sum(math.prod(entry.shape) for entry in self.entries.values())
 
     @property
     def dtype(self) -> str:
@@ -130,9 +133,7 @@ class StoredAdapter:
         try:
             return safe_open(path, framework="pt")
         except SafetensorError as error:
-            raise Refused(
-                f"{TENSORS} cannot be read: {error}", hint="fetch or save the adapter again"
-            ) from None
+            raise Refused(f"{TENSORS} cannot be read: {error}", hint=_AGAIN) from None
 
     @contextmanager
     def bytes(self) -> Iterator[memoryview]:
@@ -194,12 +195,9 @@ def open_files(config: Path, tensors: Path) -> StoredAdapter:
     Raises ``Refused`` for anything malformed and for an unknown ``peft_type``.
     """
     try:
-        for path in (config, tensors):
-            if not path.is_file():
-                raise Refused(f"{path} is no regular file")
         files = {name: (path, path.stat().st_size) for name, path in ((CONFIG, config), (TENSORS, tensors))}
         settings = _read_config(config)
-        stored = _safetensors.read_header(tensors)
+        stored = _safetensors.read_header(tensors, name=TENSORS, limit=HEADER_LIMIT, hint=_AGAIN)
     except OSError as error:
         raise StorageFailure(f"{error.filename or tensors} cannot be read: {error.strerror}") from error
     kind = kinds.load(settings["peft_type"])
@@ -272,11 +270,7 @@ def rewrite(stored: StoredAdapter, folder: Path) -> None:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        raw = file.read(CONFIG_LIMIT + 1)
-    if len(raw) > CONFIG_LIMIT:
-        raise Refused(f"{CONFIG} is larger than {CONFIG_LIMIT} bytes")
-    config = _safetensors.parse_object(raw, CONFIG)
+    config = _safetensors.read_object(path, name=CONFIG, limit=CONFIG_LIMIT, hint=_AGAIN)
     if not isinstance(config.get("peft_type"), str):
         raise Refused(f"{CONFIG} names no peft_type", hint="is it a PEFT adapter folder?")
     for key in ("base_model_name_or_path", "revision"):
@@ -365,7 +359,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _width(dtype: str) -> int:
-    return next(width for name, width in _safetensors.DTYPES.values() if name == dtype)

@@ -63,6 +63,7 @@ def refusal(folder: Path) -> str:
     with pytest.raises(Refused) as caught:
         open_base(folder)
     assert "\n" not in caught.value.message
+    assert caught.value.hint
     return caught.value.message
 
 
@@ -153,25 +154,28 @@ def test_an_index_must_agree_with_its_shards(tmp_path: Path) -> None:
     [
         ({"a": entry(0, 4), "b": entry(2, 6)}, 6, "overlaps"),
         ({"a": entry(0, 4), "b": entry(8, 12)}, 12, "gap"),
-        ({"a": entry(0, 4)}, 5, "belong to no tensor"),
+        ({"a": entry(0, 4)}, 5, "1 bytes follow its last tensor"),
         ({"a": entry(0, 4)}, 3, "truncated"),
-        ({"a": entry(0, 8)}, 8, "not what F32"),
+        ({"a": entry(0, 8)}, 8, "tensor a of shape [1] and dtype F32 cannot have 8 bytes"),
         ({"a": entry(0, 4, dtype="F31")}, 4, "unknown dtype"),
         ({"a": entry(0, 4, shape=[-1])}, 4, "malformed"),
         ({"a": entry(0, 4, shape=[True])}, 4, "malformed"),
         ({"a": entry(0, 4, shape=[2**70])}, 4, "malformed"),
         ({"a": entry(4, 0, shape=[-1])}, 4, "malformed"),
         ({"a": {"dtype": "F32"}}, 4, "malformed"),
-        (b"[]", 0, "not a JSON object"),
-        (b"{", 0, "not valid JSON"),
-        (b"[" * 100_000, 0, "not valid JSON"),
-        (b'{"a": 1, "a": 2}', 0, "names a key twice"),
+        ({"a\n": entry(0, 4)}, 4, "unusable name"),
+        ({"__metadata__": {"format": 1}}, 0, "its metadata are malformed"),
+        (b"[]", 0, "its header is no JSON object"),
+        (b"{ ", 0, "its header is no sound JSON"),
+        (b'{"a":' + b"[" * 100_000, 0, "its header is no sound JSON"),
+        (b'{"a": 1, "a": 2}', 0, "it has the key 'a' twice"),
     ],
 )
 def test_a_malformed_header_is_refused(tmp_path: Path, header: Any, data: int, words: str) -> None:
-    message = refusal(raw_file(tmp_path / "b", header, bytes(data)))
+    folder = raw_file(tmp_path / "b", header, bytes(data))
+    message = refusal(folder)
+    assert message.startswith(f"{folder / 'model.safetensors'} cannot be read: ")
     assert words in message
-    assert "model.safetensors" in message
 
 
 @pytest.mark.parametrize("length", [2**63, 2**40, 1000])
@@ -182,14 +186,15 @@ def test_a_header_longer_than_its_file_is_refused_unread(tmp_path: Path, length:
 def test_a_header_over_the_limit_is_refused_unread(tmp_path: Path) -> None:
     folder = raw_file(tmp_path / "b", {}, length=101 << 20)
     os.truncate(folder / "model.safetensors", 200 << 20)
-    assert "header is larger" in refusal(folder)
+    assert f"its header has {101 << 20} bytes, at most {100 << 20} are read" in refusal(folder)
 
 
-def test_a_pipe_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_pipe_in_place_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
     folder = make(tmp_path / "b", {})
-    (folder / "model.safetensors").unlink()
-    os.mkfifo(folder / "model.safetensors")
-    assert "not a regular file" in refusal(folder)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert refusal(folder) == f"{folder / name} is no regular file"
 
 
 def test_the_config_is_needed_and_bounded(tmp_path: Path) -> None:
@@ -197,9 +202,16 @@ def test_the_config_is_needed_and_bounded(tmp_path: Path) -> None:
     (folder / "config.json").write_text('"' + " " * (1 << 20) + '"')
     assert "larger than" in refusal(folder)
     (folder / "config.json").write_text("[]")
-    assert "not a JSON object" in refusal(folder)
+    assert refusal(folder) == f"{folder / 'config.json'} is no JSON object"
+    (folder / "config.json").write_text('{"a": 1, "a": 2}')
+    assert refusal(folder) == f"{folder / 'config.json'} is no sound JSON: it has the key 'a' twice"
     (folder / "config.json").unlink()
     assert "has no config.json" in refusal(folder)
+
+
+def test_a_config_may_hold_infinity_as_mamba_does(tmp_path: Path) -> None:
+    base = open_base(make(tmp_path / "b", {"a": torch.ones(2)}, time_step_limit=[0.0, float("inf")]))
+    assert base.config["time_step_limit"] == [0.0, float("inf")]
 
 
 def test_the_fingerprint_is_of_the_weight_files_whatever_their_names(tmp_path: Path) -> None:

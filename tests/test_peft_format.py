@@ -173,12 +173,14 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     assert read(folder).rank == 4
 
 
-def test_a_pipe_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [CONFIG, TENSORS])
+def test_a_pipe_in_place_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
     make_lora(tmp_path)
-    (tmp_path / TENSORS).unlink()
-    os.mkfifo(tmp_path / TENSORS)
-    with pytest.raises(Refused, match="is no regular file"):
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(Refused) as caught:
         read(tmp_path)
+    assert caught.value.message == f"{name} is no regular file"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_a_pipe_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
         ("[]", "adapter_config.json is no JSON object"),
         ("{", "adapter_config.json is no sound JSON"),
         ('{"r": NaN}', "adapter_config.json is no sound JSON: NaN is no JSON number"),
-        ('{"r": 1, "r": 2}', "adapter_config.json has the key 'r' twice"),
+        ('{"r": 1, "r": 2}', "adapter_config.json is no sound JSON: it has the key 'r' twice"),
         ("[" * 100_000, "adapter_config.json is no sound JSON"),
         ('{"r": ' + "9" * 5000 + "}", "adapter_config.json is no sound JSON"),
         ("{}", "adapter_config.json names no peft_type"),

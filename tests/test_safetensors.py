@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from registry import _safetensors
+from registry._safetensors import DTYPES, read_header
 from registry.errors import Refused
 from registry.peft_format import TENSORS, read
 from tests.adapters import make_lora
@@ -34,14 +36,17 @@ def entry(**changes: Any) -> dict[str, Any]:
         (struct.pack("<Q", 2**63) + b"{}", "it is truncated or no safetensors file"),
         (container({"x": entry()}, b"\0" * 4), "it is truncated: "),
         (container({"x": entry()}, b"\0" * 12), "4 bytes follow its last tensor"),
-        (container({"x": entry(shape=[3])}, b"\0" * 8), "tensor x of shape [3] cannot have 8 bytes"),
+        (
+            container({"x": entry(shape=[3])}, b"\0" * 8),
+            "tensor x of shape [3] and dtype F32 cannot have 8 bytes",
+        ),
         (container({"x": entry(shape=[-2])}, b"\0" * 8), "the header entry of tensor x is malformed"),
         (container({"x": entry(shape=[2.0])}, b"\0" * 8), "the header entry of tensor x is malformed"),
         (container({"x": entry(shape=[True, 2])}, b"\0" * 8), "the header entry of tensor x is malformed"),
         (container({"x": entry(shape=[1] * 9)}, b"\0" * 8), "the header entry of tensor x is malformed"),
         (
             container({"x": entry(data_offsets=[8, 0])}, b"\0" * 8),
-            "tensor x of shape [2] cannot have -8 bytes",
+            "tensor x of shape [2] and dtype F32 cannot have -8 bytes",
         ),
         (
             container({"x": entry(data_offsets=[4, 12])}, b"\0" * 12),
@@ -56,6 +61,11 @@ def entry(**changes: Any) -> dict[str, Any]:
         (container({"a" * 600: entry()}, b"\0" * 8), "it holds a tensor with an unusable name"),
         (container({"": entry()}, b"\0" * 8), "it holds a tensor with an unusable name"),
         (container({"x": entry(shape=[2**62, 2**62])}, b"\0" * 8), "tensor x of shape "),
+        (container({"x": entry(shape=[0, 2**63])}, b"\0" * 8), "the header entry of tensor x is malformed"),
+        (
+            container({"x": entry(dtype="F4", shape=[3], data_offsets=[0, 1])}, b"\0"),
+            "tensor x of shape [3] and dtype F4 cannot have 1 bytes",
+        ),
     ],
 )
 def test_unsound_containers_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -64,16 +74,21 @@ def test_unsound_containers_are_refused(tmp_path: Path, content: bytes, message:
     with pytest.raises(Refused) as caught:
         read(tmp_path)
     assert caught.value.message.startswith(f"adapter_model.safetensors cannot be read: {message}")
+    assert caught.value.hint == "fetch or save the adapter again"
 
 
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (b"[]", "adapter_model.safetensors cannot be read: its header is no JSON object"),
-        (b" {}", "adapter_model.safetensors cannot be read: its header is no JSON object"),
-        (b'{"__metadata__":{"x":1}}', "adapter_model.safetensors cannot be read: its metadata are malformed"),
-        (b'{"x":1,"x":2}', "the header of adapter_model.safetensors has the key 'x' twice"),
-        (b"{{", "the header of adapter_model.safetensors is no sound JSON"),
+        (b"[]", "its header is no JSON object"),
+        (b" {}", "its header is no JSON object"),
+        (b'{"__metadata__":{"x":1}}', "its metadata are malformed"),
+        (b'{"__metadata__":[]}', "its metadata are malformed"),
+        (b'{"x":1,"x":2}', "its header is no sound JSON: it has the key 'x' twice"),
+        (b'{"x":NaN}', "its header is no sound JSON: NaN is no JSON number"),
+        (b'{"\xff":1}', "its header is no sound JSON"),
+        (b"{{", "its header is no sound JSON"),
+        (b'{"x":' + b"[" * 100_000, "its header is no sound JSON"),
     ],
 )
 def test_unsound_headers_are_refused(tmp_path: Path, header: bytes, message: str) -> None:
@@ -81,7 +96,29 @@ def test_unsound_headers_are_refused(tmp_path: Path, header: bytes, message: str
     (tmp_path / TENSORS).write_bytes(container(header))
     with pytest.raises(Refused) as caught:
         read(tmp_path)
-    assert caught.value.message.startswith(message)
+    assert caught.value.message.startswith(f"adapter_model.safetensors cannot be read: {message}")
+    assert "\n" not in caught.value.message
+
+
+def test_too_many_tensors_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_safetensors, "MOST_TENSORS", 1)
+    make_lora(tmp_path)
+    with pytest.raises(Refused, match="tensors, at most 1 are read"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("code", "name", "bits"), [(code, *dtype) for code, dtype in DTYPES.items()])
+def test_every_dtype_is_read_packed(tmp_path: Path, code: str, name: str, bits: int) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(container({"x": entry(dtype=code, shape=[2, 4], data_offsets=[0, bits])}, bytes(bits)))
+    found = read_header(path, name="x", limit=100, hint="")["x"]
+    assert (found.dtype, found.shape, found.end - found.begin) == (name, (2, 4), bits)
+
+
+def test_entries_come_in_the_order_of_their_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(container({"b": entry(data_offsets=[8, 16]), "a": entry()}, bytes(16)))
+    assert list(read_header(path, name="x", limit=200, hint="")) == ["a", "b"]
 
 
 def test_a_header_that_is_too_long_is_refused_before_it_is_read(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from registry.blobs import BlobStore
-from registry.digest import PREFIX
+from registry.digest import PREFIX, is_digest
 from registry.errors import IntegrityFailure, StorageFailure
 
 
@@ -70,10 +70,12 @@ class LocalBlobStore(BlobStore):
             self._path(digest).unlink(missing_ok=True)
 
     def digests(self) -> Iterator[tuple[str, int]]:
-        for folder in sorted(self._blobs.iterdir()):
-            for file in sorted(folder.iterdir()):
-                with suppress(FileNotFoundError):  # collected by another process meanwhile
-                    yield f"{PREFIX}{folder.name}{file.name}", file.stat().st_size
+        for file in sorted(self._blobs.glob("*/*")):
+            digest = f"{PREFIX}{file.parent.name}{file.name}"
+            if not is_digest(digest):  # what a desktop or an editor left here is not ours
+                continue
+            with suppress(FileNotFoundError):  # collected by another process meanwhile
+                yield digest, file.stat().st_size
 
     def unused_for(self, digest: str, age: timedelta) -> bool:
         return _age(self._path(digest)) >= age.total_seconds()
@@ -82,7 +84,7 @@ class LocalBlobStore(BlobStore):
         return [
             folder
             for folder in sorted(self._staging.iterdir())
-            if min([_age(folder), *(_age(file) for file in folder.rglob("*"))]) >= age.total_seconds()
+            if folder.is_dir() and min(_ages(folder)) >= age.total_seconds()
         ]
 
     def _path(self, digest: str) -> Path:
@@ -96,6 +98,14 @@ def _age(path: Path) -> float:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return float("inf")
+
+
+def _ages(folder: Path) -> Iterator[float]:
+    """The age of a folder and of everything in it; what its owner removes meanwhile is passed over."""
+    yield _age(folder)
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            yield _age(Path(parent, name))
 
 
 def _fsync(path: Path) -> None:
