@@ -4,8 +4,11 @@ import gc
 import sys
 from io import TextIOWrapper
 
-from ._group import Commands
-from ._options import common, version_option
+# Start-up allocates much and frees nothing: looking for garbage meanwhile is wasted time.
+gc.set_threshold(50_000)
+
+from ._group import Commands  # noqa: E402
+from ._options import common, version_option  # noqa: E402
 
 __all__ = ["main", "root"]
 
@@ -26,7 +29,6 @@ root = common(
 
 def main() -> None:
     """Run the command line on ``sys.argv`` and exit with its code."""
-    gc.set_threshold(50_000)  # start-up allocates much and frees nothing: looking for garbage is wasted on it
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what a narrow encoding lacks is spelled out, never an error
             stream.reconfigure(errors="backslashreplace")

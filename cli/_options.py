@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from registry import Registry, __version__
+from registry import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from registry import Registry
 
 F = TypeVar("F", bound="Callable[..., Any] | click.Command")
 
@@ -35,6 +37,8 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?", re.IGNORECASE)
 @contextmanager
 def open_registry() -> Iterator[Registry]:
     """The catalog that the environment points to, for the time of one command."""
+    from registry import Registry
+
     with Registry.open() as catalog:
         yield catalog
 

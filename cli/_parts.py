@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from ._text import plural, shown
 
@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from rich.console import Console
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
@@ -21,6 +20,30 @@ if TYPE_CHECKING:
 _SHORT = len("sha256:") + 12
 _ROOM_FOR_DIGESTS = 95
 _BOUNDLESS = 1_000_000
+
+
+class Cell(NamedTuple):
+    """A value in a table, with a style for somebody who looks."""
+
+    value: Any
+    style: str
+
+
+class Screen(Protocol):
+    """What a view has to know of where it is shown; a rich ``Console`` is one."""
+
+    @property
+    def is_terminal(self) -> bool: ...
+
+    @property
+    def width(self) -> int: ...
+
+
+class Pipe:
+    """Where nobody looks: nothing is cut or wrapped, and rich is not needed."""
+
+    is_terminal = False
+    width = _BOUNDLESS
 
 
 def text(value: Any, style: str = "") -> Text:
@@ -37,18 +60,18 @@ def line(*parts: str | tuple[Any, str]) -> Text:
     return Text("").join(text(*part) if isinstance(part, tuple) else text(part) for part in parts)
 
 
-def short(digest: str, console: Console) -> str:
+def short(digest: str, console: Screen) -> str:
     """A digest shortened for somebody who looks, and whole for a pipe."""
     return digest[:_SHORT] if console.is_terminal else digest
 
 
-def fitting(digest: str | None, console: Console) -> str | None:
+def fitting(digest: str | None, console: Screen) -> str | None:
     """A digest as a fact: shortened only on a terminal without room for it."""
     narrow = console.is_terminal and console.width < _ROOM_FOR_DIGESTS
     return short(digest, console) if digest and narrow else digest
 
 
-def moment(time: datetime | None, console: Console) -> str:
+def moment(time: datetime | None, console: Screen) -> str:
     """A time in a table: to the minute for somebody who looks."""
     whole = shown(time)
     return whole[: len("2026-08-01 12:30")] if console.is_terminal else whole
@@ -69,24 +92,27 @@ def panel(title: Text, facts: Iterable[tuple[str, Any]]) -> Panel:
 
 
 def table(
-    console: Console,
+    console: Screen,
     columns: Sequence[str],
     rows: Sequence[Sequence[Any]],
     *,
     title: str = "",
     spare: Sequence[str] = (),
-) -> Table | Text:
+) -> Table | str:
     """A table as wide as its content. Numbers stand right; columns without content are left out.
 
     On a terminal that is too narrow the ``spare`` columns go, first to last, before anything is shortened.
     In a pipe it is plain lines, which are also much quicker to make.
     """
-    from rich.measure import Measurement
-
     kept = [i for i in range(len(columns)) if i == 0 or any(row[i] not in (None, "", (), {}) for row in rows)]
     if not console.is_terminal:
         return _plain(columns, rows, kept, title)
+    from rich.console import Console
+    from rich.measure import Measurement
+
     built = _framed(columns, rows, kept, title)
+    if not isinstance(console, Console):
+        return built
     boundless = console.options.update(width=_BOUNDLESS)
     for name in spare:
         if Measurement.get(console, boundless, built).maximum <= console.width:
@@ -96,17 +122,20 @@ def table(
     return built
 
 
+def _value(cell: Any) -> Any:
+    return cell.value if isinstance(cell, Cell) else cell
+
+
 def _numeric(rows: Sequence[Sequence[Any]], column: int) -> bool:
     return all(isinstance(row[column], int | float | None) for row in rows)
 
 
-def _plain(columns: Sequence[str], rows: Sequence[Sequence[Any]], kept: Sequence[int], title: str) -> Text:
+def _plain(columns: Sequence[str], rows: Sequence[Sequence[Any]], kept: Sequence[int], title: str) -> str:
     """Columns of text, two spaces apart."""
     from rich.cells import cell_len
-    from rich.text import Text
 
     right = {i for i in kept if _numeric(rows, i)}
-    lines = [[shown(row[i]) for i in kept] for row in [columns, *rows]]
+    lines = [[shown(_value(row[i])) for i in kept] for row in [columns, *rows]]
     widths = [max(cell_len(line[place]) for line in lines) for place in range(len(kept))]
 
     def padded(line: Sequence[str]) -> str:
@@ -117,7 +146,7 @@ def _plain(columns: Sequence[str], rows: Sequence[Sequence[Any]], kept: Sequence
         return "  ".join(cells).rstrip()
 
     heading = ["", shown(title)] if title else []
-    return Text("\n".join([*heading, *map(padded, lines)]))
+    return "\n".join([*heading, *map(padded, lines)])
 
 
 def _framed(columns: Sequence[str], rows: Sequence[Sequence[Any]], kept: Sequence[int], title: str) -> Table:
@@ -137,12 +166,12 @@ def _framed(columns: Sequence[str], rows: Sequence[Sequence[Any]], kept: Sequenc
 
 def _cell(value: Any) -> Text:
     """One line, shortened where the screen ends; the first column is the last to give way."""
-    cell = text(value)
+    cell = text(*value) if isinstance(value, Cell) else text(value)
     cell.no_wrap, cell.overflow = True, "ellipsis"
     return cell
 
 
-def module_summary(console: Console, report: Sequence[ModuleReport]) -> Iterable[Table | Text]:
+def module_summary(console: Screen, report: Sequence[ModuleReport]) -> Iterable[Table | str]:
     """The smallest, middle and largest of each figure over all modules."""
     names = dict.fromkeys(name for module in report for name in module.values)
     rows = []

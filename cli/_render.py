@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from ._options import FORMAT
+from ._parts import Pipe
 from ._text import clean, escape_json, tint
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from registry.api import Progress
     from registry.results import Result
+
+    from ._parts import Screen
 
 R = TypeVar("R", bound="Result")
 
@@ -56,7 +59,7 @@ def emit(
 
 def emit_all(
     results: Sequence[R],
-    table: Callable[[Sequence[R], Console], RenderableType],
+    table: Callable[[Sequence[R], Screen], RenderableType],
     *,
     quiet: Callable[[R], str],
     empty: str,
@@ -69,6 +72,8 @@ def emit_all(
             _echo_json(to_json([*results], indent=2, inf_nan_mode="null").decode())
         case "quiet":
             _echo_lines(quiet(result) for result in results)
+        case _ if results and not _is_terminal(sys.stdout):
+            click.echo(table(results, Pipe()))
         case _ if results:
             screen = console()
             screen.print(table(results, screen))

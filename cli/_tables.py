@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._parts import moment, short, table, text
+from ._parts import Cell, moment, short, table
 from ._text import size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from registry.results import Alias, Evaluation, Publication, Verification, Version
 
+    from ._parts import Screen
 
-def versions(results: Sequence[Version], console: Console) -> RenderableType:
+
+def versions(results: Sequence[Version], console: Screen) -> RenderableType:
     """What ``list`` shows."""
     columns = [
         "version", "kind", "task", "base model", "rank", "parameters", "size", "aliases", "tags", "made", "created",
     ]  # fmt: skip
     rows = [
         [
-            text(v.ref, "bold"),
+            Cell(v.ref, "bold"),
             v.kind,
             v.task,
             v.base_model,
@@ -40,12 +42,12 @@ def versions(results: Sequence[Version], console: Console) -> RenderableType:
     return table(console, columns, rows, spare=spare)
 
 
-def history(results: Sequence[Version], console: Console) -> RenderableType:
+def history(results: Sequence[Version], console: Screen) -> RenderableType:
     """What ``log`` shows: every version of one adapter."""
     columns = ["version", "created", "by", "aliases", "made from", "digest", "note"]
     rows = [
         [
-            text(f"{v.ref} (deleted)", "dim strike") if v.deleted_at else text(v.ref, "bold"),
+            Cell(f"{v.ref} (deleted)", "dim strike") if v.deleted_at else Cell(v.ref, "bold"),
             moment(v.created_at, console),
             v.created_by,
             v.aliases,
@@ -58,15 +60,15 @@ def history(results: Sequence[Version], console: Console) -> RenderableType:
     return table(console, columns, rows, spare=["note", "digest", "by", "aliases", "created"])
 
 
-def aliases(results: Sequence[Alias], console: Console) -> RenderableType:
+def aliases(results: Sequence[Alias], console: Screen) -> RenderableType:
     rows = [
-        [text(f"{a.name}@{a.alias}", "bold"), a.ref, moment(a.updated_at, console), a.updated_by]
+        [Cell(f"{a.name}@{a.alias}", "bold"), a.ref, moment(a.updated_at, console), a.updated_by]
         for a in results
     ]
     return table(console, ["alias", "version", "updated", "by"], rows, spare=["by", "updated"])
 
 
-def evaluations(results: Sequence[Evaluation], console: Console, *, title: str = "") -> RenderableType:
+def evaluations(results: Sequence[Evaluation], console: Screen, *, title: str = "") -> RenderableType:
     columns = ["dataset", "split", "metric", "value", "recorded", "by"]
     rows = [
         [e.dataset, e.split, e.metric, e.value, moment(e.created_at, console), e.created_by] for e in results
@@ -77,16 +79,16 @@ def evaluations(results: Sequence[Evaluation], console: Console, *, title: str =
 _REMOTE = {"same": "green", "moved": "yellow", "changed": "bold red", "gone": "bold red"}
 
 
-def publications(results: Sequence[Publication], console: Console, *, title: str = "") -> RenderableType:
+def publications(results: Sequence[Publication], console: Screen, *, title: str = "") -> RenderableType:
     columns = ["version", "repo", "branch", "as", "state", "remote", "commit", "published"]
     rows = [
         [
-            text(p.ref, "bold"),
+            Cell(p.ref, "bold"),
             p.repo,
             p.revision,
             p.target,
             p.state,
-            text(p.remote, _REMOTE[p.remote]) if p.remote else None,
+            Cell(p.remote, _REMOTE[p.remote]) if p.remote else None,
             p.commit[:10] if p.commit and console.is_terminal else p.commit,
             moment(p.created_at, console),
         ]
@@ -95,12 +97,12 @@ def publications(results: Sequence[Publication], console: Console, *, title: str
     return table(console, columns, rows, title=title, spare=["published", "as", "branch", "commit"])
 
 
-def verifications(results: Sequence[Verification], console: Console) -> RenderableType:
+def verifications(results: Sequence[Verification], console: Screen) -> RenderableType:
     columns = ["version", "ok", "problems", "digest", "rebuilt"]
     rows = [
         [
-            text(v.ref, "bold"),
-            text("ok", "green") if v.ok else text("damaged", "bold red"),
+            Cell(v.ref, "bold"),
+            Cell("ok", "green") if v.ok else Cell("damaged", "bold red"),
             "; ".join(v.problems),
             short(v.digest, console),
             _rebuilt(v, console),
@@ -110,7 +112,7 @@ def verifications(results: Sequence[Verification], console: Console) -> Renderab
     return table(console, columns, rows, spare=["digest"])
 
 
-def _rebuilt(result: Verification, console: Console) -> str | None:
+def _rebuilt(result: Verification, console: Screen) -> str | None:
     if result.rebuilt is None:
         return None
     return "same bytes" if result.rebuilt == result.digest else short(result.rebuilt, console)

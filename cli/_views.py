@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from . import _tables
-from ._parts import fitting, line, module_summary, panel, short, table, text
+from ._parts import Cell, fitting, line, module_summary, panel, short, table, text
 from ._text import plural, size
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _around(result: Version, console: Console) -> Iterator[RenderableType]:
     """The tables below a version's facts."""
     if result.parents:
         rows = [
-            [text(p.ref, "bold"), p.coefficient, p.relation, short(p.digest, console)] for p in result.parents
+            [Cell(p.ref, "bold"), p.coefficient, p.relation, short(p.digest, console)] for p in result.parents
         ]
         yield table(console, ["parent", "coefficient", "relation", "digest"], rows, title="parents")
     if result.evaluations:
@@ -122,7 +122,7 @@ def check(result: Check, console: Console) -> Iterator[RenderableType]:
     columns = ["input", "coefficient", "kind", "base model", "rank", "parameters", "dtype", "digest"]
     rows = [
         [
-            text(i.ref, "bold"),
+            Cell(i.ref, "bold"),
             i.coefficient,
             i.kind,
             i.base_model,

@@ -43,3 +43,4 @@ def _registry(words: list[str]) -> int:
         root.main(words, prog_name="registry")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
+    return 0

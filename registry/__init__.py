@@ -7,8 +7,21 @@
 ...     catalog.publish(detox, "team/detox")
 """
 
-from registry.api import Registry
+from typing import TYPE_CHECKING, Any
+
 from registry.version import VERSION
+
+if TYPE_CHECKING:
+    from registry.api import Registry
 
 __all__ = ["Registry"]
 __version__ = VERSION
+
+
+def __getattr__(name: str) -> Any:
+    """``Registry``, when it is asked for: importing a module of this package costs that module alone."""
+    if name == "Registry":
+        from registry.api import Registry
+
+        return Registry
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,8 @@ Target = Literal["adapter", "model"]
 class Result(BaseModel):
     """Base of everything below: immutable, and strict about its own fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built when first used: a command uses few of these.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class BaseModelIdentity(Result):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,12 @@ class Settings:
     home: Path
     database_url: str
     blobs: str
-    actor: str
+    given_actor: str | None
+
+    @property
+    def actor(self) -> str:
+        """Who changes something. Raises ``UsageError`` where the login name cannot be told."""
+        return self.given_actor or _login()
 
 
 def load(
@@ -31,8 +35,6 @@ def load(
 ) -> Settings:
     """Arguments first, then ``REGISTRY_HOME``, ``REGISTRY_DATABASE_URL``, ``REGISTRY_BLOBS`` and
     ``REGISTRY_ACTOR``, then the platform's user data folder and the login name.
-
-    Raises ``UsageError`` where the login name cannot be told.
     """
     root = Path(home or os.environ.get("REGISTRY_HOME") or platformdirs.user_data_path("adapter-registry"))
     root = root.expanduser().absolute()
@@ -42,11 +44,13 @@ def load(
         or os.environ.get("REGISTRY_DATABASE_URL")
         or f"sqlite:///{root / 'registry.db'}",
         blobs=blobs or os.environ.get("REGISTRY_BLOBS") or str(root / "blobs"),
-        actor=actor or os.environ.get("REGISTRY_ACTOR") or _login(),
+        given_actor=actor or os.environ.get("REGISTRY_ACTOR"),
     )
 
 
 def _login() -> str:
+    import getpass
+
     try:
         return getpass.getuser()
     except (KeyError, OSError) as error:  # no entry for this user id, as in many containers

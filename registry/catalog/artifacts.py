@@ -207,7 +207,7 @@ def unneeded(session: Session) -> list[str]:
     models = select(RealisationRow.output_digest, RealisationRow.recipe_digest).where(
         RealisationRow.target == "model"
     )
-    for output, recipe_digest in session.execute(models).tuples():
+    for output, recipe_digest in session.execute(models):
         merged = [] if output not in held else load_recipe(session, recipe_digest).inputs
         if recipe_digest in recipes_alive or (len(merged) == 1 and merged[0] in needed):
             kept.add(output)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from registry.errors import RegistryError, SchemaOutdated, StorageFailure, UsageError
@@ -46,10 +46,15 @@ class Database:
 
         Raises ``SchemaOutdated`` for a database that holds something else.
         """
-        with _translated(self.url), self._engine.connect() as connection:
-            tables = set(inspect(connection).get_table_names())
-            if "alembic_version" in tables:
-                return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        with _translated(self.url):
+            try:
+                with self._engine.connect() as connection:
+                    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            except (OperationalError, ProgrammingError):
+                with self._engine.connect() as connection:
+                    tables = set(inspect(connection).get_table_names())
+                if "alembic_version" in tables:
+                    raise
         if tables:
             raise SchemaOutdated(
                 f"{shown(self.url)} holds other tables, not a registry", hint="point to a database of its own"

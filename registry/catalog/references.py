@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -160,6 +159,8 @@ def _unknown_name(session: Session, name: str) -> NotFound:
     known = session.scalars(
         select(AdapterRow.name).order_by(AdapterRow.name_key).limit(_SUGGESTIONS_FROM)
     ).all()
+    import difflib
+
     close = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "see what there is with: registry list"
     return NotFound(f"there is no adapter called {name!r}", hint=hint)

@@ -16,7 +16,7 @@ from registry.errors import Refused, UsageError
 from registry.peft_format import CONFIG, TENSORS, StoredAdapter
 from registry.results import Added, BaseModelIdentity
 from registry.verbs import _content
-from registry.verbs.annotate import check_tags, check_text
+from registry.verbs._text import check_tags, check_text
 
 HUB = "hf://"
 MAX_BASE = 1024

@@ -20,7 +20,7 @@ from registry.recipe import Input, Recipe, Sum
 from registry.results import Check, CheckedInput, Composed, ModuleReport
 from registry.verbs import _content
 from registry.verbs._pinning import Plan, plan
-from registry.verbs.annotate import check_tags, check_text
+from registry.verbs._text import check_tags, check_text
 
 Progress = Callable[[str, int, int], None]
 _SEED_BITS = 63

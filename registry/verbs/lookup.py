@@ -11,7 +11,7 @@ from registry.catalog import references, search, views
 from registry.catalog.database import Database
 from registry.errors import UsageError
 from registry.results import Lineage, Page, Version
-from registry.verbs.annotate import check_tags, check_text
+from registry.verbs._text import check_tags, check_text
 
 
 def show(database: Database, ref: str) -> Version:

@@ -113,4 +113,4 @@ def _all_live(session: Session) -> list[Reference]:
         .where(VersionRow.deleted_at.is_(None))
         .order_by(VersionRow.id)
     )
-    return [Reference(name=name, version=number) for name, number in session.execute(statement).tuples()]
+    return [Reference(name=name, version=number) for name, number in session.execute(statement)]
