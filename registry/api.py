@@ -219,7 +219,7 @@ class Registry:
 
         ``rank`` or ``energy`` truncate the result optimally. A recipe whose output is known is not computed
         again (``cached``); a version of ``name`` that has this very recipe is returned as it is (``created``
-        False). Raises what :meth:`check` raises, and ``Conflict`` for a name taken by something else.
+        False). ``task`` is by default the one that all inputs share. Raises what :meth:`check` raises, and ``Conflict`` for a name taken by something else.
         """
         from registry.verbs import compose
 

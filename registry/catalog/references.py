@@ -36,6 +36,7 @@ class Pin:
     base_model_id: int
     base_model: BaseModelIdentity
     recipe_digest: str | None
+    task: str | None
     license: str | None
     deleted: bool
 
@@ -125,6 +126,7 @@ def _pin(row: Any) -> Pin:
         base_model_id=base.id,
         base_model=base_identity(base),
         recipe_digest=version.recipe_digest,
+        task=version.task,
         license=version.license,
         deleted=version.deleted_at is not None,
     )

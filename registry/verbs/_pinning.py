@@ -44,6 +44,12 @@ class Plan:
         """Names of the inputs by digest, for messages."""
         return {pin.digest: pin.ref for pin in reversed(self.pins)}
 
+    @property
+    def task(self) -> str | None:
+        """The task that all inputs share, if they do."""
+        tasks = {pin.task for pin in self.pins}
+        return tasks.pop() if len(tasks) == 1 else None
+
     def edges(self) -> list[Edge]:
         return [Edge(pin.id, "input", self.coefficient(pin)) for pin in self.pins]
 

@@ -69,7 +69,7 @@ def compose(
             expression=made.expression,
             resolved=made.resolved,
             parents=made.edges(),
-            task=task,
+            task=made.task if task is None else task,
             tags=tags,
             note=note,
         )
