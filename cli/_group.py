@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 import sys
@@ -37,6 +36,8 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
         if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
+            import difflib
+
             near = difflib.get_close_matches(args[0], known, n=1)
             guess = f", did you mean {near[0]!r}?" if near else ""
             raise click.UsageError(f"no such command {args[0]!r}{guess}", ctx)

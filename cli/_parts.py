@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from ._text import plural, shown
@@ -173,6 +172,8 @@ def _cell(value: Any) -> Text:
 
 def module_summary(console: Screen, report: Sequence[ModuleReport]) -> Iterable[Table | str]:
     """The smallest, middle and largest of each figure over all modules."""
+    from statistics import median
+
     names = dict.fromkeys(name for module in report for name in module.values)
     rows = []
     for name in names:

@@ -6,6 +6,7 @@ Verbs are imported when called, so that looking something up never pays for torc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -48,10 +49,16 @@ Reference = str | Version
 class Registry:
     """A catalog, its blob store, and who is using them. Open it with :meth:`open`, in a ``with`` block."""
 
-    def __init__(self, config: settings.Settings, database: Database, blobs: BlobStore) -> None:
+    def __init__(self, config: settings.Settings, database: Database) -> None:
         self._config = config
         self._database = database
-        self._blobs = blobs
+
+    @cached_property
+    def _blobs(self) -> BlobStore:
+        """The blob store, opened when bytes are first asked for: looking things up needs none."""
+        from registry.blobs import open_store
+
+        return open_store(self._config.blobs)
 
     @classmethod
     def open(

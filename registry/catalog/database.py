@@ -9,7 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.orm import Session
 
 from registry.errors import RegistryError, SchemaOutdated, StorageFailure, UsageError
@@ -133,6 +140,8 @@ def _normalize(text_url: str) -> URL:
         return url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() not in {"sqlite", "postgresql"}:
         raise UsageError(f"{shown(url)}: only SQLite and PostgreSQL are supported")
+    if url.get_backend_name() == "sqlite" and url.database in {None, "", ":memory:"}:
+        raise UsageError(f"{shown(url)} names no file", hint="for example sqlite:////home/me/registry.db")
     return url
 
 
@@ -170,6 +179,11 @@ def _translated(url: URL) -> Iterator[None]:
             f"the database {shown(url)} failed: {_first_line(error)}", hint=_advice(_first_line(error))
         ) from error
     except DBAPIError as error:
+        if type(error) is DatabaseError:  # and none of its kinds: SQLite's word for a file that is damaged
+            raise StorageFailure(
+                f"the database {shown(url)} cannot be read: {_first_line(error)}",
+                hint="restore it from a copy, or point to another one",
+            ) from error
         if not error.connection_invalidated:
             raise
         raise StorageFailure(f"the database {shown(url)} went away: {_first_line(error)}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from registry.peft_format import StoredAdapter
 
 T = TypeVar("T")
 _CHUNK = 1 << 20
+_ATTEMPTS = 10  # each lost to another collection: more than any sane number of them at once
 
 
 class Swept(StorageFailure):
@@ -58,11 +60,11 @@ def check_present(blobs: BlobStore, files: Mapping[str, File]) -> None:
 
 
 def again_if_swept(work: Callable[[], T]) -> T:
-    """Run ``work``, and once more if a garbage collection came in between."""
-    try:
-        return work()
-    except Swept:
-        return work()
+    """Run ``work``, and again if a garbage collection came in between."""
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(Swept):
+            return work()
+    return work()
 
 
 def open_adapter(blobs: BlobStore, files: Mapping[str, File], label: str) -> StoredAdapter:
