@@ -51,7 +51,7 @@ TEMPERATURE = 20.0
 BATCH = 32
 INIT_SEED = 0  # one for all: arithmetic on LoRA factors needs a common start
 STEPS = {"sentiment": 150, "source": 150}
-LEARNING_RATE = {"lora": 2e-3, "ia3": 1e-2}
+LEARNING_RATE = {"lora": 4e-3, "ia3": 1e-2}
 EXPLORED = {"lora": (1e-3, 2e-3, 4e-3), "ia3": (5e-3, 1e-2)}
 
 
