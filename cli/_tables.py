@@ -115,4 +115,8 @@ def verifications(results: Sequence[Verification], console: Screen) -> Renderabl
 def _rebuilt(result: Verification, console: Screen) -> str | None:
     if result.rebuilt is None:
         return None
-    return "same bytes" if result.rebuilt == result.digest else short(result.rebuilt, console)
+    if result.rebuilt == result.digest:
+        return "same bytes, damage mended" if result.mended else "same bytes"
+    if result.error is not None:
+        return f"within {result.error:.1e}" if result.ok else f"differs by {result.error:.1e}"
+    return short(result.rebuilt, console)

@@ -82,10 +82,8 @@ def delete(name: str, alias: str) -> None:
       registry alias delete toxic staging
     """
     with open_registry() as catalog:
-        removed = [known for known in catalog.aliases(name) if known.alias == alias]
-        catalog.delete_alias(name, alias)
-    for known in removed:
-        emit(known, _removed, quiet=_quiet)
+        removed = catalog.delete_alias(name, alias)
+    emit(removed, _removed, quiet=_quiet)
 
 
 def _moved(result: Alias, _: Console) -> Iterator[RenderableType]:

@@ -8,8 +8,10 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from registry._shards import FileRecord, read_chunks, storage, sync_folder, write_file
+from registry import digest
+from registry._shards import FileRecord, hash_files, read_chunks, storage, sync_folder, write_file
 from registry.checkpoint import CONFIG, MAX_CONFIG
+from registry.errors import Refused
 
 MAX_FILE = 128 << 20
 
@@ -55,6 +57,17 @@ def copy_companions(folder: Path, out: Path) -> tuple[dict[str, FileRecord], tup
     return written, tuple(too_large)
 
 
+def companions_digest(folder: Path) -> str:
+    """What the files that go along say: equal bases with equal companions give equal merged models.
+
+    Raises ``Refused`` for a link that leaves the folder.
+    """
+    names = {name: path for name, path in _candidates(folder) if path.stat().st_size <= MAX_FILE}
+    with storage("read", folder):
+        found = hash_files([folder / CONFIG, *names.values()], None)
+    return digest.of_json({path.relative_to(folder).as_posix(): value for path, value in found.items()})
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> FileRecord:
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     return write_file(path, [text.encode()])
@@ -82,13 +95,30 @@ def _candidates(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in _listed(folder):
         if path.is_file():
             if _is_companion(path.name):
-                yield path.name, path
+                yield path.name, _inside(path, folder)
         elif not path.is_symlink() and not path.name.lower().startswith(_NEVER_FOLDERS):
             for inner in _listed(path) if path.is_dir() else ():
                 # A sentence-transformers module has its own config and, where it is a layer, its own weights.
                 own = inner.name == CONFIG or (path.name in modules and inner.name == "model.safetensors")
                 if inner.is_file() and (own or _is_companion(inner.name)):
-                    yield f"{path.name}/{inner.name}", inner
+                    yield f"{path.name}/{inner.name}", _inside(inner, folder)
+
+
+def _inside(path: Path, folder: Path) -> Path:
+    """The path, unless it is a link to somewhere else: what is there was not meant to be published.
+
+    The snapshots of a Hub cache link into its ``blobs``, which is fine.
+    """
+    home = folder.resolve()
+    cached = home.parent.parent  # …/models--owner--name/snapshots/commit
+    allowed = [home]
+    if cached.name.startswith("models--"):
+        allowed += [cached / "blobs", cached.parent / "blobs"]
+    if not any(path.resolve().is_relative_to(place) for place in allowed):
+        raise Refused(
+            f"{path} is a link that leaves the base's folder", hint="replace it by the file, or remove it"
+        )
+    return path
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -107,7 +107,8 @@ def _lark() -> Lark:
 
 
 def _column(token: Token) -> int:
-    return token.column or 1
+    """Where a token starts in the whole text, counting from 1, line breaks included."""
+    return (token.start_pos or 0) + 1
 
 
 def _number(token: Token) -> Decimal:
@@ -186,7 +187,7 @@ def _wrapped(text: str, error: BaseException) -> BaseException:
 def _explain(text: str, error: UnexpectedInput) -> ExpressionError:
     if isinstance(error, UnexpectedToken) and error.token.type == "$END":
         return ExpressionError("the expression ends too early", text=text, column=len(text) + 1)
-    column = error.column if error.column > 0 else len(text) + 1
+    column = (error.pos_in_stream or 0) + 1
     before, after = text[: column - 1].rstrip(), text[column - 1 :]
     found = after[:1] or "the end"
     if found == "*" and before.lower().endswith(("inf", "nan", "infinity")):

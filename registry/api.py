@@ -324,11 +324,11 @@ class Registry:
             self._database, name, alias, version, expect=expect, actor=self._config.actor
         )
 
-    def delete_alias(self, name: str, alias: str) -> None:
-        """Remove an alias. Raises ``NotFound``."""
+    def delete_alias(self, name: str, alias: str) -> Alias:
+        """Remove an alias; returns it as it was. Raises ``NotFound``."""
         from registry.verbs import annotate
 
-        annotate.delete_alias(self._database, name, alias, actor=self._config.actor)
+        return annotate.delete_alias(self._database, name, alias, actor=self._config.actor)
 
     def aliases(self, name: str | None = None) -> tuple[Alias, ...]:
         """All aliases, or those of one adapter."""

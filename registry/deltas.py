@@ -47,6 +47,28 @@ class LowRank:
 
 
 @dataclass(frozen=True)
+class Dense:
+    """``ΔW = weight``, ``(m, n)``: what an element-wise method makes of LoRA modules.
+
+    A merged model gets it exactly. An adapter stores a low-rank approximation of it, of rank ``rank`` at most.
+    ``form`` and ``kernel`` are those of :class:`LowRank`.
+    """
+
+    weight: Tensor
+    rank: int
+    form: Form = "linear"
+    kernel: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(m, n)``."""
+        return self.weight.shape[0], self.weight.shape[1]
+
+    def to(self, device: torch.device) -> Dense:
+        return replace(self, weight=self.weight.to(device))
+
+
+@dataclass(frozen=True)
 class Rescaling:
     """``offset = ℓ − 1``, an (IA)³ module: activations are multiplied by ``ℓ``.
 
@@ -66,20 +88,28 @@ class Rescaling:
         return replace(self, offset=self.offset.to(device))
 
 
-Delta = LowRank | Rescaling
+Delta = LowRank | Dense | Rescaling
 
 
 def dense(delta: Delta) -> Tensor:
     """ΔW as one matrix ``(m, n)`` in float64, or ℓ − 1 as a vector ``(d,)``; for tests and small modules."""
     if isinstance(delta, Rescaling):
         return delta.offset.double()  # (d,)
+    if isinstance(delta, Dense):
+        return delta.weight.double()  # (m, n)
     return delta.scale * (delta.up.double() @ delta.down.double())  # (m, n)
 
 
 def accumulator(deltas: Sequence[Delta]) -> torch.dtype:
     """The dtype that sums of these are taken in: float64 when one of them holds float64, else float32."""
-    tensors = [t for d in deltas for t in ((d.offset,) if isinstance(d, Rescaling) else (d.up, d.down))]
+    tensors = [tensor for delta in deltas for tensor in _tensors(delta)]
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def _tensors(delta: Delta) -> tuple[Tensor, ...]:
+    if isinstance(delta, LowRank):
+        return delta.up, delta.down
+    return (delta.weight,) if isinstance(delta, Dense) else (delta.offset,)
 
 
 def require_same(deltas: Sequence[Delta]) -> None:
@@ -116,10 +146,39 @@ def stack(terms: Sequence[tuple[float, LowRank]]) -> LowRank:
     return LowRank(up, down, form=first.form, kernel=first.kernel)
 
 
-def zero(like: LowRank, dtype: torch.dtype) -> LowRank:
+def total(terms: Sequence[tuple[float, LowRank | Dense]]) -> Dense:
+    """``Σ wᵢ·ΔWᵢ`` as one matrix ``(m, n)`` in the accumulation dtype; its rank is the sum of the terms' ranks.
+
+    Terms of weight 0 add nothing. Raises ``Incompatible`` for unequal spaces.
+    """
+    deltas = [delta for _, delta in terms]
+    require_same(deltas)
+    first, dtype = deltas[0], accumulator(deltas)
+    weight = torch.zeros(first.shape, dtype=dtype, device=_tensors(first)[0].device)  # (m, n)
+    for factor, delta in terms:
+        if factor == 0:
+            continue
+        if isinstance(delta, Dense):
+            weight.add_(delta.weight.to(dtype) * factor)
+        else:
+            weight.addmm_(delta.up.to(dtype), delta.down.to(dtype), alpha=factor * delta.scale)
+    rank = max(1, sum(delta.rank for factor, delta in terms if factor != 0))
+    return Dense(weight, rank, form=first.form, kernel=first.kernel)
+
+
+def factored(delta: Dense) -> LowRank:
+    """A dense ΔW written as factors of full rank, exactly: one of them is the identity of the shorter side."""
+    m, n = delta.shape
+    eye = torch.eye(min(m, n), dtype=delta.weight.dtype, device=delta.weight.device)
+    up, down = (eye, delta.weight) if m <= n else (delta.weight, eye)  # (m, k), (k, n)
+    return LowRank(up, down, form=delta.form, kernel=delta.kernel)
+
+
+def zero(like: LowRank | Dense, dtype: torch.dtype) -> LowRank:
     """The zero delta of a module, with rank 1 so that it can be stored and loaded."""
     m, n = like.shape
-    up, down = like.up.new_zeros((m, 1), dtype=dtype), like.down.new_zeros((1, n), dtype=dtype)
+    tensor = _tensors(like)[0]
+    up, down = tensor.new_zeros((m, 1), dtype=dtype), tensor.new_zeros((1, n), dtype=dtype)
     return LowRank(up, down, form=like.form, kernel=like.kernel)
 
 
@@ -129,14 +188,14 @@ def doubled(delta: LowRank) -> LowRank:
 
 
 def inner(a: Delta, b: Delta) -> float:
-    """The Frobenius inner product ``⟨a, b⟩`` in float64, never forming ``(m, n)``.
+    """The Frobenius inner product ``⟨a, b⟩`` in float64, never forming ``(m, n)`` for factors.
 
     For LowRank ``sₐ·s_b·Σ (BₐᵀB_b)∘(AₐA_bᵀ)``, costing O((m + n)·kₐ·k_b). Raises ``Incompatible`` for unequal
     spaces.
     """
     require_same([a, b])
-    if isinstance(a, Rescaling) or isinstance(b, Rescaling):
-        return float(dense(a) @ dense(b))
+    if not (isinstance(a, LowRank) and isinstance(b, LowRank)):
+        return float((dense(a) * dense(b)).sum())
     ups = a.up.double().T @ b.up.double()  # (kₐ, k_b)
     downs = a.down.double() @ b.down.double().T  # (kₐ, k_b)
     return a.scale * b.scale * float((ups * downs).sum())
@@ -148,8 +207,8 @@ def norm(delta: Delta) -> float:
     Taken from triangular factors (QR), which keeps full precision where stacked factors nearly cancel; the
     square root of :func:`inner` would keep half of it.
     """
-    if isinstance(delta, Rescaling):
-        return float(torch.linalg.vector_norm(delta.offset.double()))
+    if not isinstance(delta, LowRank):
+        return float(torch.linalg.vector_norm(dense(delta)))
     left = torch.linalg.qr(delta.up.double(), mode="r").R  # (min(m, k), k)
     right = torch.linalg.qr(delta.down.double().T, mode="r").R  # (min(n, k), k)
     return abs(delta.scale) * float(torch.linalg.matrix_norm(left @ right.T))
@@ -190,6 +249,8 @@ def compare(before: Delta | None, after: Delta | None) -> Comparison:
 def _difference(a: Delta, b: Delta) -> Delta:
     if isinstance(a, Rescaling) or isinstance(b, Rescaling):
         return Rescaling(dense(a) - dense(b), feedforward=isinstance(a, Rescaling) and a.feedforward)
+    if isinstance(a, Dense) or isinstance(b, Dense):
+        return Dense(dense(a) - dense(b), a.rank + b.rank, form=a.form, kernel=a.kernel)
     return stack([(1.0, doubled(a)), (-1.0, doubled(b))])
 
 

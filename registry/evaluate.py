@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from registry.deltas import Delta
     from registry.kinds import Kind, Layout, Module
-    from registry.methods import Method
+    from registry.methods import Merged, Method, Site
 
 
 class Reader(Protocol):
@@ -59,7 +59,12 @@ class Computation:
         return self._evaluator.module(self.modules[name].name)
 
     def __iter__(self) -> Iterator[Evaluated]:
-        return (self._evaluator.module(name) for name in self.modules)
+        """All modules as an adapter stores them, one after another.
+
+        They are those of :meth:`module`, except that an approximation of low rank stands for a dense delta; its
+        ``rank``, the ``energy`` it keeps and its relative ``error`` join the report.
+        """
+        return (self._evaluator.stored(name) for name in self.modules)
 
 
 def prepare(
@@ -151,6 +156,18 @@ class _Evaluator:
             raise KeyError(module)
         return Evaluated(module, delta, _merged(reports))
 
+    def stored(self, module: str) -> Evaluated:
+        """The module in a form that an adapter can store."""
+        from registry.deltas import Dense
+        from registry.methods._lowrank import low_rank
+
+        found = self.module(module)
+        if not isinstance(found.delta, Dense):
+            return found
+        with _exact():
+            merged = low_rank(found.delta)
+        return Evaluated(module, merged.delta, {**found.report, **merged.report})
+
     def _sum(self, node: Sum, module: str, reports: list[tuple[str, Mapping[str, float]]]) -> Delta | None:
         found = [(float(t.weight), self._operand(t.operand, module, reports)) for t in node.terms]
         terms = [(weight, delta) for weight, delta in found if delta is not None]
@@ -164,13 +181,25 @@ class _Evaluator:
             return reader.delta(module).to(self.device) if module in reader.layout.modules else None
         method = self.methods[id(node)]
         slot = len(reports)  # a call reports before the calls inside it
-        parts = self._arguments(node, method, module, reports)
+        last = node
+        while self.methods[id(last)].wraps and (inside := wrapped(last)):
+            last = inside  # where a call wraps another, the inputs are those of the innermost
+        parts = self._arguments(last, self.methods[id(last)], module, reports)
         if all(delta is None for _, _, delta in parts):
             return None
-        site = methods.Site(module, [name for name, _, _ in parts], self.recipe.seed)
-        merged = method.merge([delta for _, _, delta in parts], [weight for _, weight, _ in parts], site)
+        site = methods.Site(module, [name for name, _, _ in parts], self.recipe.seed, _level(last))
+        deltas = [delta if method.takes_dense else _as_factors(delta) for _, _, delta in parts]
+        merged = self._merge(node, deltas, [weight for _, weight, _ in parts], site)
         reports.insert(slot, (node.method, merged.report))
         return merged.delta
+
+    def _merge(
+        self, node: Call, deltas: Sequence[Delta | None], weights: Sequence[float], site: Site
+    ) -> Merged:
+        method, inside = self.methods[id(node)], wrapped(node)
+        if not method.wraps or inside is None:
+            return method.merge(deltas, weights, site)
+        return method.around(lambda found: self._merge(inside, found, weights, site), deltas)
 
     def _arguments(
         self, node: Call, method: Method, module: str, reports: list[tuple[str, Mapping[str, float]]]
@@ -215,8 +244,19 @@ def _methods(recipe: Recipe) -> dict[int, Method]:
         least, most = (1, 1) if method.spread else method.arity
         if count < least or (most is not None and count > most):
             raise Refused(f"{call.method} takes {_count(least, most)} arguments, not {count}")
+        if method.wraps and wrapped(call) is None:
+            raise Refused(
+                f"{call.method} takes one call of another method", hint=f"{call.method}(average(a, b))"
+            )
         found[id(call)] = method
     return found
+
+
+def wrapped(call: Call) -> Call | None:
+    """The call that is the one argument of a method that wraps; None where there is something else."""
+    terms = call.arguments[0].terms
+    inside = terms[0].operand if len(terms) == 1 and terms[0].weight == 1 else None
+    return inside if isinstance(inside, Call) else None
 
 
 def _calls(node: Sum) -> Iterator[Call]:
@@ -225,6 +265,18 @@ def _calls(node: Sum) -> Iterator[Call]:
             yield term.operand
             for argument in term.operand.arguments:
                 yield from _calls(argument)
+
+
+def _level(call: Call) -> int:
+    """How many calls are nested in one, along the longest way down; a property of the call alone."""
+    operands = (term.operand for argument in call.arguments for term in argument.terms)
+    return max((1 + _level(operand) for operand in operands if isinstance(operand, Call)), default=0)
+
+
+def _as_factors(delta: Delta | None) -> Delta | None:
+    from registry.deltas import Dense, factored
+
+    return factored(delta) if isinstance(delta, Dense) else delta
 
 
 def _count(least: int, most: int | None) -> str:

@@ -42,6 +42,8 @@ _AGAIN = "fetch or save the adapter again"
 _INFIX = re.compile(r"\.(lora_[A-Za-z_]+|ia3_l|modules_to_save)(?:\.default)+(?=\.|$)")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
+# Beside the tensors, this decides what an adapter does: how it is loaded, and which way a weight is stored.
+_SAID = ("fan_in_fan_out", "task_type")
 _UNORDERED = frozenset({"target_modules", "exclude_modules", "feedforward_modules", "modules_to_save"})
 
 
@@ -103,6 +105,8 @@ class StoredAdapter:
             "kind": self.kind,
             "modules": [_module_digest(module, tensors) for module in layout.modules.values()],
         }
+        if said := {key: self.config[key] for key in _SAID if self.config.get(key)}:
+            content["config"] = said
         rest = {name: found for name, found in tensors.items() if name not in used}
         if rest or layout.blockers:
             content["rest"] = {"tensors": rest, "config": _canonical(layout.semantics)}
@@ -252,8 +256,18 @@ def is_canonical(stored: StoredAdapter) -> bool:
     return all(name == f"{PREFIX}{plain}" for plain, name in stored.names.items())
 
 
-def rewrite(stored: StoredAdapter, folder: Path) -> None:
-    """Write an adapter again with the tensor names that today's PEFT expects; its content stays the same."""
+def is_for(stored: StoredAdapter, base_model: BaseModelIdentity) -> bool:
+    """Whether the config names this base model, repo and revision."""
+    found = stored.base_model
+    return (found.repo, found.revision) == (base_model.repo, base_model.revision)
+
+
+def rewrite(stored: StoredAdapter, folder: Path, base_model: BaseModelIdentity) -> None:
+    """Write an adapter again for ``base_model``, with the tensor names that today's PEFT expects.
+
+    Its content stays the same; so does the order of the config's keys, which decides between patterns.
+    """
+    named = {"base_model_name_or_path": base_model.repo, "revision": base_model.revision}
     with stored.bytes() as view:
 
         def tensors() -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
@@ -263,7 +277,7 @@ def rewrite(stored: StoredAdapter, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _safetensors.write(folder / TENSORS, tensors())
-            _write_config(folder / CONFIG, stored.config)  # in its own order, which decides between patterns
+            _write_config(folder / CONFIG, {**stored.config, **named})
             _sync_folder(folder)
         except OSError as error:
             raise StorageFailure(f"{error.filename or folder} cannot be written: {error.strerror}") from error

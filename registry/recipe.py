@@ -117,12 +117,16 @@ class Recipe(_Node):
         return list(dict.fromkeys(self.expression.inputs()))
 
 
-def linear(terms: Iterable[tuple[Decimal, Input | Call | Sum]]) -> Sum:
+def linear(terms: Iterable[tuple[Decimal, Input | Call | Sum]], *, merge: bool = True) -> Sum:
     """The canonical form of ``Σ weight · operand``.
 
     Terms whose weights cancel stay, with weight 0: they still decide which modules the result has, and they
-    are part of its lineage.
+    are part of its lineage. Without ``merge``, equal operands stay apart: for methods that are not linear in
+    their inputs, ``2*a - a`` is not ``a``.
     """
+    if not merge:
+        apart = [Term(weight=weight, operand=operand) for weight, operand in _flatten(Decimal(1), terms)]
+        return Sum(terms=tuple(sorted(apart, key=lambda term: digest.canonical_json(term.canonical()[::-1]))))
     weights: dict[bytes, Decimal] = {}
     operands: dict[bytes, Input | Call] = {}
     for weight, operand in _flatten(Decimal(1), terms):

@@ -321,9 +321,12 @@ class Garbage(Result):
 
 
 class Verification(Result):
-    """The outcome of checking one version. ``rebuilt`` is the digest a rebuild gave, where one was asked for.
+    """The outcome of checking one version.
 
-    ``problems`` is empty when everything holds.
+    ``problems`` is empty when everything holds. ``rebuilt`` is the digest a rebuild gave, where one was asked
+    for; where it differs, ``error`` is the largest relative change of a module's delta, which has to stay within
+    a tolerance on another device or with other library versions. ``mended`` says that damaged bytes were
+    replaced by the rebuilt ones.
     """
 
     ref: str
@@ -331,6 +334,8 @@ class Verification(Result):
     ok: bool
     problems: tuple[str, ...] = ()
     rebuilt: str | None = None
+    error: float | None = None
+    mended: bool = False
 
 
 class Schema(Result):
@@ -340,17 +345,6 @@ class Schema(Result):
     current: str | None
     head: str
     ok: bool
-
-
-class Event(Result):
-    """An append-only record of who changed what."""
-
-    id: int
-    at: datetime
-    actor: str
-    action: str
-    subject: str
-    detail: dict[str, Any]
 
 
 class Page(Result):

@@ -10,6 +10,8 @@ import platformdirs
 
 from registry.errors import UsageError
 
+_LONGEST_NAME = 200
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -22,8 +24,14 @@ class Settings:
 
     @property
     def actor(self) -> str:
-        """Who changes something. Raises ``UsageError`` where the login name cannot be told."""
-        return self.given_actor or _login()
+        """Who changes something. Raises ``UsageError`` for a name that cannot be told, or stored and shown."""
+        name = self.given_actor or _login()
+        if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+            raise UsageError(
+                f"{name[:40]!a} cannot be the name of who changes something",
+                hint=f"set REGISTRY_ACTOR to at most {_LONGEST_NAME} characters, without control characters",
+            )
+        return name
 
 
 def load(

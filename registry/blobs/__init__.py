@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 
-from registry.errors import Refused
+from registry.errors import UsageError
 from registry.plugins import Family
 
 
@@ -20,13 +20,17 @@ class BlobStore:
         raise NotImplementedError
 
     def stage(self) -> AbstractContextManager[Path]:
-        """An empty private folder on the store's own file system, removed at the end of the block."""
+        """An empty private folder on the store's own file system, removed at the end of the block.
+
+        It is no leftover for as long as this process lives.
+        """
         raise NotImplementedError
 
     def put(self, file: Path, digest: str) -> None:
         """Take over ``file`` (staged, closed, with these very contents) as a blob, durably.
 
-        Storing what is there already is a success and marks the blob as just used.
+        Storing what is there already is a success and marks the blob as just used; one that is there but
+        damaged is replaced.
         """
         raise NotImplementedError
 
@@ -50,7 +54,7 @@ class BlobStore:
         raise NotImplementedError
 
     def leftovers(self, age: timedelta) -> list[Path]:
-        """Staged work that has not been touched for ``age``: its process is gone."""
+        """Staged work whose process is gone, and that nobody touched for ``age``: folders to be removed."""
         raise NotImplementedError
 
 
@@ -64,5 +68,7 @@ def open_store(url: str) -> BlobStore:
         scheme, url = "local", url.removeprefix("file://")
     name = scheme if separator else "local"
     if name not in family.names():
-        raise Refused(f"no blob store for {scheme}:// URLs", hint=f"known are: {', '.join(family.names())}")
+        raise UsageError(
+            f"no blob store for {scheme}:// URLs", hint=f"known are: {', '.join(family.names())}"
+        )
     return family.load(name).open(url)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -16,6 +18,9 @@ from registry.blobs import BlobStore
 from registry.digest import PREFIX, is_digest
 from registry.errors import IntegrityFailure, StorageFailure
 
+_LOCK = "lock"
+"""Beside a stage's files: an empty file that its process keeps locked, which ends with the process."""
+
 
 class LocalBlobStore(BlobStore):
     """A folder that this user owns; its files are read-only once they are in place."""
@@ -28,8 +33,8 @@ class LocalBlobStore(BlobStore):
     def open(cls, url: str) -> LocalBlobStore:
         store = cls(Path(url).expanduser().absolute())
         with _storage(store._blobs):
-            store._blobs.mkdir(mode=0o700, parents=True, exist_ok=True)
-            store._staging.mkdir(mode=0o700, exist_ok=True)
+            _make(store._blobs)
+            _make(store._staging)
         return store
 
     @contextmanager
@@ -37,22 +42,25 @@ class LocalBlobStore(BlobStore):
         with _storage(self._staging):
             folder = Path(tempfile.mkdtemp(dir=self._staging))
         try:
-            yield folder
+            with _locked(folder / _LOCK):
+                with _storage(folder):
+                    (folder / "files").mkdir(mode=0o700)
+                yield folder / "files"
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # what cannot be removed now is left to gc
 
     def put(self, file: Path, digest: str) -> None:
         target = self._path(digest)
         with _storage(target):
-            with suppress(FileNotFoundError):  # not there, or just now collected as garbage
-                os.utime(target)
-                return
-            target.parent.mkdir(mode=0o700, exist_ok=True)
-            file.chmod(0o400)
-            _fsync(file)
-            os.utime(file)
-            file.replace(target)
+            if not _refreshed(target, digest):
+                target.parent.mkdir(mode=0o700, exist_ok=True)
+                file.chmod(0o400)
+                _fsync(file)
+                os.utime(file)
+                file.replace(target)
+            # Even where nothing was made here: who made it may not have come this far.
             _fsync(target.parent)
+            _fsync(self._blobs)
 
     def path(self, digest: str) -> Path:
         path = self._path(digest)
@@ -84,12 +92,56 @@ class LocalBlobStore(BlobStore):
         return [
             folder
             for folder in sorted(self._staging.iterdir())
-            if folder.is_dir() and min(_ages(folder)) >= age.total_seconds()
+            if folder.is_dir() and min(_ages(folder)) >= age.total_seconds() and not _in_use(folder / _LOCK)
         ]
 
     def _path(self, digest: str) -> Path:
         name = digest.removeprefix(PREFIX)
         return self._blobs / name[:2] / name[2:]
+
+
+def _refreshed(target: Path, digest: str) -> bool:
+    """Whether the blob is there, whole; it counts as just used then."""
+    try:
+        with target.open("rb") as file:
+            whole = PREFIX + hashlib.file_digest(file, "sha256").hexdigest() == digest
+    except OSError:  # not there, or no longer readable
+        return False
+    with suppress(FileNotFoundError):  # just now collected as garbage
+        if whole:
+            os.utime(target)
+            return True
+    return False
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """The file, made and locked until the block ends or the process does, whichever way."""
+    with _storage(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        with suppress(OSError):  # a file system without locks: age alone tells leftovers there
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _in_use(path: Path) -> bool:
+    """Whether a living process has the file locked."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:  # killed before it made the file, or somebody else's
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _age(path: Path) -> float:
@@ -106,6 +158,15 @@ def _ages(folder: Path) -> Iterator[float]:
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             yield _age(Path(parent, name))
+
+
+def _make(folder: Path) -> None:
+    """Make a private folder whose entry in the one above is durable."""
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _fsync(folder.parent)
+        _fsync(folder.parent.parent)
 
 
 def _fsync(path: Path) -> None:

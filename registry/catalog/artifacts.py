@@ -12,7 +12,7 @@ from sqlalchemy import delete, exists, select, text
 from sqlalchemy.orm import Session, aliased
 
 from registry import recipe as recipes
-from registry.catalog.database import insert_or_ignore
+from registry.catalog.database import chunked, insert_or_ignore
 from registry.catalog.events import now
 from registry.catalog.tables import (
     ArtifactFileRow,
@@ -72,7 +72,8 @@ class Realisation:
 
 def save(session: Session, content: Content) -> None:
     """Record content whose bytes are in the blob store already; known content stays as it is."""
-    for file in content.files.values():
+    # In one order, so that two who share several do not wait for one another.
+    for file in sorted(content.files.values(), key=lambda file: file.digest):
         insert_or_ignore(session, BlobRow, digest=file.digest, size=file.size, created_at=now())
     insert_or_ignore(
         session,
@@ -153,6 +154,18 @@ def realisations(session: Session, recipe_digest: str, target: str, variant: str
     return [_realisation(row) for row in session.scalars(statement)]
 
 
+def models(session: Session, recipe_digest: str) -> list[Content]:
+    """The merged models that are held of a recipe, on whatever base."""
+    statement = (
+        select(RealisationRow.output_digest)
+        .where(RealisationRow.recipe_digest == recipe_digest, RealisationRow.target == "model")
+        .distinct()
+        .order_by(RealisationRow.output_digest)
+    )
+    loaded = [load(session, digest) for digest in session.scalars(statement).all()]
+    return [content for content in loaded if content is not None and content.files]
+
+
 def first_realisation(session: Session, output_digest: str, target: str) -> Realisation | None:
     """How this output was computed, the first time it was."""
     statement = (
@@ -216,23 +229,21 @@ def unneeded(session: Session) -> list[str]:
 
 def forget_files(session: Session, artifact_digests: Iterable[str]) -> list[str]:
     """Drop these artifacts' files from the records; returns the blobs that nothing needs any more."""
-    dropped = list(artifact_digests)
-    for digest in dropped:
-        session.execute(delete(ArtifactFileRow).where(ArtifactFileRow.artifact_digest == digest))
+    for digests in chunked(list(artifact_digests)):
+        session.execute(delete(ArtifactFileRow).where(ArtifactFileRow.artifact_digest.in_(digests)))
     used = exists().where(ArtifactFileRow.blob_digest == BlobRow.digest)
     free = list(session.scalars(select(BlobRow.digest).where(~used).order_by(BlobRow.digest)))
-    for digest in free:
-        session.execute(delete(BlobRow).where(BlobRow.digest == digest))
+    for digests in chunked(free):
+        session.execute(delete(BlobRow).where(BlobRow.digest.in_(digests)))
     return free
 
 
 def only_in(session: Session, artifact_digests: Iterable[str]) -> list[str]:
     """Blobs that only these artifacts have, and blobs that no artifact has."""
-    gone = list(artifact_digests)
-    kept = exists().where(
-        ArtifactFileRow.blob_digest == BlobRow.digest, ArtifactFileRow.artifact_digest.not_in(gone)
-    )
-    return list(session.scalars(select(BlobRow.digest).where(~kept).order_by(BlobRow.digest)))
+    gone = set(artifact_digests)
+    files = session.execute(select(ArtifactFileRow.artifact_digest, ArtifactFileRow.blob_digest))
+    kept = {row.blob_digest for row in files if row.artifact_digest not in gone}
+    return sorted(recorded(session) - kept)
 
 
 def exclude_writers(session: Session) -> None:
@@ -241,9 +252,18 @@ def exclude_writers(session: Session) -> None:
         session.execute(text("LOCK TABLE blobs IN SHARE ROW EXCLUSIVE MODE"))
 
 
+def recorded(session: Session) -> set[str]:
+    """Every blob that the catalog knows of."""
+    return set(session.scalars(select(BlobRow.digest)))
+
+
 def unrecorded(session: Session, digests: Iterable[str]) -> list[str]:
     """Those of the digests that no blob row has."""
-    return [digest for digest in digests if session.get(BlobRow, digest) is None]
+    asked = list(digests)
+    known: set[str] = set()
+    for some in chunked(asked):
+        known.update(session.scalars(select(BlobRow.digest).where(BlobRow.digest.in_(some))))
+    return [digest for digest in asked if digest not in known]
 
 
 def _realisation(row: RealisationRow) -> Realisation:

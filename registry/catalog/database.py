@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine import URL
@@ -24,7 +25,15 @@ from registry.errors import RegistryError, SchemaOutdated, StorageFailure, Usage
 HEAD = "0001"
 """The schema revision this release works with."""
 
+T = TypeVar("T")
 _BUSY_TIMEOUT_MS = 30_000
+_CHUNK = 500  # bound parameters in one statement
+_CONTENTION = {"40P01", "40001"}  # PostgreSQL's deadlock, and its failure to serialize
+_ATTEMPTS = 5  # locks are taken in one order, so that losing even one of them is rare
+
+
+class Contended(StorageFailure):
+    """The database ended this transaction in favour of another; doing all of it again mends it."""
 
 
 class Database:
@@ -47,6 +56,17 @@ class Database:
         """One transaction, committed at the end of the block and rolled back if it raises."""
         with _translated(self.url), Session(self._writer) as session, session.begin():
             yield session
+
+    def transact(self, work: Callable[[Session], T]) -> T:
+        """What ``work`` returns from one transaction; all of it again where the database is ``Contended``."""
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                with self.write() as session:
+                    return work(session)
+            except Contended:
+                time.sleep(0.02 * attempt)
+        with self.write() as session:
+            return work(session)
 
     def revision(self) -> str | None:
         """The schema revision the database is at; None for a database without tables.
@@ -92,15 +112,22 @@ def open_database(url: str) -> Database:
     database = Database(url)
     if database.url.get_backend_name() == "sqlite" and database.url.database:
         _make_private_folder(Path(database.url.database).parent)
+    try:
+        _settle_schema(database, url)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _settle_schema(database: Database, url: str) -> None:
     revision = database.revision()
     if revision is None:
         from registry.catalog import migrate
 
         migrate.upgrade(url)
     elif revision != HEAD:
-        database.close()
         raise outdated(database.url, revision)
-    return database
 
 
 def outdated(url: URL, revision: str) -> SchemaOutdated:
@@ -124,6 +151,12 @@ def insert_or_ignore(session: Session, table: Any, **values: Any) -> None:
         session.execute(sqlite.insert(target).values(**values).on_conflict_do_nothing())
 
 
+def chunked(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The items in pieces that fit into one statement."""
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]
+
+
 def shown(url: URL) -> str:
     """The URL without its password."""
     return url.render_as_string(hide_password=True)
@@ -132,7 +165,7 @@ def shown(url: URL) -> str:
 def _normalize(text_url: str) -> URL:
     try:
         url = make_url(text_url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number; the message would show the password
         raise UsageError(
             "REGISTRY_DATABASE_URL is not a database URL", hint="for example postgresql://user@host/registry"
         ) from None
@@ -175,6 +208,10 @@ def _translated(url: URL) -> Iterator[None]:
     except RegistryError:
         raise
     except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) in _CONTENTION:
+            raise Contended(
+                f"the database {shown(url)} was busy with others: {_first_line(error)}", hint="try again"
+            ) from error
         raise StorageFailure(
             f"the database {shown(url)} failed: {_first_line(error)}", hint=_advice(_first_line(error))
         ) from error
@@ -184,9 +221,8 @@ def _translated(url: URL) -> Iterator[None]:
                 f"the database {shown(url)} cannot be read: {_first_line(error)}",
                 hint="restore it from a copy, or point to another one",
             ) from error
-        if not error.connection_invalidated:
-            raise
-        raise StorageFailure(f"the database {shown(url)} went away: {_first_line(error)}") from error
+        what = "went away" if error.connection_invalidated else "refused this"
+        raise StorageFailure(f"the database {shown(url)} {what}: {_first_line(error)}") from error
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from sqlalchemy import literal, select
 from sqlalchemy.orm import Session
 
 from registry.catalog import views
+from registry.catalog.database import chunked
 from registry.catalog.references import Pin
-from registry.catalog.tables import Identity, LineageRow, VersionRow
-from registry.results import Lineage, LineageEdge, LineageNode
+from registry.catalog.tables import Identity, LineageRow
+from registry.results import Lineage, LineageEdge, LineageNode, Version
 
 _DEEPEST = 10_000
 
@@ -32,35 +34,37 @@ def lineage(session: Session, pin: Pin, *, direction: Literal["up", "down"], dep
     depths: dict[int, int] = {}
     for row in session.execute(select(reached.c.id, reached.c.depth).order_by(reached.c.depth, reached.c.id)):
         depths.setdefault(row.id, row.depth)
+    versions = dict(zip(depths, views.versions(session, list(depths)), strict=True))
     return Lineage(
-        ref=pin.ref, direction=direction, nodes=_nodes(session, depths), edges=_edges(session, depths)
+        ref=pin.ref,
+        direction=direction,
+        nodes=tuple(_node(version, depths[row_id]) for row_id, version in versions.items()),
+        edges=_edges(session, {row_id: version.ref for row_id, version in versions.items()}),
     )
 
 
-def _nodes(session: Session, depths: dict[int, int]) -> tuple[LineageNode, ...]:
-    versions = views.versions(session, list(depths))
-    return tuple(
-        LineageNode(
-            ref=version.ref,
-            digest=version.digest,
-            kind=version.kind,
-            depth=depth,
-            expression=version.recipe.expression if version.recipe else None,
-            aliases=version.aliases,
-            deleted=version.deleted_at is not None,
+def _node(version: Version, depth: int) -> LineageNode:
+    return LineageNode(
+        ref=version.ref,
+        digest=version.digest,
+        kind=version.kind,
+        depth=depth,
+        expression=version.recipe.expression if version.recipe else None,
+        aliases=version.aliases,
+        deleted=version.deleted_at is not None,
+    )
+
+
+def _edges(session: Session, refs: Mapping[int, str]) -> tuple[LineageEdge, ...]:
+    """The edges between these versions, by child and then as its recipe has them."""
+    found: list[LineageRow] = []
+    for children in chunked(sorted(refs)):
+        statement = (
+            select(LineageRow)
+            .where(LineageRow.child_id.in_(children))
+            .order_by(LineageRow.child_id, LineageRow.position)
         )
-        for version, depth in zip(versions, depths.values(), strict=True)
-    )
-
-
-def _edges(session: Session, depths: dict[int, int]) -> tuple[LineageEdge, ...]:
-    ids = list(depths)
-    refs = dict(zip(ids, (version.ref for version in views.versions(session, ids)), strict=True))
-    statement = (
-        select(LineageRow)
-        .where(LineageRow.child_id.in_(ids), LineageRow.parent_id.in_(ids))
-        .order_by(LineageRow.child_id, LineageRow.position)
-    )
+        found += (row for row in session.scalars(statement) if row.parent_id in refs)
     return tuple(
         LineageEdge.model_validate(
             {
@@ -70,20 +74,5 @@ def _edges(session: Session, depths: dict[int, int]) -> tuple[LineageEdge, ...]:
                 "relation": row.relation,
             }
         )
-        for row in session.scalars(statement)
+        for row in found
     )
-
-
-def is_input(session: Session, version_id: int) -> bool:
-    """Whether a live version was computed from this one, so that its bytes are needed to rebuild that."""
-    statement = (
-        select(LineageRow.child_id)
-        .join(VersionRow, LineageRow.child_id == VersionRow.id)
-        .where(
-            LineageRow.parent_id == version_id,
-            LineageRow.relation == "input",
-            VersionRow.deleted_at.is_(None),
-        )
-        .limit(1)
-    )
-    return session.scalars(statement).first() is not None

@@ -50,7 +50,8 @@ def set_alias(
     return _alias(row, adapter.name, moved=moved, previous=previous)
 
 
-def delete_alias(session: Session, name: str, alias: str, actor: str) -> None:
+def delete_alias(session: Session, name: str, alias: str, actor: str) -> Alias:
+    """Remove the alias, whatever its case; returns it as it was."""
     adapter = references.adapter(session, name, lock=True)
     row = session.get(AliasRow, (adapter.id, alias.lower()))
     if row is None:
@@ -59,6 +60,7 @@ def delete_alias(session: Session, name: str, alias: str, actor: str) -> None:
         )
     record(session, actor, "alias", adapter.name, **{"alias": row.alias, "from": row.number, "to": None})
     session.delete(row)
+    return _alias(row, adapter.name)
 
 
 def aliases(session: Session, name: str | None) -> tuple[Alias, ...]:

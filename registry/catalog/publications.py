@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from registry.catalog import views
@@ -12,6 +14,17 @@ from registry.catalog.events import now, record
 from registry.catalog.references import Pin
 from registry.catalog.tables import AdapterRow, PublicationRow, VersionRow
 from registry.results import Publication, Target
+
+_RECENT = timedelta(days=7)  # longer than any push that was still on its way when it was given up
+
+
+@dataclass(frozen=True)
+class Unsettled:
+    """A push whose outcome has to be looked up, of the version ``ref``, and the digests of what it sends."""
+
+    publish_id: str
+    ref: str
+    files: Mapping[str, str]
 
 
 def begin(
@@ -42,8 +55,11 @@ def begin(
 
 
 def finish(session: Session, publish_id: str, *, commit: str, url: str, ref: str, actor: str) -> None:
+    """Close a push that arrived, also one that was given up before; one that is closed so stays as it is."""
     row = _row(session, publish_id)
-    row.state, row.commit, row.url, row.finished_at = "done", commit, url, now()
+    if row.state == "done":
+        return
+    row.state, row.commit, row.url, row.error, row.finished_at = "done", commit, url, None, now()
     record(
         session, actor, "publish", ref, repo=row.repo, revision=row.revision, target=row.target, commit=commit
     )
@@ -56,20 +72,36 @@ def fail(session: Session, publish_id: str, *, error: str) -> None:
         row.state, row.error, row.finished_at = "failed", error, now()
 
 
-def pending(session: Session, repo: str, revision: str) -> dict[str, str]:
-    """Publish ids of pushes to this place whose outcome was never recorded, with their versions, oldest first."""
+def unsettled(session: Session, repo: str, revision: str) -> list[Unsettled]:
+    """Pushes to this place that may have arrived without a record of it, oldest first.
+
+    Those without an outcome, and those that failed lately: one that was given up while it was still on its way
+    can have arrived afterwards.
+    """
     statement = (
-        select(PublicationRow.publish_id, AdapterRow.name, VersionRow.number)
+        select(PublicationRow.publish_id, PublicationRow.files, AdapterRow.name, VersionRow.number)
         .join(VersionRow, PublicationRow.version_id == VersionRow.id)
         .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+        .where(PublicationRow.repo == repo, PublicationRow.revision == revision)
         .where(
-            PublicationRow.repo == repo,
-            PublicationRow.revision == revision,
-            PublicationRow.state == "pending",
+            or_(
+                PublicationRow.state == "pending",
+                (PublicationRow.state == "failed") & (PublicationRow.finished_at > now() - _RECENT),
+            )
         )
         .order_by(PublicationRow.id)
     )
-    return {row.publish_id: f"{row.name}@{row.number}" for row in session.execute(statement)}
+    return [
+        Unsettled(row.publish_id, f"{row.name}@{row.number}", row.files) for row in session.execute(statement)
+    ]
+
+
+def last(session: Session, repo: str, revision: str) -> dict[str, str]:
+    """The digests of the files that this registry published last to this place."""
+    statement = select(PublicationRow.files).where(
+        PublicationRow.repo == repo, PublicationRow.revision == revision, PublicationRow.state == "done"
+    )
+    return dict(session.scalars(statement.order_by(PublicationRow.id.desc()).limit(1)).first() or {})
 
 
 def known(session: Session, repo: str) -> bool:

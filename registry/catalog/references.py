@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -76,6 +77,16 @@ def locked(session: Session, pin: Pin) -> AdapterRow:
     if session.get_one(VersionRow, pin.id, populate_existing=True).deleted_at is not None:
         raise NotFound(f"{pin.ref} was deleted meanwhile", hint=f"see: registry log {pin.name}")
     return row
+
+
+def held(session: Session, adapter_ids: Iterable[int]) -> dict[int, AdapterRow]:
+    """These adapters, held until the transaction ends, and with them everything about their versions.
+
+    Whoever needs several takes them here, before any other lock: in the order of their ids nobody waits for
+    somebody who waits for him.
+    """
+    statement = select(AdapterRow).where(AdapterRow.id.in_(list(adapter_ids))).order_by(AdapterRow.id)
+    return {row.id: row for row in session.scalars(locking(statement))}
 
 
 def locking(statement: Select[T]) -> Select[T]:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from registry.catalog import references, views
 from registry.catalog.tables import AdapterRow, ArtifactRow, BaseModelRow, TagRow, VersionRow
 from registry.errors import UsageError
+from registry.reference import Reference
 from registry.results import Page, Version
 
 SORTS = ("name", "created", "size")
@@ -55,6 +56,17 @@ def log(session: Session, name: str) -> tuple[Version, ...]:
         select(VersionRow.id).where(VersionRow.adapter_id == adapter.id).order_by(VersionRow.number.desc())
     )
     return views.versions(session, ids.all())
+
+
+def live(session: Session) -> list[Reference]:
+    """Every version that was not deleted, oldest first."""
+    statement = (
+        select(AdapterRow.name, VersionRow.number)
+        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+        .where(VersionRow.deleted_at.is_(None))
+        .order_by(VersionRow.id)
+    )
+    return [Reference(name=name, version=number) for name, number in session.execute(statement)]
 
 
 def _filtered(

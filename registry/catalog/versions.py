@@ -17,13 +17,14 @@ from registry.catalog.references import Pin
 from registry.catalog.tables import (
     AdapterRow,
     AliasRow,
+    ArtifactFileRow,
     ArtifactRow,
     BaseModelRow,
     LineageRow,
     TagRow,
     VersionRow,
 )
-from registry.errors import Conflict, Incompatible
+from registry.errors import Conflict, Incompatible, IntegrityFailure
 from registry.recipe import Recipe
 from registry.results import BaseModelIdentity
 
@@ -61,7 +62,7 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
     """Write the draft as the adapter's next version; returns its row id and whether it is new.
 
     An import whose content the adapter has, or a composition whose recipe it has, is found instead. Raises
-    ``Conflict`` where the name means something else.
+    ``Conflict`` where the name means something else, or a parent was deleted meanwhile.
     """
     adapter, existed = _adapter(session, draft)
     base = base_model(session, draft.base_model)
@@ -69,6 +70,7 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
         _check_line(session, adapter, draft.content.kind, draft.base_model)
         if (found := _same(session, adapter, draft)) is not None:
             return found, False
+    _check_parents(session, draft.parents)
     artifacts.save(session, draft.content)
     if draft.recipe is not None:
         artifacts.save_recipe(session, draft.recipe)
@@ -178,11 +180,10 @@ def _check_fingerprint(row: BaseModelRow, identity: BaseModelIdentity) -> None:
 
 
 def _adapter(session: Session, draft: Draft) -> tuple[AdapterRow, bool]:
+    """The draft's adapter, held together with those of its parents; and whether it has had a version."""
     key = draft.name.lower()
-    query = references.locking(select(AdapterRow).where(AdapterRow.name_key == key))
-    row = session.execute(query).scalar_one_or_none()
-    existed = row is not None
-    if row is None:
+    named = select(AdapterRow.id).where(AdapterRow.name_key == key)
+    if (own := session.scalar(named)) is None:
         insert_or_ignore(
             session,
             AdapterRow,
@@ -192,10 +193,48 @@ def _adapter(session: Session, draft: Draft) -> tuple[AdapterRow, bool]:
             created_at=now(),
             created_by=draft.actor,
         )
-        row = session.execute(query).scalar_one()
-        existed = row.last_version > 0  # another writer made it between the two looks
+        own = session.execute(named).scalar_one()  # this one's, or that of another writer who was first
+    parents = [edge.version_id for edge in draft.parents]
+    lines = (
+        session.scalars(select(VersionRow.adapter_id).where(VersionRow.id.in_(parents))) if parents else ()
+    )
+    row = references.held(session, {own, *lines})[own]
+    existed = row.last_version > 0
     _check_name(row, draft.name, new=existed and draft.new)
     return row, existed
+
+
+def _check_parents(session: Session, parents: Sequence[Edge]) -> None:
+    """Hold the parents and refuse one that is gone: the new version could never be rebuilt.
+
+    Their adapters are held already, so nobody deletes one, and no collection takes its bytes, from here on.
+    """
+    if not parents:
+        return
+    statement = (
+        select(VersionRow.id, VersionRow.number, VersionRow.artifact_digest, VersionRow.deleted_at)
+        .add_columns(AdapterRow.name)
+        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+        .where(VersionRow.id.in_([edge.version_id for edge in parents]))
+        .order_by(VersionRow.id)
+        .with_for_update(read=True, of=VersionRow)
+    )
+    found = session.execute(statement).all()
+    files = select(ArtifactFileRow.artifact_digest).where(
+        ArtifactFileRow.artifact_digest.in_([row.artifact_digest for row in found])
+    )
+    held = set(session.scalars(files.distinct()))
+    inputs = {edge.version_id for edge in parents if edge.relation == "input"}
+    for row in found:
+        if row.deleted_at is not None:
+            raise Conflict(
+                f"{row.name}@{row.number} was deleted meanwhile", hint=f"see: registry log {row.name}"
+            )
+        if row.id in inputs and row.artifact_digest not in held:
+            raise IntegrityFailure(
+                f"the bytes of {row.name}@{row.number} are not held",
+                hint="add it again, or restore its blobs",
+            )
 
 
 def _check_name(row: AdapterRow, name: str, *, new: bool) -> None:

@@ -18,7 +18,7 @@ from registry.kinds._patterns import Patterns, exact_keys
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from registry.deltas import Delta, LowRank
+    from registry.deltas import Delta, Dense, LowRank
 
 _ROLES = re.compile(r"(?P<module>.+)\.(?:(?P<weight>lora_[AB])\.weight|(?P<table>lora_embedding_[AB]))")
 
@@ -110,9 +110,11 @@ class Lora(Kind):
         form: Any = module.form
         return LowRank(up, down, module.scale, form, module.kernel)
 
-    def combine(self, terms: Sequence[tuple[float, Delta]]) -> LowRank:
-        from registry.deltas import stack
+    def combine(self, terms: Sequence[tuple[float, Delta]]) -> LowRank | Dense:
+        from registry.deltas import Dense, stack, total
 
+        if any(isinstance(delta, Dense) for _, delta in terms):
+            return total([(w, delta if isinstance(delta, Dense) else _low_rank(delta)) for w, delta in terms])
         return stack([(weight, _low_rank(delta)) for weight, delta in terms])
 
     def tensors(self, module: str, delta: Delta, dtype: str) -> dict[str, Tensor]:
@@ -164,9 +166,15 @@ class Lora(Kind):
     def patch(self, delta: Delta, block: Tensor, row: int, *, transposed: bool) -> Tensor:
         import torch
 
+        from registry.deltas import Dense
+
+        rows = slice(row, row + block.shape[0])
+        if isinstance(delta, Dense):
+            across = transposed or delta.form == "embedding"
+            change = delta.weight[:, rows].T if across else delta.weight[rows]  # the block's shape
+            return block + change.to(block.dtype)
         low = _low_rank(delta)
         up, down = low.up.to(block.dtype), low.down.to(block.dtype)  # (m, k), (k, n)
-        rows = slice(row, row + block.shape[0])
         if transposed or low.form == "embedding":
             return torch.addmm(block, down[:, rows].T, up.T, alpha=low.scale)  # (rows, m)
         return torch.addmm(block, up[rows], down, alpha=low.scale)  # (rows, n)

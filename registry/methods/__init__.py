@@ -7,7 +7,7 @@ modules import torch only inside ``merge``: pinning a recipe must not cost it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,11 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Site:
-    """Where a merge happens: the module, names of the inputs for error messages, and the recipe's seed."""
+    """Where a merge happens: the module, names of the inputs for error messages, and the recipe's seed.
+
+    ``level`` counts the calls nested in this one, along the longest way down: a random method draws by it, so
+    that it never repeats the draws of a call inside it.
+    """
 
     module: str
     inputs: Sequence[str]
     seed: int = 0
+    level: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,18 @@ class Merged:
     report: Mapping[str, float] = field(default_factory=dict)
 
 
+Inner = Callable[[Sequence["Delta | None"]], Merged]
+"""A method that another one wraps, with its weights: from its inputs' deltas to the merged one."""
+
+
 class Method(BaseModel):
     """Base of the merge methods.
 
     ``algorithm`` counts up whenever the same parameters would give other numbers. ``kinds`` are the adapter
     kinds the formula is defined for, ``arity`` the least and greatest number of inputs. A ``spread`` method
-    takes one linear combination and sees its terms as its inputs (``factors(0.5*a + 0.5*b)``).
+    takes one linear combination and sees its terms as its inputs (``factors(0.5*a + 0.5*b)``). A method that
+    ``takes_dense`` is handed dense deltas as they are; the others get them as factors of full rank. A method that
+    ``wraps`` takes one call of another method and applies it elsewhere (``core(ties(a, b))``), by :meth:`around`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,11 +64,20 @@ class Method(BaseModel):
     kinds: ClassVar[frozenset[str]] = frozenset({"lora"})
     arity: ClassVar[tuple[int, int | None]] = (1, None)
     spread: ClassVar[bool] = False
+    takes_dense: ClassVar[bool] = False
+    wraps: ClassVar[bool] = False
 
     def merge(self, deltas: Sequence[Delta | None], weights: Sequence[float], site: Site) -> Merged:
         """Combine one module. ``None`` stands for an input without this module: a zero delta.
 
         At least one delta is given. Raises ``Incompatible`` where the inputs do not fit the formula.
+        """
+        raise NotImplementedError
+
+    def around(self, inner: Inner, deltas: Sequence[Delta | None]) -> Merged:
+        """Combine one module by applying ``inner`` to transformed deltas: what a method that ``wraps`` does.
+
+        ``deltas`` are the inputs of the call inside, without its weights, which ``inner`` applies itself.
         """
         raise NotImplementedError
 

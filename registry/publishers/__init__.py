@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,20 @@ class Release:
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file to publish: its sha256 (``"sha256:…"``) and the id git gives to its content."""
+    """A file to publish, and its sha256 (``"sha256:…"``)."""
 
     path: str
     size: int
     sha256: str
-    git_oid: str
     source: Path | bytes
+
+    @cached_property
+    def git_oid(self) -> str:
+        """The id git gives to its content, which is wanted only where the Hub has no sha256: of small files."""
+        state = hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
+        for chunk in _chunks(self.source):
+            state.update(chunk)
+        return state.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -86,31 +94,44 @@ class Plan:
         return {path: file.sha256 for path, file in self.files.items()}
 
 
-def planned(path: str, source: Path | bytes) -> PlannedFile:
-    """Hash a file. Raises ``Refused`` for one that holds a Hub token."""
-    try:
-        size = len(source) if isinstance(source, bytes) else source.stat().st_size
-        sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-        scanner = _Scanner(path, size)
-        if isinstance(source, bytes):
-            _update(source, sha256, git, scanner)
-        else:
-            with source.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    _update(chunk, sha256, git, scanner)
-    except OSError as error:
-        raise StorageFailure(f"cannot read {source!s:.200}: {error.strerror}") from error
-    return PlannedFile(path, size, digest.PREFIX + sha256.hexdigest(), git.hexdigest(), source)
+def planned(path: str, source: Path | bytes, *, sha256: str | None = None) -> PlannedFile:
+    """Hash a file, unless its digest is known. Raises ``Refused`` for one that holds a Hub token."""
+    size = len(source) if isinstance(source, bytes) else _size(source)
+    state, scanner = hashlib.sha256(), _Scanner(path, size)
+    for chunk in _chunks(source):
+        scanner.feed(chunk)
+        if sha256 is None:
+            state.update(chunk)
+        elif scanner.done:
+            break  # the tensors of a large model were read when they were checked
+    return PlannedFile(path, size, sha256 or digest.PREFIX + state.hexdigest(), source)
 
 
 def holds_token(text: str) -> bool:
     return _TOKEN.search(text.encode()) is not None
 
 
-def _update(chunk: bytes, sha256: Any, git: Any, scanner: _Scanner) -> None:
-    sha256.update(chunk)
-    git.update(chunk)
-    scanner.feed(chunk)
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _chunks(source: Path | bytes) -> Iterator[bytes]:
+    if isinstance(source, bytes):
+        yield source
+        return
+    try:
+        with source.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    except OSError as error:
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> StorageFailure:
+    return StorageFailure(f"cannot read {path!s:.200}: {error.strerror}")
 
 
 class _Scanner:
@@ -120,6 +141,10 @@ class _Scanner:
         self._path = path
         self._left = size if not path.endswith(".safetensors") else None
         self._tail = b""
+
+    @property
+    def done(self) -> bool:
+        return self._left is not None and self._left <= 0
 
     def feed(self, chunk: bytes) -> None:
         if self._left is None:

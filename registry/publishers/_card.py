@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 
 import yaml
 
-from registry import expression, hub
+from registry import expression, hub, recipe
 from registry.publishers import PROVENANCE, Origin, Release
 from registry.publishers._licenses import LICENSES
 from registry.publishers._markup import block, code, mermaid, one_line, plain, shell, table
@@ -26,6 +28,7 @@ _CLASSES = {
 }
 _LARGEST_DIAGRAM = 100
 _TAG = "adapter-registry"
+_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
 def card(release: Release, repo: str) -> bytes:
@@ -242,14 +245,32 @@ def _fetching(release: Release) -> Iterator[str]:
 
 
 def _by_digest(release: Release) -> str:
-    """The expression with content digests for names, which mean the same in every registry."""
-    recipe = release.version.recipe
-    digests = {origin.parent.ref: origin.parent.digest for origin in release.origins}
+    """The recipe as an expression of content digests, which mean the same in every registry."""
+    if release.recipe is None:
+        return ""
+    terms = recipe.parse(dict(release.recipe)).expression.terms
+    # A sum has no order, and a text that starts with a minus would look like an option.
+    ordered = sorted(terms, key=lambda term: term.weight < 0)
+    text = expression.render(_sum(ordered))
+    return f"({text})" if text.startswith("-") else text
 
-    def name(reference: Reference) -> str:
-        return digests.get(str(reference), str(reference))
 
-    return "" if recipe is None else expression.render(expression.parse(recipe.resolved), name)
+def _sum(terms: Sequence[recipe.Term]) -> expression.Node:
+    parts = tuple(expression.Scaled(term.weight, _operand(term.operand)) for term in terms)
+    return parts[0] if len(parts) == 1 else expression.Sum(parts, depth=0)
+
+
+def _operand(operand: recipe.Input | recipe.Call) -> Reference | expression.Call:
+    if isinstance(operand, recipe.Input):
+        return Reference(digest=operand.digest)
+    parameters = tuple((key, _typed(value)) for key, value in operand.parameters.items())
+    arguments = tuple(_sum(argument.terms) for argument in operand.arguments)
+    return expression.Call(operand.method, arguments, parameters, column=1, depth=0)
+
+
+def _typed(value: Any) -> Any:
+    """A parameter as it is typed: a recipe holds decimals as text."""
+    return Decimal(value) if isinstance(value, str) and _DECIMAL.fullmatch(value) else value
 
 
 def _inputs(release: Release) -> list[Origin]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from registry import digest, hub
-from registry.errors import Conflict, HubFailure, HubUnavailable, IntegrityFailure, NotFound, UsageError
+from registry.errors import Conflict, HubUnavailable, IntegrityFailure, NotFound, RegistryError, UsageError
 from registry.hub import Delete, Put, RemoteFile
 from registry.publishers import CARD, PROVENANCE, Plan, PlannedFile, Release, _provenance, planned
 from registry.publishers._card import card
@@ -16,6 +16,7 @@ from registry.publishers._provenance import NotOurs, provenance, subjects
 _BRANCH = re.compile(r"(?!.*(?:\.\.|//|@\{|\.lock$|/$))[A-Za-z0-9_][A-Za-z0-9._/-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _OF_THE_HUB = ".gitattributes"
+_LOOK_AGAIN = "run the same command again: it looks before it pushes"
 
 
 class Unknown(HubUnavailable):
@@ -32,7 +33,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Found:
-    """What is at a place. ``made`` are the files an earlier release put there, None where there was none.
+    """What is at a place. ``made`` are the files that a registry's provenance there tells of, None without one.
 
     ``head`` is None where the repo does not exist; ``branch`` says whether the branch does.
     """
@@ -47,12 +48,14 @@ class Found:
 class Consent:
     """What may be done to a repo that exists: ``known`` says that this registry published there before.
 
-    ``private`` is for a repo that has to be made, ``adopt`` for one that somebody else made.
+    ``private`` forbids a public repo, ``adopt`` allows one that somebody else made. ``last`` has the digests of
+    the files in this registry's last release there.
     """
 
     known: bool
     private: bool
     adopt: bool
+    last: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,19 +99,22 @@ def look(where: Place) -> Found:
 
 
 def check_ours(where: Place, found: Found, consent: Consent) -> None:
-    """Raise ``Conflict`` for a repo that somebody else made."""
-    if found.head is None or consent.known or consent.adopt or found.made is not None:
+    """Raise ``Conflict`` for a repo that somebody else made, and for a public one where that was not asked for."""
+    if found.head is None:
         return
     others = sorted(set(found.files) - {_OF_THE_HUB})
-    if others:
+    if others and not (consent.known or consent.adopt or found.made is not None):
         shown = ", ".join(others[:3]) + (" …" if len(others) > 3 else "")
         raise Conflict(
             f"{where.repo} exists and was not made by a registry: it holds {shown}",
             hint="publish to a new repo, or add the release to this one with --adopt",
         )
+    # Whoever made it, and whatever was said before: what is sent there is seen by everybody.
     if consent.private and not found.head.private:
+        again = ", and publishing there again needs --public again" if consent.known else ""
         raise Conflict(
-            f"{where.repo} exists and is public", hint="publish there with --public, or make it private first"
+            f"{where.repo} exists and is public{again}",
+            hint="pass --public if that is meant, or make the repo private first",
         )
 
 
@@ -120,19 +126,14 @@ def prepare(where: Place, found: Found, *, private: bool) -> None:
         hub.create_branch(where.repo, where.revision)
 
 
-def changes(wanted: Plan, found: Found) -> list[Put | Delete]:
+def changes(where: Place, wanted: Plan, found: Found, consent: Consent) -> list[Put | Delete]:
     """What has to change; nothing where the release is there already. Files of other people are kept."""
     puts: list[Put | Delete] = [
         Put(path, file.source, file.sha256)
         for path, file in wanted.files.items()
         if not _same(file, found.files.get(path))
     ]
-    gone = sorted(
-        path
-        for path, sha256 in (found.made or {}).items()
-        if path not in wanted.files and path in found.files and found.files[path].sha256 in {None, sha256}
-    )
-    return puts + [Delete(path) for path in gone]
+    return puts + [Delete(path) for path in sorted(_left_over(where, wanted, found, consent))]
 
 
 def push(
@@ -150,7 +151,7 @@ def push(
         check_ours(where, found, consent)
     if found.head is None:
         raise HubUnavailable(f"{where.repo} was made but is not to be seen yet", hint="try again")
-    operations = changes(wanted, found)
+    operations = changes(where, wanted, found, consent)
     if not operations:
         return there(where, found.head)
     receipt = _commit(where, operations, found.head, publish_id, title)
@@ -189,15 +190,48 @@ def compare(where: Place, recorded: Mapping[str, str], commit: str | None) -> st
         files = hub.files(where.repo, head.commit)
     except NotFound:
         return "gone"
-    held = all(
-        path in files and _digest(where, head.commit, path, files[path]) == sha256
-        for path, sha256 in recorded.items()
-    )
-    return "moved" if held else "changed"
+    return "moved" if _all_hold(where, head.commit, files, recorded) else "changed"
 
 
-def _digest(where: Place, commit: str, path: str, file: RemoteFile) -> str:
-    return file.sha256 or digest.of_bytes(hub.read(where.repo, commit, path))
+def holds(where: Place, commit: str, recorded: Mapping[str, str]) -> bool:
+    """Whether a commit has these files with these digests."""
+    return _all_hold(where, commit, hub.files(where.repo, commit), recorded)
+
+
+def _all_hold(
+    where: Place, commit: str, files: Mapping[str, RemoteFile], recorded: Mapping[str, str]
+) -> bool:
+    # What the listing tells costs nothing, so it comes before any download.
+    if any(path not in files or files[path].sha256 not in {None, sha} for path, sha in recorded.items()):
+        return False
+    return all(_holds(where, commit, files, path, sha256) for path, sha256 in recorded.items())
+
+
+def _holds(where: Place, commit: str, files: Mapping[str, RemoteFile], path: str, sha256: str) -> bool:
+    """Whether a file has this digest; of a small one the Hub tells none, so that it is read."""
+    if path not in files:
+        return False
+    return (files[path].sha256 or digest.of_bytes(hub.read(where.repo, commit, path))) == sha256
+
+
+def _left_over(where: Place, wanted: Plan, found: Found, consent: Consent) -> set[str]:
+    """Files of the last release that this one has not, and that nobody changed since.
+
+    What was in it is told by our own record, or by a provenance that all of its files agree with: anybody can
+    write a provenance.json that names the files of somebody else.
+    """
+    if found.head is None:
+        return set()
+    commit, others = found.head.commit, found.files.keys() - wanted.files.keys()
+    gone = {
+        path
+        for path in others & consent.last.keys()
+        if _holds(where, commit, found.files, path, consent.last[path])
+    }
+    told = others & (found.made or {}).keys() - gone
+    if told and found.made and _all_hold(where, commit, found.files, found.made):
+        gone |= told
+    return gone
 
 
 def _commit(
@@ -219,10 +253,9 @@ def _commit(
         # An answer that got lost, and the client's own repetition of a commit that landed, look like failures.
         try:
             done = arrived(where, [publish_id])
-        except HubFailure:
+        except RegistryError:
             raise Unknown(
-                f"{error.message}; whether the push arrived is not known yet",
-                hint="run the same command again: it looks before it pushes",
+                f"{error.message}; whether the push arrived is not known yet", hint=_LOOK_AGAIN
             ) from error
         if publish_id in done:
             return done[publish_id]
@@ -235,7 +268,13 @@ def _commit(
 
 
 def _verify(where: Place, wanted: Plan, operations: list[Put | Delete], receipt: Receipt) -> None:
-    there = hub.files(where.repo, receipt.commit)
+    try:
+        there = hub.files(where.repo, receipt.commit)
+    except RegistryError as error:
+        # The commit was made: only what it holds is not known, which is no failure of the push.
+        raise Unknown(
+            f"{error.message}; the push arrived, but could not be verified yet", hint=_LOOK_AGAIN
+        ) from error
     damaged = [path for path, file in wanted.files.items() if not _same(file, there.get(path))]
     damaged += [each.path for each in operations if isinstance(each, Delete) and each.path in there]
     if damaged:

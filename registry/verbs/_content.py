@@ -42,12 +42,15 @@ def store(blobs: BlobStore, stored: StoredAdapter, stage: Path) -> Content:
     )
 
 
-def put(blobs: BlobStore, folder: Path, names: Iterable[str]) -> dict[str, File]:
-    """Move staged files into the blob store."""
+def put(
+    blobs: BlobStore, folder: Path, names: Iterable[str], *, digests: Mapping[str, str] | None = None
+) -> dict[str, File]:
+    """Move staged files into the blob store; ``digests`` has those that are known already."""
     files: dict[str, File] = {}
     for name in names:
         file = folder / name
-        files[name] = File(sha256(file), file.stat().st_size)
+        known = None if digests is None else digests.get(name)
+        files[name] = File(known or sha256(file), file.stat().st_size)
         blobs.put(file, files[name].digest)
     return files
 
@@ -86,6 +89,13 @@ def verified_paths(files: Mapping[str, File], blobs: BlobStore, label: str) -> d
     for name, file in files.items():
         digest.check(f"{name} of {label}", expected=file.digest, found=sha256(paths[name]))
     return paths
+
+
+def intact(blobs: BlobStore, files: Mapping[str, File]) -> bool:
+    """Whether all these bytes are held and what they were: only then may they stand in for a computation."""
+    return bool(files) and all(
+        blobs.has(file.digest) and sha256(blobs.path(file.digest)) == file.digest for file in files.values()
+    )
 
 
 def copy_files(paths: Mapping[str, Path], folder: Path) -> dict[str, int]:

@@ -47,15 +47,23 @@ def _publish(staging: Path, target: Path) -> None:
         mask = os.umask(0)
         os.umask(mask)
         staging.chmod(0o777 & ~mask)
+        for folder, _, files in os.walk(staging, topdown=False):
+            for name in files:
+                _fsync(Path(folder, name))
+            _fsync(Path(folder))
         staging.rename(target)
-        descriptor = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _fsync(target.parent)
     except OSError as error:
         if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
             raise Conflict(
                 f"{target} exists", hint="somebody made it meanwhile; choose another folder"
             ) from error
         raise StorageFailure(f"cannot write {target}: {error.strerror}") from error
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

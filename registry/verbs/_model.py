@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from registry import checkpoint, digest, evaluate, kinds, merge, reference
+from registry._companions import companions_digest
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, references, versions
 from registry.catalog.artifacts import Content, File, Realisation
@@ -20,6 +21,7 @@ from registry.catalog.events import record
 from registry.catalog.references import Pin
 from registry.checkpoint import BaseCheckpoint
 from registry.deltas import Delta
+from registry.errors import Incompatible, UsageError
 from registry.evaluate import Computation
 from registry.merge import MergedModel
 from registry.peft_format import StoredAdapter
@@ -46,12 +48,13 @@ class Options:
         progress = self.progress
         return None if progress is None else lambda done, total: progress(what, done, total)
 
-    def variant(self, fingerprint: str) -> str:
+    def variant(self, fingerprint: str, companions: str) -> str:
         """What tells this output apart from other outputs of the same recipe."""
         return digest.of_json(
             {
                 "format": VARIANT_FORMAT,
                 "base": fingerprint,
+                "companions": companions,
                 "dtype": self.dtype,
                 "max_shard_size": self.max_shard_size,
             }
@@ -93,12 +96,13 @@ class Merge:
         base = checkpoint.open_base(_base_folder(job.pin, base_path))
         base.resolve(evaluate.space(job.inputs), fan_in_fan_out=job.fan_in_fan_out)
         fingerprint = base.fingerprint(self.options.tell("reading the base"))
-        self._settle_base(job.pin, fingerprint)
-        variant = self.options.variant(fingerprint)
+        _check_fingerprint(job.pin, fingerprint)
+        variant = self.options.variant(fingerprint, companions_digest(base.folder))
         with self.database.read() as session:
-            held = _held(session, self.blobs, job.recipe, variant)
+            known = _known(session, job.recipe, variant)
+        held = next(((made, c) for made, c in known if _content.intact(self.blobs, c.files)), None)
         if held is None:
-            return self._compute(job, base, variant, out)
+            return self._compute(job, base, variant, fingerprint, out)
         realisation, content = held
         if out is not None:
             with new_folder(out) as staging:
@@ -106,16 +110,9 @@ class Merge:
                 _content.copy_files(paths, staging)
         return self._result(job, realisation, out, cached=True)
 
-    def _settle_base(self, pin: Pin, fingerprint: str) -> None:
-        """The base is the recorded one; what its weights are is recorded the first time they are seen."""
-        if pin.base_model.fingerprint == fingerprint:
-            return
-        with self.database.write() as session:
-            seen = pin.base_model.model_copy(update={"fingerprint": fingerprint})
-            versions.set_fingerprint(session, pin.base_model_id, seen)
-            record(session, self.actor, "fingerprint", str(pin.base_model), fingerprint=fingerprint)
-
-    def _compute(self, job: _Ready, base: BaseCheckpoint, variant: str, out: Path | None) -> Materialized:
+    def _compute(
+        self, job: _Ready, base: BaseCheckpoint, variant: str, fingerprint: str, out: Path | None
+    ) -> Materialized:
         device = device_of(self.options.device)
         computation = evaluate.prepare(job.recipe, job.inputs, device=device, labels=job.labels)
         report: list[dict[str, Any]] = []
@@ -141,7 +138,9 @@ class Merge:
         else:
             with self.blobs.stage() as stage:
                 made = merged(stage)
-                content = self._content(base, made, _content.put(self.blobs, stage, made.files))
+                digests = {name: file.sha256 for name, file in made.files.items()}
+                files = _content.put(self.blobs, stage, made.files, digests=digests)
+                content = self._content(base, made, files)
         realisation = Realisation(
             recipe_digest=job.recipe.digest,
             target="model",
@@ -155,7 +154,7 @@ class Merge:
             report=tuple(report),
             files={path: {"size": file.size, "sha256": file.sha256} for path, file in made.files.items()},
         )
-        differs = self._record(job, realisation, content)
+        differs = self._record(job, realisation, content, fingerprint)
         return self._result(job, realisation, out, cached=False, differs=differs, warnings=_said(made))
 
     def _content(self, base: BaseCheckpoint, made: MergedModel, files: Mapping[str, File]) -> Content:
@@ -172,9 +171,18 @@ class Merge:
             files=files,
         )
 
-    def _record(self, job: _Ready, made: Realisation, content: Content | None) -> tuple[str, ...]:
-        """Record the model, and its files where they are kept; returns what the recipe gave otherwise."""
+    def _record(
+        self, job: _Ready, made: Realisation, content: Content | None, fingerprint: str
+    ) -> tuple[str, ...]:
+        """Record the model, and its files where they are kept; returns what the recipe gave otherwise.
+
+        What the base's weights are is recorded with the first model that came out well.
+        """
         with self.database.write() as session:
+            if job.pin.base_model.fingerprint is None:
+                seen = job.pin.base_model.model_copy(update={"fingerprint": fingerprint})
+                versions.set_fingerprint(session, job.pin.base_model_id, seen)
+                record(session, self.actor, "fingerprint", str(job.pin.base_model), fingerprint=fingerprint)
             artifacts.save_recipe(session, job.recipe)
             artifacts.save_realisation(session, made)
             if content is not None:
@@ -218,18 +226,28 @@ def _base_folder(pin: Pin, base_path: str | Path | None) -> Path:
         return Path(base_path).expanduser()
     from registry import hub
 
+    if not hub.is_repo_id(str(pin.base_model.repo)):
+        raise UsageError(
+            f"{pin.base_model} is no repo on the Hub", hint="say where the base model is with --base-path DIR"
+        )
     folder, _ = hub.fetch_model(str(pin.base_model.repo), pin.base_model.revision)
     return folder
 
 
-def _held(
-    session: Session, blobs: BlobStore, wanted: Recipe, variant: str
-) -> tuple[Realisation, Content] | None:
-    for made in artifacts.realisations(session, wanted.digest, "model", variant):
-        content = artifacts.load(session, made.output_digest)
-        if content is not None and content.files and all(blobs.has(f.digest) for f in content.files.values()):
-            return made, content
-    return None
+def _known(session: Session, wanted: Recipe, variant: str) -> list[tuple[Realisation, Content]]:
+    """What the recipe gave before on this very base, where its files were kept."""
+    made = artifacts.realisations(session, wanted.digest, "model", variant)
+    loaded = [(each, artifacts.load(session, each.output_digest)) for each in made]
+    return [(each, content) for each, content in loaded if content is not None and content.files]
+
+
+def _check_fingerprint(pin: Pin, fingerprint: str) -> None:
+    recorded = pin.base_model.fingerprint
+    if recorded is not None and recorded != fingerprint:
+        raise Incompatible(
+            f"these are other weights than those recorded for {pin.base_model}: {fingerprint}, not {recorded}",
+            hint="give the base model the adapters were trained on",
+        )
 
 
 def _reporting(computation: Computation, report: list[dict[str, Any]]) -> Callable[[str], Delta]:

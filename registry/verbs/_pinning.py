@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from registry import expression, kinds, methods, recipe
+from registry import evaluate, expression, kinds, methods, recipe
 from registry.catalog import references
 from registry.catalog.references import Pin
 from registry.catalog.versions import Edge
@@ -171,23 +171,23 @@ def _dtype(wanted: str | None, pins: tuple[Pin, ...]) -> Any:
     return next((dtype for dtype in DTYPES if dtype in found), "float32")
 
 
-def _sum(node: Node, pins: Mapping[Reference, Pin], kind: str) -> Sum:
+def _sum(node: Node, pins: Mapping[Reference, Pin], kind: str, *, merge: bool = True) -> Sum:
     match node:
         case Scaled(coefficient=coefficient, operand=operand):
-            return _linear([(coefficient, _sum(operand, pins, kind))])
+            return _linear([(coefficient, _sum(operand, pins, kind, merge=merge))], merge=merge)
         case expression.Sum(terms=terms):
-            return _linear([(Decimal(1), _sum(term, pins, kind)) for term in terms])
+            return _linear([(Decimal(1), _sum(term, pins, kind, merge=merge)) for term in terms], merge=merge)
         case Call():
             return recipe.linear([(Decimal(1), _call(node, pins, kind))])
         case _:
             return recipe.linear([(Decimal(1), Input(digest=pins[node].digest))])
 
 
-def _linear(terms: list[tuple[Decimal, Sum]]) -> Sum:
+def _linear(terms: list[tuple[Decimal, Sum]], *, merge: bool) -> Sum:
     try:
-        result = recipe.linear(terms)
+        result = recipe.linear(terms, merge=merge)
     except DecimalException:
-        raise UsageError(_TOO_LONG) from None
+        raise UsageError("the coefficients multiply to a number that is too long") from None
     for term in result.terms:
         if abs(term.weight) > _GREATEST:
             raise UsageError(
@@ -210,12 +210,18 @@ def _call(node: Call, pins: Mapping[Reference, Pin], kind: str) -> recipe.Call:
         )
         hint = "join the adapters with + and -" if method.spread or most == 1 else None
         raise UsageError(f"{node.method} takes {wanted} argument(s), not {len(node.arguments)}", hint=hint)
-    return recipe.Call(
+    call = recipe.Call(
         method=node.method,
         algorithm=method.algorithm,
         parameters=method.explicit(),
-        arguments=tuple(_sum(argument, pins, kind) for argument in node.arguments),
+        arguments=tuple(_sum(argument, pins, kind, merge=not method.spread) for argument in node.arguments),
     )
+    if method.wraps and evaluate.wrapped(call) is None:
+        raise UsageError(
+            f"{node.method} takes one call of another method, and no coefficient before it",
+            hint=f"for example {node.method}(average(a, b)), or 0.5*{node.method}(average(a, b))",
+        )
+    return call
 
 
 def _weigh(node: Node, factor: Decimal, pins: Mapping[Reference, Pin], into: dict[int, Decimal]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from registry.catalog import artifacts, lineage, references, views
 from registry.catalog.database import Database
 from registry.catalog.references import Pin
 from registry.publishers import Build, Origin, PlannedFile, Release
-from registry.results import Parent, Target
-from registry.verbs.checkout import verified
+from registry.results import BaseModelIdentity, Parent, Target
+from registry.verbs import _content
 
 HUB = "hf://"
 
@@ -27,23 +26,21 @@ HUB = "hf://"
 def adapter_files(database: Database, blobs: BlobStore, pin: Pin) -> Iterator[dict[str, Path]]:
     """The two files of an adapter as they are published: every byte checked, and loadable by today's PEFT.
 
-    They are the stored files, unless those name tensors as PEFT no longer does, or the base model by a path.
+    They are the stored files, unless those name tensors as PEFT no longer does, or another base model than the
+    catalog, or one by a path.
     """
     with database.read() as session:
-        paths = verified(session, blobs, pin)
+        held = artifacts.files(session, pin.digest)
+    paths = _content.verified_paths(held, blobs, pin.ref)
     stored = peft_format.open_files(paths[peft_format.CONFIG], paths[peft_format.TENSORS])
-    named, base = stored.base_model.repo, pin.base_model
-    path_like = named is not None and not hub.is_repo_id(named)
-    if peft_format.is_canonical(stored) and not path_like:
+    base = pin.base_model
+    if not (base.repo and hub.is_repo_id(base.repo)):
+        base = BaseModelIdentity(repo=None)  # a path says nothing to others, and may say too much
+    if peft_format.is_canonical(stored) and peft_format.is_for(stored, base):
         yield {name: paths[name] for name in (peft_format.CONFIG, peft_format.TENSORS)}
         return
-    if path_like:
-        known = base.repo if base.repo and hub.is_repo_id(base.repo) else None
-        revision = base.revision if known else None
-        config = {**stored.config, "base_model_name_or_path": known, "revision": revision}
-        stored = replace(stored, config=config)
     with blobs.stage() as stage:
-        peft_format.rewrite(stored, stage)
+        peft_format.rewrite(stored, stage, base)
         yield {name: stage / name for name in (peft_format.CONFIG, peft_format.TENSORS)}
 
 

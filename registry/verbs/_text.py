@@ -8,17 +8,23 @@ from registry.errors import UsageError
 
 MAX_TEXT = 10_000
 MAX_KEY = 200
+MAX_TAG = 400
+_LIMITS = dict.fromkeys(("task", "license", "metric", "dataset", "split"), MAX_KEY)
+"""What is indexed has to fit an index entry of PostgreSQL, 2,704 bytes, four to a character at worst: the key
+and value of a tag in one, dataset, split and metric in another.
+"""
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
     """Raise ``UsageError`` for a tag that cannot be stored or shown safely."""
     for key, value in tags.items():
         check_text("tag", key, limit=MAX_KEY)
-        check_text(f"tag {key}", value or "-")
+        check_text(f"tag {key}", value or "-", limit=MAX_TAG)
 
 
-def check_text(what: str, text: str, *, limit: int = MAX_TEXT) -> None:
-    """Raise ``UsageError`` for text that is empty, too long, or holds control characters."""
+def check_text(what: str, text: str, *, limit: int | None = None) -> None:
+    """Raise ``UsageError`` for text that is empty, too long for what it is, or holds control characters."""
+    limit = _LIMITS.get(what, MAX_TEXT) if limit is None else limit
     if not text.strip():
         raise UsageError(f"the {what} is empty")
     if len(text) > limit:

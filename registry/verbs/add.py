@@ -14,7 +14,7 @@ from registry.catalog.database import Database
 from registry.catalog.versions import Draft, Edge
 from registry.errors import Refused, UsageError
 from registry.peft_format import CONFIG, TENSORS, StoredAdapter
-from registry.results import Added, BaseModelIdentity
+from registry.results import Added, BaseModelIdentity, Version
 from registry.verbs import _content
 from registry.verbs._text import check_tags, check_text
 
@@ -86,7 +86,22 @@ def _write(database: Database, blobs: BlobStore, draft: Draft, parents: Sequence
         _content.check_present(blobs, draft.content.files)
         session.flush()
         version = views.version(session, row_id)
-    return Added(**dict(version), created=created, warnings=draft.content.not_composable)
+    warnings = [*draft.content.not_composable, *([] if created else _ignored(draft, parents, version))]
+    return Added(**dict(version), created=created, warnings=tuple(warnings))
+
+
+def _ignored(draft: Draft, parents: Sequence[str], version: Version) -> list[str]:
+    """What was said about content that is there already, and is said otherwise there."""
+    said = {
+        "--task": draft.task not in {None, version.task},
+        "--license": draft.license not in {None, version.license},
+        "--note": draft.note not in {None, version.note},
+        "--tag": any(version.tags.get(key) != value for key, value in draft.tags.items()),
+        "--parent": bool(set(parents) - {parent.ref for parent in version.parents}),
+        "--base": draft.base_model.revision not in {None, version.base_model.revision},
+    }
+    ignored = ", ".join(option for option, differs in said.items() if differs)
+    return [f"{version.ref} stays as it is: {ignored} not applied"] if ignored else []
 
 
 def _with_parents(draft: Draft, edges: list[Edge]) -> Draft:

@@ -6,13 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from sqlalchemy.orm import Session
+
 from registry import reference
 from registry.catalog import marks, references, versions
 from registry.catalog.database import Database
 from registry.errors import UsageError
 from registry.reference import Reference
 from registry.results import Alias, Deleted, Evaluation, Tagged
-from registry.verbs._text import MAX_KEY, check_tags, check_text
+from registry.verbs._text import check_tags, check_text
 
 
 def set_alias(
@@ -27,17 +29,20 @@ def set_alias(
     reference.check_name(name)
     reference.check_alias(alias)
     wanted = _version_of(name, version)
-    with database.write() as session:
+
+    def work(session: Session) -> Alias:
         pin = references.resolve(session, wanted)
         if pin.name.lower() != name.lower():
             raise _foreign(str(version), name)
         return marks.set_alias(session, pin, alias, expect=expect, actor=actor)
 
+    return database.transact(work)
 
-def delete_alias(database: Database, name: str, alias: str, *, actor: str) -> None:
+
+def delete_alias(database: Database, name: str, alias: str, *, actor: str) -> Alias:
     reference.check_name(name)
-    with database.write() as session:
-        marks.delete_alias(session, name, alias, actor)
+    reference.check_alias(alias)
+    return database.transact(lambda session: marks.delete_alias(session, name, alias, actor))
 
 
 def aliases(database: Database, name: str | None) -> tuple[Alias, ...]:
@@ -49,39 +54,56 @@ def aliases(database: Database, name: str | None) -> tuple[Alias, ...]:
 
 def set_tags(database: Database, ref: str, tags: Mapping[str, str], *, actor: str) -> Tagged:
     check_tags(tags)
-    with database.write() as session:
-        pin = references.resolve(session, reference.parse(ref))
+    wanted = reference.parse(ref)
+
+    def work(session: Session) -> Tagged:
+        pin = references.resolve(session, wanted)
         marks.set_tags(session, pin, tags, actor)
         session.flush()
         return Tagged(ref=pin.ref, tags=marks.tags(session, pin))
 
+    return database.transact(work)
+
 
 def delete_tags(database: Database, ref: str, keys: Sequence[str], *, actor: str) -> Tagged:
-    with database.write() as session:
-        pin = references.resolve(session, reference.parse(ref))
+    check_tags(dict.fromkeys(keys, ""))
+    wanted = reference.parse(ref)
+
+    def work(session: Session) -> Tagged:
+        pin = references.resolve(session, wanted)
         marks.delete_tags(session, pin, keys, actor)
         return Tagged(ref=pin.ref, tags=marks.tags(session, pin))
+
+    return database.transact(work)
 
 
 def add_evaluation(
     database: Database, ref: str, metric: str, value: float, *, dataset: str, split: str | None, actor: str
 ) -> Evaluation:
     for what, text in (("metric", metric), ("dataset", dataset), ("split", split or "-")):
-        check_text(what, text, limit=MAX_KEY)
+        check_text(what, text)
     if not math.isfinite(value):
         raise UsageError(f"the value of {metric} is {value}, not a finite number")
-    with database.write() as session:
-        pin = references.resolve(session, reference.parse(ref))
+    wanted = reference.parse(ref)
+
+    def work(session: Session) -> Evaluation:
+        pin = references.resolve(session, wanted)
         return marks.add_evaluation(
             session, pin, metric, float(value), dataset=dataset, split=split, actor=actor
         )
 
+    return database.transact(work)
+
 
 def delete(database: Database, ref: str, *, actor: str) -> Deleted:
-    with database.write() as session:
-        pin = references.resolve(session, reference.parse(ref))
+    wanted = reference.parse(ref)
+
+    def work(session: Session) -> Deleted:
+        pin = references.resolve(session, wanted)
         downstream = versions.tombstone(session, pin, actor)
         return Deleted(ref=pin.ref, digest=pin.digest, downstream=tuple(downstream))
+
+    return database.transact(work)
 
 
 def _version_of(name: str, version: int | str) -> Reference:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-
-from sqlalchemy.orm import Session
 
 from registry import peft_format, reference
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, references
 from registry.catalog.database import Database
-from registry.catalog.references import Pin
-from registry.results import Checkout
+from registry.results import BaseModelIdentity, Checkout
 from registry.verbs import _content
 from registry.verbs._folders import new_folder
 
@@ -20,21 +18,20 @@ def checkout(database: Database, blobs: BlobStore, ref: str, directory: str | Pa
     target = Path(directory)
     with database.read() as session:
         pin = references.resolve(session, reference.parse(ref))
-        paths = verified(session, blobs, pin)
+        held = artifacts.files(session, pin.digest)
+    paths = _content.verified_paths(held, blobs, pin.ref)
     with new_folder(target) as staging:
-        files = peft_folder(paths, staging)
+        files = peft_folder(paths, staging, pin.base_model)
     return Checkout(ref=pin.ref, digest=pin.digest, path=str(target), files=files)
 
 
-def verified(session: Session, blobs: BlobStore, pin: Pin) -> dict[str, Path]:
-    """A version's stored files, every byte checked."""
-    return _content.verified_paths(artifacts.files(session, pin.digest), blobs, pin.ref)
+def peft_folder(paths: Mapping[str, Path], folder: Path, base_model: BaseModelIdentity) -> dict[str, int]:
+    """Write the two files of an adapter, naming its base model as the catalog does and tensors as PEFT does.
 
-
-def peft_folder(paths: dict[str, Path], folder: Path) -> dict[str, int]:
-    """Write the two files of an adapter, with the tensor names that today's PEFT expects."""
+    One content may be cataloged on several base models, so the stored config alone cannot say which.
+    """
     stored = peft_format.open_files(paths[peft_format.CONFIG], paths[peft_format.TENSORS])
-    if peft_format.is_canonical(stored):
+    if peft_format.is_canonical(stored) and peft_format.is_for(stored, base_model):
         return _content.copy_files(paths, folder)
-    peft_format.rewrite(stored, folder)
+    peft_format.rewrite(stored, folder, base_model)
     return {name: (folder / name).stat().st_size for name in paths}

@@ -56,10 +56,11 @@ def compose(
         with database.read() as session:
             made = plan(session, text, rank=rank, energy=energy, dtype=dtype, seed=seed)
             versions.refuse_early(session, name, kind=made.recipe.kind, base=made.base_model)
-            known = find(session, blobs, made.recipe)
-            held = {} if known else _files(session, made)
-        inputs = _opened(blobs, made, held)
-        realisation, content = known or compute(blobs, made, inputs, device=device, progress=progress)
+            before = known(session, made.recipe)
+            held = _files(session, made)
+        cached = usable(blobs, before)
+        inputs = {} if cached else _opened(blobs, made, held)
+        realisation, content = cached or compute(blobs, made, inputs, device=device, progress=progress)
         draft = Draft(
             name=name,
             content=content,
@@ -73,18 +74,21 @@ def compose(
             tags=tags,
             note=note,
         )
-        return _record(database, blobs, draft, realisation, made, cached=known is not None)
+        return _record(database, blobs, draft, realisation, made, cached=cached is not None)
 
     return _content.again_if_swept(once)
 
 
-def find(session: Session, blobs: BlobStore, wanted: Recipe) -> tuple[Realisation, Content] | None:
-    """What the recipe gave before, if its bytes are still held. No tensor is read."""
-    for realisation in artifacts.realisations(session, wanted.digest, "adapter", ""):
-        content = artifacts.load(session, realisation.output_digest)
-        if content is not None and content.files and all(blobs.has(f.digest) for f in content.files.values()):
-            return realisation, content
-    return None
+def known(session: Session, wanted: Recipe) -> list[tuple[Realisation, Content]]:
+    """What the recipe gave before, where its bytes are recorded. No tensor is read."""
+    made = artifacts.realisations(session, wanted.digest, "adapter", "")
+    loaded = [(each, artifacts.load(session, each.output_digest)) for each in made]
+    return [(each, content) for each, content in loaded if content is not None and content.files]
+
+
+def usable(blobs: BlobStore, found: list[tuple[Realisation, Content]]) -> tuple[Realisation, Content] | None:
+    """The first output whose bytes are all intact; damaged ones are computed again, which mends them."""
+    return next(((made, content) for made, content in found if _content.intact(blobs, content.files)), None)
 
 
 def compute(
@@ -138,7 +142,7 @@ def check(
 ) -> Check:
     with database.read() as session:
         made = plan(session, text, rank=rank, energy=energy, dtype=dtype)
-        known = find(session, blobs, made.recipe)
+        before = known(session, made.recipe)
         held = _files(session, made)
     inputs = _opened(blobs, made, held)
     evaluate.check_compatible({pin.ref: (pin.kind, inputs[pin.digest].layout) for pin in made.pins})
@@ -167,7 +171,7 @@ def check(
         rank=size.rank,
         parameters=size.parameters,
         size=size.parameters * kinds.DTYPE_BYTES[made.recipe.dtype],
-        cached=known is not None,
+        cached=usable(blobs, before) is not None,
         warnings=made.warnings,
     )
 

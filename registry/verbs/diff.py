@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from registry import deltas, reference
+from registry import deltas, evaluate, reference
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, references, views
 from registry.catalog.database import Database
+from registry.errors import Incompatible
 from registry.peft_format import StoredAdapter
 from registry.results import Difference, FieldChange, ModuleChange, Version
 from registry.verbs import _content
@@ -24,7 +25,12 @@ def diff(database: Database, blobs: BlobStore, before: str, after: str) -> Diffe
     modules: tuple[ModuleChange, ...] = ()
     if reason is None and one.digest != other.digest:
         opened = [_content.open_adapter(blobs, held, pin.ref) for held, pin in zip(files, pins, strict=True)]
-        modules = _modules(*opened)
+        try:
+            layouts = {pin.ref: (each.kind, each.layout) for each, pin in zip(opened, pins, strict=True)}
+            evaluate.check_compatible(layouts)
+            modules = _modules(*opened)
+        except Incompatible as error:
+            reason = error.message
     return Difference(
         before=one.ref,
         after=other.ref,

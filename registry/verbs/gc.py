@@ -25,18 +25,18 @@ def gc(database: Database, blobs: BlobStore, *, apply: bool, actor: str, grace: 
     """
     sizes = dict(blobs.digests())
     leftovers = blobs.leftovers(grace)
+    with database.read() as session:
+        free = [] if apply else artifacts.only_in(session, artifacts.unneeded(session))
+        known = artifacts.recorded(session)
+    strays = [digest for digest in sizes if digest not in known and blobs.unused_for(digest, grace)]
     if not apply:
-        with database.read() as session:
-            return _report(sizes, _would_free(session, blobs, sizes, grace), leftovers, applied=False)
+        return _report(sizes, sorted({*free, *strays}), leftovers, applied=False)
+    freed = database.transact(_forget)
     with database.write() as session:
         artifacts.exclude_writers(session)
-        freed = artifacts.forget_files(session, artifacts.unneeded(session))
-    with database.write() as session:
-        artifacts.exclude_writers(session)
-        strays = artifacts.unrecorded(
-            session, (d for d in sizes if d not in freed and blobs.unused_for(d, grace))
-        )
-        taken = sorted({*artifacts.unrecorded(session, freed), *strays})
+        # Looked for before anybody had to wait; only what was found then is looked at again.
+        strays = [digest for digest in strays if blobs.unused_for(digest, grace)]
+        taken = artifacts.unrecorded(session, sorted({*freed, *strays}))
         for digest in taken:
             blobs.delete(digest)
         if taken:
@@ -46,11 +46,9 @@ def gc(database: Database, blobs: BlobStore, *, apply: bool, actor: str, grace: 
     return _report(sizes, taken, leftovers, applied=True)
 
 
-def _would_free(session: Session, blobs: BlobStore, sizes: dict[str, int], grace: timedelta) -> list[str]:
-    gone = set(artifacts.unneeded(session))
-    free = artifacts.only_in(session, gone)
-    strays = artifacts.unrecorded(session, (d for d in sizes if blobs.unused_for(d, grace)))
-    return sorted({*free, *strays})
+def _forget(session: Session) -> list[str]:
+    artifacts.exclude_writers(session)
+    return artifacts.forget_files(session, artifacts.unneeded(session))
 
 
 def _report(sizes: dict[str, int], digests: list[str], leftovers: list[Path], *, applied: bool) -> Garbage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from registry import reference
 from registry.catalog import lineage as graph
@@ -12,6 +12,8 @@ from registry.catalog.database import Database
 from registry.errors import UsageError
 from registry.results import Lineage, Page, Version
 from registry.verbs._text import check_tags, check_text
+
+Direction = Literal["up", "down"]
 
 
 def show(database: Database, ref: str) -> Version:
@@ -47,7 +49,9 @@ def log(database: Database, name: str) -> tuple[Version, ...]:
         return search.log(session, name)
 
 
-def lineage(database: Database, ref: str, *, direction: Literal["up", "down"], depth: int | None) -> Lineage:
+def lineage(database: Database, ref: str, *, direction: Direction, depth: int | None) -> Lineage:
+    if direction not in get_args(Direction):
+        raise UsageError(f"there is no direction {direction!r}", hint="one of: up, down")
     if depth is not None and depth < 0:
         raise UsageError(f"a depth of {depth} makes no sense", hint="--depth is 0 or more")
     with database.read() as session:

@@ -15,11 +15,12 @@ from registry.catalog.database import Database
 from registry.errors import UsageError
 from registry.results import Materialized, Target
 from registry.verbs import _content
+from registry.verbs._devices import device_of
 from registry.verbs._folders import new_folder, refuse_existing
 from registry.verbs._model import Merge, Options
 from registry.verbs._pinning import DTYPES
 from registry.verbs._recipes import recipe_of, reports
-from registry.verbs.checkout import peft_folder, verified
+from registry.verbs.checkout import peft_folder
 
 Progress = Callable[[str, int, int], None]
 
@@ -40,9 +41,12 @@ def materialize(
 ) -> Materialized:
     if into not in get_args(Target):
         raise UsageError(f"unknown target {into!r}", hint=f"one of: {', '.join(get_args(Target))}")
+    if into not in {"adapter", "model"}:
+        raise UsageError(f"cannot materialize as {into!r}", hint="as one of: adapter, model")
     target = None if out is None else Path(out)
     if target is not None:
         refuse_existing(target.expanduser().absolute())
+    device_of(device)  # refused before anything is read
     if into == "adapter":
         if dtype is not None or max_shard_size is not None:
             raise UsageError(
@@ -52,6 +56,8 @@ def materialize(
         return _adapter(database, blobs, ref, target)
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r}", hint=f"one of: {', '.join(DTYPES)}")
+    if max_shard_size is not None and max_shard_size < 1:
+        raise UsageError(f"a shard cannot have {max_shard_size} bytes", hint="--max-shard-size is at least 1")
     options = Options(device=device, dtype=dtype, max_shard_size=max_shard_size, progress=progress)
     return Merge(database, blobs, options, actor).run(ref, base_path, target)
 
@@ -78,12 +84,13 @@ def _adapter(database: Database, blobs: BlobStore, ref: str, out: Path | None) -
     started = time.perf_counter()
     with database.read() as session:
         pin = references.resolve(session, reference.parse(ref))
-        paths = verified(session, blobs, pin)
+        held = artifacts.files(session, pin.digest)
         wanted = recipe_of(session, pin)
         known = artifacts.realisations(session, wanted.digest, "adapter", "")
+    paths = _content.verified_paths(held, blobs, pin.ref)
     if out is not None:
         with new_folder(out) as staging:
-            peft_folder(paths, staging)
+            peft_folder(paths, staging, pin.base_model)
     mine = next((made for made in known if made.output_digest == pin.digest), None)
     return Materialized(
         ref=pin.ref,

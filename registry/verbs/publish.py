@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from sqlalchemy.orm import Session
 
-from registry import hub, reference
+from registry import digest, hub, reference
 from registry.blobs import BlobStore
 from registry.catalog import publications as outbox
 from registry.catalog import references
@@ -22,6 +23,7 @@ from registry.publishers import hub as publisher
 from registry.publishers.hub import Consent, Found, Place, Receipt, Unknown
 from registry.results import Publication, Target
 from registry.verbs import _release
+from registry.verbs._text import check_text
 
 Progress = Callable[[str, int, int], None]
 _LONGEST_MESSAGE = 200
@@ -70,6 +72,8 @@ def publish(
     actor: str,
     progress: Progress | None,
 ) -> Publication:
+    if into not in get_args(Target):
+        raise UsageError(f"unknown target {into!r}", hint=f"one of: {', '.join(get_args(Target))}")
     where = publisher.place(repo, revision)
     with database.read() as session:
         pin = references.resolve(session, reference.parse(ref))
@@ -82,14 +86,13 @@ def publish(
     # Whether the push is possible is seen before anything is computed for it.
     found = publisher.look(where)
     _reconcile(database, where, found, actor)
-    with database.read() as session:
-        consent = Consent(known=outbox.known(session, where.repo), private=private, adopt=adopt)
+    consent = _consent(database, where, private=private, adopt=adopt)
     publisher.check_ours(where, found, consent)
     with release as wanted:
         if into == "model":
             found = publisher.look(where)  # merging took its time
             publisher.check_ours(where, found, consent)
-        if found.head is not None and found.branch and not publisher.changes(wanted, found):
+        if found.head is not None and found.branch and not publisher.changes(where, wanted, found, consent):
             return _already(database, request, wanted, publisher.there(where, found.head))
         _tell(progress, wanted, done=False)
         done = _push(database, request, wanted, found, consent)
@@ -127,11 +130,32 @@ def _planned(
                 database, blobs, pin.ref, base_path=base_path, actor=request.actor, progress=progress
             )
             files = stack.enter_context(merged)
-        built = {path: planned(path, files[path]) for path in sorted(files)}
+        built = {
+            path: planned(path, files[path], sha256=_known(blobs, files[path])) for path in sorted(files)
+        }
         task = _release.task_type(database, blobs, pin)
         with database.read() as session:
             release = _release.collect(session, pin, request.target, built, task)
         yield publisher.plan(release, built, request.where.repo)
+
+
+def _known(blobs: BlobStore, path: Path) -> str | None:
+    """The digest of a file that is a blob, which was checked before it was handed out.
+
+    A store whose paths do not spell it gets its files hashed again.
+    """
+    found = digest.PREFIX + path.parent.name + path.name
+    return found if digest.is_digest(found) and blobs.has(found) and blobs.path(found) == path else None
+
+
+def _consent(database: Database, where: Place, *, private: bool, adopt: bool) -> Consent:
+    with database.read() as session:
+        return Consent(
+            known=outbox.known(session, where.repo),
+            private=private,
+            adopt=adopt,
+            last=outbox.last(session, where.repo, where.revision),
+        )
 
 
 def _push(database: Database, request: _Request, wanted: Plan, found: Found, consent: Consent) -> Publication:
@@ -192,18 +216,26 @@ def _close(session: Session, publish_id: str, receipt: Receipt, ref: str, actor:
 
 
 def _reconcile(database: Database, where: Place, found: Found, actor: str) -> None:
-    """Close what interrupted pushes to this place left open, by what the Hub has."""
+    """Close pushes to this place whose outcome was not seen, by what the Hub has."""
     with database.read() as session:
-        left = outbox.pending(session, where.repo, where.revision)
+        left = outbox.unsettled(session, where.repo, where.revision)
     if not left:
         return
-    arrived = publisher.arrived(where, list(left)) if found.branch else {}
+    ids = [each.publish_id for each in left]
+    arrived = publisher.arrived(where, ids) if found.branch else {}
+    whole = {
+        each.publish_id
+        for each in left
+        if each.publish_id in arrived and publisher.holds(where, arrived[each.publish_id].commit, each.files)
+    }
     with database.write() as session:
-        for publish_id, ref in outbox.pending(session, where.repo, where.revision).items():
-            if publish_id in arrived:
-                _close(session, publish_id, arrived[publish_id], ref, actor)
-            elif publish_id in left:
-                outbox.fail(session, publish_id, error="interrupted before it arrived")
+        for each in left:
+            if each.publish_id in whole:
+                _close(session, each.publish_id, arrived[each.publish_id], each.ref, actor)
+            else:
+                damaged = each.publish_id in arrived
+                error = "arrived damaged" if damaged else "interrupted before it arrived"
+                outbox.fail(session, each.publish_id, error=error)
 
 
 def _checked(each: Publication) -> Publication:
@@ -214,6 +246,7 @@ def _checked(each: Publication) -> Publication:
 def _title(pin: Pin, message: str | None) -> str:
     if message is None:
         return f"Publish {pin.ref}"
+    check_text("commit message", message)
     title = " ".join(message.split())
     if not title or len(title) > _LONGEST_MESSAGE:
         raise UsageError(f"a commit message has 1 to {_LONGEST_MESSAGE} characters")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,15 +12,19 @@ from sqlalchemy.orm import Session
 from registry import digest, evaluate, peft_format, reference
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, references
-from registry.catalog.artifacts import File, Realisation
+from registry.catalog.artifacts import Content, File, Realisation
 from registry.catalog.database import Database
 from registry.catalog.references import Pin
 from registry.catalog.tables import AdapterRow, VersionRow
 from registry.errors import IntegrityFailure, RegistryError
+from registry.peft_format import StoredAdapter
 from registry.reference import Reference
 from registry.results import Verification
 from registry.verbs import _content
 from registry.verbs._recipes import Job, job_of
+
+TOLERANCE = 1e-5
+"""Largest relative change of a module's delta, in the Frobenius norm, that another device or library may make."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,17 @@ class _Target:
     files: Mapping[str, File]
     job: Job | None
     made: Realisation | None
+    models: Sequence[Content]
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Rebuilt:
+    """What computing a recipe again gave: its digest, and how far it is from the stored adapter if not equal."""
+
+    digest: str
+    error: float | None
+    mended: bool
 
 
 def verify(
@@ -45,43 +60,58 @@ def verify(
 
 def _target(session: Session, pin: Pin) -> _Target:
     files = artifacts.files(session, pin.digest)
+    try:
+        job = job_of(session, pin)
+    except IntegrityFailure as error:
+        return _Target(pin, files, None, None, (), (error.message,))
+    models = artifacts.models(session, job.recipe.digest)
     if pin.recipe_digest is None:
-        return _Target(pin, files, None, None, ())
+        return _Target(pin, files, None, None, models, ())
     known = artifacts.realisations(session, pin.recipe_digest, "adapter", "")
     made = next((made for made in known if made.output_digest == pin.digest), None)
-    try:
-        return _Target(pin, files, job_of(session, pin), made, ())
-    except IntegrityFailure as error:
-        return _Target(pin, files, None, made, (error.message,))
+    return _Target(pin, files, job, made, models, ())
 
 
 def _verify(blobs: BlobStore, target: _Target, *, rebuild: bool) -> Verification:
     pin, problems, rebuilt = target.pin, list(target.problems), None
+    stored: StoredAdapter | None = None
     try:
         stored = _content.open_adapter(blobs, target.files, pin.ref)
         digest.check(f"the content of {pin.ref}", expected=pin.digest, found=stored.digest)
     except RegistryError as error:
         problems.append(error.message)
+        stored = None
     if rebuild and target.job is not None:
         try:
-            rebuilt = _rebuild(blobs, target.job, target.made)
+            rebuilt = _rebuild(blobs, target.job, target, stored)
+            problems = [] if rebuilt.mended else problems
+            problems += _objections(target, rebuilt)
         except RegistryError as error:
             problems.append(error.message)
-    if rebuilt is not None and rebuilt != pin.digest:
-        problems.append(_difference(target, rebuilt))
+    problems += [
+        f"the merged model {model.digest} of {pin.ref} is damaged; materialize it again to replace it"
+        for model in target.models
+        if not _content.intact(blobs, model.files)
+    ]
     return Verification(
-        ref=pin.ref, digest=pin.digest, ok=not problems, problems=tuple(problems), rebuilt=rebuilt
+        ref=pin.ref,
+        digest=pin.digest,
+        ok=not problems,
+        problems=tuple(problems),
+        rebuilt=None if rebuilt is None else rebuilt.digest,
+        error=None if rebuilt is None else rebuilt.error,
+        mended=rebuilt is not None and rebuilt.mended,
     )
 
 
-def _rebuild(blobs: BlobStore, job: Job, made: Realisation | None) -> str:
-    """The digest that computing the recipe again gives; nothing is kept."""
+def _rebuild(blobs: BlobStore, job: Job, target: _Target, stored: StoredAdapter | None) -> _Rebuilt:
+    """Compute a recipe again; what it gives replaces stored bytes that are damaged, and else is not kept."""
     from registry.verbs._devices import device_of
 
     inputs = job.open(blobs)
-    device = device_of("cpu" if made is not None and made.device == "cpu" else "auto")
+    device = device_of("cpu" if target.made is not None and target.made.device == "cpu" else "auto")
     with blobs.stage() as stage:
-        stored = peft_format.write(
+        again = peft_format.write(
             stage,
             kind=job.recipe.kind,
             modules=evaluate.prepare(job.recipe, inputs, device=device, labels=job.labels),
@@ -89,21 +119,60 @@ def _rebuild(blobs: BlobStore, job: Job, made: Realisation | None) -> str:
             base_model=job.pin.base_model,
             inputs_config=[inputs[digest].config for digest in job.recipe.inputs],
         )
-        return stored.digest
+        found = again.digest
+        if found == job.pin.digest:
+            same = {name: _content.sha256(stage / name) for name in target.files}
+            mend = stored is None and all(same[name] == file.digest for name, file in target.files.items())
+            if mend:
+                _content.put(blobs, stage, target.files)
+            return _Rebuilt(found, None, mend)
+        return _Rebuilt(found, None if stored is None else _distance(stored, again), mended=False)
 
 
-def _difference(target: _Target, rebuilt: str) -> str:
-    """Say which of the things a result may depend on is not what it was."""
-    from registry.verbs._devices import libraries
+def _distance(stored: StoredAdapter, again: StoredAdapter) -> float:
+    """The largest relative change over all modules; infinite where they do not have the same modules."""
+    from registry import deltas
 
-    then, today = (target.made.libraries if target.made is not None else {}), libraries()
+    if stored.layout.modules.keys() != again.layout.modules.keys():
+        return math.inf
+    changes = [
+        deltas.compare(stored.delta(name), again.delta(name)).relative for name in stored.layout.modules
+    ]
+    return max((change for change in changes if change is not None), default=0.0)
+
+
+def _objections(target: _Target, rebuilt: _Rebuilt) -> list[str]:
+    """What is wrong with a rebuild: other bytes, unless device or libraries differ and the change is small."""
+    if rebuilt.digest == target.pin.digest:
+        return []
+    changed = _changed(target)
+    if changed and rebuilt.error is not None and rebuilt.error <= TOLERANCE:
+        return []
+    why = f" ({'; '.join(changed)})" if changed else " on the same device with the same library versions"
+    far = (
+        ""
+        if rebuilt.error is None
+        else f", a relative change of {rebuilt.error:.1e} where {TOLERANCE:.0e} is allowed"
+    )
+    return [f"rebuilding {target.pin.ref} gave {rebuilt.digest}, not {target.pin.digest}{why}{far}"]
+
+
+def _changed(target: _Target) -> list[str]:
+    """Which of the things a result may depend on are not what they were."""
+    from registry.verbs._devices import device_of, libraries
+
+    if target.made is None:
+        return []
+    then, today = target.made.libraries, libraries()
     changed = [
         f"{name} was {then[name]}, is {today[name]}"
         for name in today
         if then.get(name, today[name]) != today[name]
     ]
-    why = f" ({'; '.join(changed)})" if changed else " with the same library versions"
-    return f"rebuilding {target.pin.ref} gave {rebuilt}, not {target.pin.digest}{why}"
+    device = str(device_of("cpu" if target.made.device == "cpu" else "auto"))
+    if device != target.made.device:
+        changed.insert(0, f"it was computed on {target.made.device}, this is {device}")
+    return changed
 
 
 def _all_live(session: Session) -> list[Reference]:

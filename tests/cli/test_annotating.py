@@ -50,7 +50,7 @@ def test_alias_list(fake: FakeRegistry, run: Run) -> None:
 
 
 def test_alias_delete_prints_what_it_was(fake: FakeRegistry, run: Run) -> None:
-    fake.answers |= {"aliases": (samples.alias(), samples.alias(alias="best")), "delete_alias": None}
+    fake.answers["delete_alias"] = samples.alias()
     done = run("alias", "delete", "toxic", "prod")
     assert done.stdout == "removed toxic@prod, which pointed at toxic@3\n"
     assert fake.asked == {"name": "toxic", "alias": "prod"}

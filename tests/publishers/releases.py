@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from registry.publishers import Build, Origin, Release
+from registry.recipe import Call, Input, Recipe, linear
 from registry.results import (
     BaseModelIdentity,
     Evaluation,
@@ -65,6 +68,10 @@ def parents() -> tuple[Parent, Parent]:
     )
 
 
+def canonical(terms: Iterable[tuple[Decimal, Input | Call]]) -> dict[str, Any]:
+    return Recipe(kind="lora", algorithm=1, dtype="float32", seed=7, expression=linear(terms)).canonical()
+
+
 def release(target: Any = "adapter", **changes: Any) -> Release:
     """A composition of two adapters, one of them published."""
     shown = version(**changes)
@@ -86,7 +93,7 @@ def release(target: Any = "adapter", **changes: Any) -> Release:
             Origin(toxic, "team/toxic", "c" * 40, f"https://huggingface.co/team/toxic/commit/{'c' * 40}"),
         ),
         lineage=Lineage(ref=shown.ref, direction="up", nodes=tuple(nodes), edges=tuple(edges)),
-        recipe={"format": 1, "dtype": "float32", "seed": 7},
+        recipe=canonical([(Decimal(1), Input(digest=ALPACA)), (Decimal("-0.4"), Input(digest=TOXIC))]),
         build=Build("cuda", "float32", 7, {"torch": "2.13.0", "adapter-registry": "0.1.0"}, WHEN),
         task_type="CAUSAL_LM",
     )

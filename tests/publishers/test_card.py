@@ -6,6 +6,8 @@ import ast
 import math
 import re
 import shlex
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from markdown_it import MarkdownIt
 from registry import expression
 from registry.publishers import Release
 from registry.publishers._card import card, front_matter
+from registry.recipe import Call, Input, linear
 from registry.results import BaseModelIdentity, RecipeInfo
 from registry.testing.hub import _cards
 from tests.publishers import releases
@@ -167,6 +170,44 @@ def test_it_says_how_to_rebuild_it_with_digests_in_place_of_names() -> None:
     ]
     words = shlex.split(commands.splitlines()[2])
     assert len(list(expression.references(expression.parse(words[3])))) == 2
+
+
+def rebuilt(terms: list[tuple[Decimal, Input | Call]], **changes: Any) -> str:
+    """The expression in the command that composes this recipe again."""
+    whole = releases.release(**changes)
+    (commands,) = fences(text(replace(whole, recipe=releases.canonical(terms))), "sh")
+    return shlex.split(commands.splitlines()[2])[3]
+
+
+def test_the_command_that_rebuilds_is_made_from_the_recipe_however_long_the_expression_was() -> None:
+    resolved = " + ".join(["alpaca@3"] * 20_000)
+    assert len(resolved) > 100_000
+    recipe = RecipeInfo(expression="x", resolved=resolved, digest=releases.RECIPE)
+    shown = rebuilt([(Decimal(20_000), Input(digest=releases.ALPACA))], recipe=recipe)
+    assert shown == f"20000*{releases.ALPACA}"
+
+
+def test_a_method_is_rebuilt_with_every_parameter() -> None:
+    alpaca, toxic = Input(digest=releases.ALPACA), Input(digest=releases.TOXIC)
+    both = linear([(Decimal(1), alpaca), (Decimal("-0.4"), toxic)])
+    call = Call(
+        method="made_up",
+        algorithm=1,
+        parameters={"density": "0.20", "rank": 4, "mode": "sum", "energy": None, "exact": True},
+        arguments=(both, linear([(Decimal(1), toxic)])),
+    )
+    assert rebuilt([(Decimal("0.5"), call)]) == (
+        f"0.5*made_up({releases.ALPACA} - 0.4*{releases.TOXIC}, {releases.TOXIC}, "
+        'density=0.2, rank=4, mode="sum", energy=none, exact=true)'
+    )
+
+
+@pytest.mark.parametrize(("first", "shown"), [("1", "{toxic} - {alpaca}"), ("-1", "(-{alpaca} - {toxic})")])
+def test_a_sum_never_looks_like_an_option(first: str, shown: str) -> None:
+    found = rebuilt(
+        [(Decimal(-1), Input(digest=releases.ALPACA)), (Decimal(first), Input(digest=releases.TOXIC))]
+    )
+    assert found == shown.format(alpaca=releases.ALPACA, toxic=releases.TOXIC)
 
 
 def said(target: Any, words: str) -> str:

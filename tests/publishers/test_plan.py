@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from registry.errors import Refused, StorageFailure
-from registry.hub import Delete, Put, RemoteFile
+from registry.hub import Delete, Head, Put, RemoteFile
 from registry.publishers import Plan, planned
-from registry.publishers.hub import Found, changes
+from registry.publishers.hub import Consent, Found, Place, changes
 
 TOKEN = b"hf_" + b"A1b2C3" * 6
 
@@ -50,6 +51,24 @@ def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
         planned("a", tmp_path / "a")
 
 
+def test_a_known_digest_spares_the_tensors_but_not_the_search_for_tokens(tmp_path: Path) -> None:
+    header = b'{"__metadata__":{"by":"me"}}'
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(3 << 20))
+    known = "sha256:" + "1" * 64
+    file = planned("a.safetensors", path, sha256=known)
+    assert (file.size, file.sha256) == (path.stat().st_size, known)
+    assert file.git_oid == planned("a.safetensors", path.read_bytes()).git_oid
+    notes = tmp_path / "notes.txt"
+    notes.write_bytes(b" " * (2 << 20) + TOKEN)
+    with pytest.raises(Refused):
+        planned("notes.txt", notes, sha256=known)
+
+
+WHERE = Place("team/x")
+NOBODY = Consent(known=False, private=True, adopt=False)
+
+
 def test_only_what_differs_is_sent_and_only_what_was_ours_removed() -> None:
     small, large, new = planned("small.json", b"{}"), planned("large.bin", b"weights"), planned("new", b"n")
     gone, edited, kept = planned("gone.bin", b"1"), planned("edited.bin", b"2"), planned("kept.txt", b"3")
@@ -61,9 +80,23 @@ def test_only_what_differs_is_sent_and_only_what_was_ours_removed() -> None:
         "kept.txt": RemoteFile(1, None, kept.git_oid),
         "theirs.bin": RemoteFile(1, "sha256:" + "e" * 64, "0" * 40),
     }
-    made = {each.path: each.sha256 for each in (gone, edited)} | {"never.bin": gone.sha256}
-    found = Found(None, branch=True, files=remote, made=made)
+    last = {each.path: each.sha256 for each in (gone, edited)} | {"never.bin": gone.sha256}
+    head = Head("c" * 40, private=True)
+    found = Found(head, branch=True, files=remote, made=None)
     wanted = Plan({each.path: each for each in (small, large, new)})
-    assert changes(wanted, found) == [Put("new", b"n", new.sha256), Delete("gone.bin")]
+    put = Put("new", b"n", new.sha256)
+    assert changes(WHERE, wanted, found, replace(NOBODY, last=last)) == [put, Delete("gone.bin")]
     other = {**remote, "large.bin": RemoteFile(7, "sha256:" + "a" * 64, "0" * 40)}
-    assert Put("large.bin", b"weights", large.sha256) in changes(wanted, Found(None, True, other, None))
+    found = replace(found, files=other)
+    assert Put("large.bin", b"weights", large.sha256) in changes(WHERE, wanted, found, NOBODY)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["agrees", "disagrees"])
+def test_a_provenance_that_its_files_do_not_agree_with_removes_nothing(whole: bool) -> None:
+    gone, edited = planned("gone.bin", b"1"), planned("edited.bin", b"2")
+    now = edited.sha256 if whole else "sha256:" + "f" * 64
+    remote = {"gone.bin": RemoteFile(1, gone.sha256, "0" * 40), "edited.bin": RemoteFile(1, now, "0" * 40)}
+    made = {each.path: each.sha256 for each in (gone, edited)}
+    found = Found(Head("c" * 40, private=True), branch=True, files=remote, made=made)
+    expected = [Delete("edited.bin"), Delete("gone.bin")] if whole else []
+    assert changes(WHERE, Plan({}), found, NOBODY) == expected

@@ -42,7 +42,7 @@ def test_it_is_an_in_toto_statement_with_slsa_provenance() -> None:
         "adapter": {"ref": "detox@2", "digest": releases.DETOX},
         "expression": "alpaca@prod - 0.4*toxic",
         "resolved": "alpaca@3 - 0.4*toxic@1",
-        "recipe": {"digest": releases.RECIPE, "canonical": {"format": 1, "dtype": "float32", "seed": 7}},
+        "recipe": {"digest": releases.RECIPE, "canonical": releases.release().recipe},
     }
     assert made["internalParameters"] == {"device": "cuda", "dtype": "float32", "seed": 7}
     assert found["predicate"]["runDetails"] == {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,11 @@ import yaml
 from sqlalchemy import text
 
 from registry import Registry
-from registry.errors import (
-    Conflict,
-)
+from registry.errors import Conflict
 from registry.publishers import hub as publisher
 from registry.publishers import planned
 from registry.testing.hub import HubServer
+from registry.verbs import publish as verb
 from tests import hubs
 from tests.adapters import make_lora
 from tests.models import tiny_llama
@@ -183,18 +183,37 @@ def test_a_branch_is_made_where_it_is_missing(stocked: Registry, hub: HubServer)
     assert [each.revision for each in hubs.rows(stocked, "done")] == ["next/1", "main", "other"]
 
 
-def test_the_public_choice_is_for_a_new_repo(stocked: Registry, hub: HubServer) -> None:
+def test_publishing_again_to_a_public_repo_needs_the_public_choice_again(
+    stocked: Registry, hub: HubServer
+) -> None:
     stocked.publish("detox", REPO, private=False)
     assert not hubs.api(hub).model_info(REPO).private
     stocked.compose("detox", "alpaca - 0.5*toxic")
-    stocked.publish("detox", REPO)
-
-
-def test_a_public_repo_is_not_filled_unasked(stocked: Registry, hub: HubServer) -> None:
-    hubs.api(hub).create_repo(REPO)
-    with pytest.raises(Conflict, match="is public"):
+    with pytest.raises(Conflict, match="is public, and publishing there again needs --public again"):
         stocked.publish("detox", REPO)
+    assert len(hub.commits(REPO)) == 2
     assert stocked.publish("detox", REPO, private=False).created
+
+
+@pytest.mark.parametrize("adopt", [False, True])
+def test_a_public_repo_is_not_filled_unasked(adopt: bool, stocked: Registry, hub: HubServer) -> None:
+    hubs.api(hub).create_repo(REPO)
+    with pytest.raises(Conflict, match="is public") as refusal:
+        stocked.publish("detox", REPO, adopt=adopt)
+    assert "--public" in str(refusal.value.hint)
+    assert stocked.publish("detox", REPO, private=False).created
+
+
+def test_a_public_repo_that_another_registry_made_is_not_filled_unasked(
+    stocked: Registry, hub: HubServer
+) -> None:
+    stocked.publish("detox", REPO, private=False)
+    with stocked._database.write() as session:
+        session.execute(text("DELETE FROM publications"))
+    before = hub.commits(REPO)
+    with pytest.raises(Conflict, match="exists and is public"):
+        stocked.publish("toxic", REPO)
+    assert hub.commits(REPO) == before
 
 
 def test_a_repo_of_somebody_else_is_left_alone(stocked: Registry, hub: HubServer) -> None:
@@ -253,6 +272,69 @@ def test_files_of_the_last_release_go_and_those_of_others_stay(
     stocked.publish("detox", REPO)
     assert set(hub.files(REPO)) == FILES | {".gitattributes", "extra/notes.txt", "other.safetensors"}
     assert len(hub.commits(REPO)) == 4
+
+
+def with_files(monkeypatch: pytest.MonkeyPatch, **files: bytes) -> None:
+    """Releases have these small text files, too, as those of models have."""
+    real = publisher.plan
+
+    def more(release: Any, built: Any, repo: str) -> Any:
+        texts = {f"{name}.txt": planned(f"{name}.txt", content) for name, content in files.items()}
+        return real(release, {**built, **texts}, repo)
+
+    monkeypatch.setattr(publisher, "plan", more)
+
+
+def test_a_small_file_that_a_colleague_edited_stays(
+    stocked: Registry, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        with_files(patch, vocab=b"a b", merges=b"ab")
+        stocked.publish("detox", REPO)
+    hubs.push(hub, REPO, {"vocab.txt": b"a c"})  # of the same size
+    stocked.publish("detox", REPO)
+    files = hub.files(REPO)
+    assert files["vocab.txt"] == b"a c"
+    assert "merges.txt" not in files
+
+
+@pytest.mark.parametrize("forged", [True, False])
+def test_a_provenance_of_others_names_no_files_to_remove(
+    forged: bool, stocked: Registry, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        with_files(patch, notes=b"mine")
+        stocked.publish("detox", REPO)
+    with stocked._database.write() as session:
+        session.execute(text("DELETE FROM publications"))
+    if forged:
+        statement = hub.files(REPO)["provenance.json"]
+        digest = hashlib.sha256(b"mine").hexdigest().encode()
+        hubs.push(hub, REPO, {"provenance.json": statement.replace(digest, b"0" * 64)})
+    stocked.publish("detox", REPO)
+    assert ("notes.txt" in hub.files(REPO)) == forged
+
+
+def test_what_was_checked_is_not_hashed_once_more(
+    stocked: Registry, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, str | None] = {}
+
+    def spy(path: str, source: Any, *, sha256: str | None = None) -> Any:
+        told[path] = sha256
+        return planned(path, source, sha256=sha256)
+
+    monkeypatch.setattr(verb, "planned", spy)
+    stocked.publish("detox", REPO)
+    assert told == {path: sha256(hub.files(REPO)[path]) for path in FILES if path.startswith("adapter_")}
+
+
+def test_the_card_rebuilds_the_same_recipe(stocked: Registry, hub: HubServer) -> None:
+    made = stocked.compose("short", "0.5*truncate(toxic - alpaca, energy=0.75) - 0.4*toxic")
+    stocked.publish("short", REPO)
+    card = hub.files(REPO)["README.md"].decode()
+    (line,) = [line for line in card.splitlines() if line.startswith("registry compose")]
+    assert stocked.compose("again", shlex.split(line)[3]).recipe_digest == made.recipe_digest
 
 
 def test_publications_are_compared_with_the_hub(stocked: Registry, hub: HubServer) -> None:

@@ -96,6 +96,61 @@ def test_what_cannot_be_seen_stays_open_and_is_closed_next_time(
     assert len(hub.commits(REPO)) == 2
 
 
+def test_a_push_that_could_not_be_verified_stays_open_and_is_closed_next_time(
+    stocked: Registry, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = publisher._commit
+
+    def and_then_down(*args: Any) -> Any:
+        receipt = real(*args)
+        hub.fail("GET .*/tree/", times=20)
+        return receipt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publisher, "_commit", and_then_down)
+        with pytest.raises(HubUnavailable, match="could not be verified yet"):
+            stocked.publish("detox", REPO)
+    assert [each.state for each in hubs.rows(stocked)] == ["pending"]
+    hub._faults._waiting.clear()
+    done = stocked.publish("detox", REPO)
+    assert (done.created, done.commit) == (False, hub.commits(REPO)[0].oid)
+    assert [each.state for each in hubs.rows(stocked)] == ["done"]
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
+def test_a_push_that_was_given_up_while_it_was_on_its_way_counts_when_it_arrives(
+    dies: bool, catalog: Registry, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hubs.stock(catalog, tmp_path)
+    real = publisher._commit
+
+    def slow(*args: Any) -> Any:
+        monkeypatch.setattr(publisher, "_commit", real)
+        hub.fail("POST .*/preupload", times=20)
+        with pytest.raises(HubUnavailable):
+            catalog.publish("detox", REPO)  # somebody else, who finds a push without an outcome
+        hub._faults._waiting.clear()
+        assert [each.state for each in hubs.rows(catalog)] == ["failed", "failed"]
+        receipt = real(*args)
+        if dies:
+            raise KeyboardInterrupt
+        return receipt
+
+    monkeypatch.setattr(publisher, "_commit", slow)
+    if dies:
+        with pytest.raises(KeyboardInterrupt):
+            catalog.publish("detox", REPO)
+    done = catalog.publish("detox", REPO)
+    assert done.commit == hub.commits(REPO)[0].oid
+    with catalog._database.read() as session:
+        found = session.execute(text("SELECT state, error FROM publications ORDER BY id")).all()
+        events = session.execute(text("SELECT subject FROM events WHERE action = 'publish'")).scalars().all()
+    assert tuple(found[0]) == ("done", None)
+    assert (found[1].state, "503" in found[1].error) == ("failed", True)
+    assert list(events) == ["detox@1"]
+    assert len(hub.commits(REPO)) == 2
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_crash_leaves_a_row_that_is_closed_by_what_the_hub_has(
     after: bool, stocked: Registry, hub: HubServer, monkeypatch: pytest.MonkeyPatch
@@ -142,6 +197,23 @@ def test_a_push_that_arrives_damaged_is_seen(stocked: Registry, monkeypatch: pyt
     with pytest.raises(IntegrityFailure, match=r"README\.md"):
         stocked.publish("detox", REPO)
     assert [each.state for each in hubs.rows(stocked)] == ["failed"]
+
+
+def test_a_push_that_arrived_damaged_is_not_taken_for_done_later(
+    stocked: Registry, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = client.commit
+
+    def lossy(repo: str, revision: str, operations: Any, **options: Any) -> Any:
+        return real(repo, revision, [each for each in operations if each.path != "README.md"], **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "commit", lossy)
+        with pytest.raises(IntegrityFailure):
+            stocked.publish("detox", REPO)
+    assert stocked.publish("detox", REPO).created
+    assert [each.state for each in hubs.rows(stocked)] == ["failed", "done"]
+    assert "README.md" in hub.files(REPO)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +286,21 @@ def test_a_storage_that_the_client_cannot_use_is_told_in_one_line(
 def test_a_place_has_to_be_a_repo_and_a_branch(repo: str, revision: str | None, stocked: Registry) -> None:
     with pytest.raises(UsageError):
         stocked.publish("detox", repo, revision=revision)
+
+
+@pytest.mark.parametrize("into", ["modle", "Model", "", None])
+def test_a_target_has_to_be_one_of_the_two(into: Any, stocked: Registry, hub: HubServer) -> None:
+    with pytest.raises(UsageError, match="unknown target") as refusal:
+        stocked.publish("detox", REPO, into=into)
+    assert "adapter, model" in str(refusal.value.hint)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("message", ["", " \n", "x" * 201, "a\ud800b", "a\x1b[31mb", "a\0b"])
+def test_a_message_has_to_be_text(message: str, stocked: Registry, hub: HubServer) -> None:
+    with pytest.raises(UsageError):
+        stocked.publish("detox", REPO, message=message)
+    assert hub.requests == []
 
 
 def test_an_unknown_version_is_not_found(stocked: Registry, hub: HubServer) -> None:

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from pydantic import Field, model_validator
+
+from registry.methods._elementwise import Density, Divisor, Elect, Elected, NormRescale, Summed, Term
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Breadcrumbs(Elected):
+    """Model Breadcrumbs: ``λ · Σ wᵢ·(mᵢ∘δᵢ)``, with the largest and the smallest elements of each input masked out.
+
+    Of N elements ordered by magnitude (of equal ones the first is larger), the ``int(gamma·N)`` largest go, the next
+    ``int(density·N)`` stay, the rest goes. In the paper's terms γ = ``gamma`` and β = 1 − ``density`` − ``gamma``.
+    With ``elect=weighted`` (or ``unweighted``) signs are elected as in ``ties``.
+
+    As mergekit's ``breadcrumbs``: the defaults; ``rescale=l1`` for its ``rescale: true``, ``divisor=signed`` for its
+    ``normalize: true``; ``elect=weighted tie=positive`` for its ``breadcrumbs_ties``. Not in PEFT.
+
+    Source: Davari & Belilovsky, "Model Breadcrumbs: Scaling Multi-Task Model Merging with Sparse Masks", ECCV 2024,
+    arXiv 2312.06795, section 3.
+    """
+
+    density: Density
+    gamma: Decimal = Field(
+        default=Decimal("0.01"), ge=0, lt=1, description="the share of elements of largest magnitude that go"
+    )
+    rescale: NormRescale = "none"
+    elect: Elect = Field(default="none", description=Elected.model_fields["elect"].description)
+    divisor: Divisor = Field(default="none", description=Summed.model_fields["divisor"].description)
+
+    @model_validator(mode="after")
+    def _shares(self) -> Breadcrumbs:
+        if self.density + self.gamma > 1:
+            raise ValueError("density + gamma must not be more than 1")
+        return self
+
+    def sparse(self, term: Term) -> Tensor:
+        from registry.methods import _sparsify
+
+        values, size = term.values, term.values.abs()
+        top, stay = (_sparsify.count_of(float(share), values) for share in (self.gamma, self.density))
+        mask = _sparsify.largest(size, top + stay) & ~_sparsify.largest(size, top)
+        return _sparsify.masked(values, mask, self.rescale)

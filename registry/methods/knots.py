@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from registry.methods import Inner, Merged, Method
+from registry.methods._core import canonical_signs, one_thread
+
+if TYPE_CHECKING:
+    from registry.deltas import Delta
+
+
+class Knots(Method):
+    """KnOTS: another method on the inputs in one common basis, ``knots(ties(a, b))``, lifted back: ``U · M``.
+
+    ``[ΔW₁ … ΔW_N] = U Σ [V₁ᵀ … V_Nᵀ]``, thin, and ``M`` is the inner method's result on the ``Σ Vᵢᵀ = Uᵀ ΔWᵢ`` (k, n),
+    to which it applies its own weights. U comes from QR and a small SVD; no (m, n) matrix is formed unless the
+    inner method does. The scale alpha/r is part of ΔW (the authors' code leaves it out), singular values are cut
+    relative to the largest, and the largest entry of each column of U is positive (ours), so that the result is
+    reproducible unless singular values coincide. It does not depend on how a ΔW is factored.
+
+    Source: Stoica et al., "Model merging with SVD to tie the Knots", ICLR 2025, arXiv 2410.19735.
+    """
+
+    arity: ClassVar[tuple[int, int | None]] = (1, 1)
+    wraps: ClassVar[bool] = True
+
+    def around(self, inner: Inner, deltas: Sequence[Delta | None]) -> Merged:
+        import torch
+
+        from registry.deltas import LowRank, zero
+        from registry.methods._joint import factored, joint, lifted, parts
+
+        found = [None if delta is None else factored(delta) for delta in deltas]
+        bases = joint(found, [1.0] * len(found))
+        with one_thread(bases.left.device):
+            wide = torch.cat(tuple(bases.cores), dim=1)  # (p, N·q)
+            left = bases.left @ parts(wide, bases.floor).left  # (m, r)
+            if not left.shape[1]:
+                return Merged(zero(bases.like, left.dtype))
+            left = left * canonical_signs(left)
+            tied = [None if d is None else LowRank(d.scale * (left.T @ d.up), d.down) for d in found]
+        merged = inner(tied)
+        with one_thread(left.device):
+            return Merged(lifted(merged.delta, bases.like, left, None), merged.report)

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from registry.methods import Merged, Method, Site
+from registry.methods._elementwise import Term, gathered, nothing, on_factors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from registry.deltas import Delta
+
+
+class Linear(Method):
+    """PEFT's ``linear``: ``A = Σ sgn(wᵢsᵢ)·√|wᵢsᵢ|·Aᵢ``, ``B = Σ √|wᵢsᵢ|·Bᵢ``, ``ΔW = B·A``.
+
+    Not the exact sum: cross terms ``√(wᵢsᵢwⱼsⱼ)·BᵢAⱼ`` come with it, as large as the sum itself for inputs of
+    different initializations, and an average of n adapters with one initialization comes out n times too large. It
+    is here to reproduce what PEFT made; ``a + b`` is exact. One input alone comes back exactly, as in PEFT. Needs
+    equal ranks; an input without the module contributes nothing.
+
+    Source: PEFT 0.21.2, ``LoraModel.add_weighted_adapter`` with ``combination_type="linear"`` (signs as since 0.19.0).
+    """
+
+    def merge(self, deltas: Sequence[Delta | None], weights: Sequence[float], site: Site) -> Merged:
+        from registry.methods._sparsify import weighted_sum
+
+        def summed(terms: Sequence[Term]) -> Tensor:
+            return weighted_sum([term.values for term in terms], [term.weight for term in terms])
+
+        live, first, dtype = gathered(deltas, weights, site)
+        return Merged(on_factors("linear", live, site, dtype, summed) if live else nothing(first, dtype))
+
+    def rank_bound(self, ranks: Sequence[int]) -> int:
+        return max(ranks, default=1)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from registry.methods._elementwise import Elected, Elementwise, Term
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Sce(Elementwise):
+    """SCE, select, calculate, erase: ``λ · Σ_{i∈Aₑ} cᵢδ̂ᵢ / Σ_{i∈Aₑ} cᵢ`` for every element e, with ``δᵢ ← wᵢδᵢ``.
+
+    Select: ``δ̂ᵢ`` keeps the elements whose variance over all inputs is largest, ``int(density·v)`` of the v that vary
+    at all (of equal ones the first). Calculate: ``cᵢ`` is the mean square of ``δ̂ᵢ``. Erase: ``γₑ = sgn(Σ δ̂ᵢ)``, and
+    ``Aₑ`` are the inputs with ``sgn(δ̂ᵢ) = γₑ ≠ 0``. The method weighs its inputs itself, so the weights scale them
+    before all this, and one input alone has no variance. An input without the module takes part as zeros.
+
+    As mergekit: weights 1 and ``tie=positive``. It differs where deltas are small, since its cut-offs are absolute:
+    equal coefficients once all mean squares sum to less than 1e-6. Not in PEFT.
+
+    Source: Wan, Zhong, Yang, Chen & Quan, "FuseChat: Knowledge Fusion of Chat Models", arXiv 2408.07990, section 3.3.
+    """
+
+    arity: ClassVar[tuple[int, int | None]] = (2, None)
+
+    density: Annotated[
+        Decimal, Field(gt=0, le=1, description="the share of varying elements kept, per tensor")
+    ]
+    tie: Literal["zero", "positive"] = Field(
+        default="zero", description=Elected.model_fields["tie"].description
+    )
+
+    def formula(self, terms: Iterable[Term], weights: Sequence[float]) -> Tensor:
+        from registry.methods import _sparsify
+
+        parts = [term.values * term.weight for term in terms]
+        if self.density < 1:
+            mask = _sparsify.varying(parts, len(weights), float(self.density))
+            parts = [part * mask for part in parts]
+        elected = _sparsify.majority(parts, [1.0] * len(parts), sign="total", tie=self.tie)
+        squares = [_sparsify.mean_square(part) for part in parts]
+        whole = sum(squares) or 1.0
+        shares = [square / whole for square in squares]
+        return _sparsify.disjoint(parts, shares, elected, weighted=False, divisor="weight")

@@ -1,0 +1,208 @@
+"""Transactions: what the database refuses is one line, and what it ends for another's sake is done again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session
+
+from registry import Registry, settings
+from registry.catalog import references, versions
+from registry.catalog.database import Contended, Database, open_database
+from registry.catalog.versions import Draft, Edge
+from registry.errors import Conflict, RegistryError, StorageFailure, UsageError
+from registry.reference import parse
+from registry.results import BaseModelIdentity
+from tests.catalog.drafts import add, content
+
+
+@pytest.fixture
+def shared(postgres_url: str) -> Iterator[Database]:
+    """The database that several write to at once; SQLite has one writer at a time."""
+    opened = open_database(postgres_url)
+    yield opened
+    opened.close()
+
+
+@contextmanager
+def meeting(database: Database, start: str, table: str) -> Iterator[None]:
+    """The second of two threads comes to such a statement before the first goes on; or a second is over."""
+    gate = threading.Barrier(2)
+
+    def wait(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(start) and table in statement:
+            try:
+                gate.wait(1)
+            except threading.BrokenBarrierError:
+                gate.reset()
+
+    event.listen(database._writer, "before_cursor_execute", wait)
+    try:
+        yield
+    finally:
+        event.remove(database._writer, "before_cursor_execute", wait)
+
+
+def both(*works: Callable[[], object]) -> list[object]:
+    """What each of them returned or raised, when they ran at the same time."""
+    outcomes: list[object] = [None] * len(works)
+
+    def run(number: int) -> None:
+        try:
+            outcomes[number] = works[number]()
+        except RegistryError as error:
+            outcomes[number] = error
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def write(database: Database, name: str, *parents: str, relation: Literal["input", "declared"]) -> int:
+    with database.read() as session:
+        edges = [Edge(references.resolve(session, parse(parent)).id, relation) for parent in parents]
+    draft = Draft(
+        name=name,
+        content=content(f"{name} of {parents}"),
+        base_model=BaseModelIdentity(repo="tiny/base"),
+        actor="tester",
+        parents=edges,
+    )
+    with database.write() as session:
+        return versions.write(session, draft)[0]
+
+
+def test_two_that_add_with_the_other_as_parent_do_not_lock_one_another_out(shared: Database) -> None:
+    for name in "ab":
+        add(shared, name, name)
+    with meeting(shared, "INSERT", "lineage"):
+        made = both(
+            lambda: write(shared, "a", "b@1", relation="declared"),
+            lambda: write(shared, "b", "a@1", relation="declared"),
+        )
+    assert all(isinstance(each, int) for each in made), made
+
+
+def test_deleting_the_latest_and_composing_from_it_do_not_lock_one_another_out(shared: Database) -> None:
+    for label in "12":
+        add(shared, "a", label)
+    second = threading.Event()
+    seen: list[str] = []
+
+    def pause(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        """The deletion has changed ``a@2`` and not yet ``a@1``."""
+        if statement.startswith("UPDATE versions"):
+            seen.append(statement)
+            if len(seen) == 2:
+                second.set()
+                threading.Event().wait(0.7)
+
+    def delete() -> list[str]:
+        with shared.write() as session:
+            return versions.tombstone(session, references.resolve(session, parse("a@2")), "tester")
+
+    def compose() -> int:
+        second.wait(10)
+        return write_pinned(shared, edges)
+
+    with shared.read() as session:
+        edges = [Edge(references.resolve(session, parse(ref)).id, "input") for ref in ("a@1", "a@2")]
+    event.listen(shared._writer, "before_cursor_execute", pause)
+    deleted, composed = both(delete, compose)
+    event.remove(shared._writer, "before_cursor_execute", pause)
+    assert deleted == []
+    assert isinstance(composed, Conflict), composed
+    assert composed.message == "a@2 was deleted meanwhile"
+
+
+def write_pinned(database: Database, edges: list[Edge]) -> int:
+    base = BaseModelIdentity(repo="tiny/base")
+    draft = Draft(name="s", content=content("s"), base_model=base, actor="tester", parents=edges)
+    with database.write() as session:
+        return versions.write(session, draft)[0]
+
+
+def test_what_a_deadlock_ended_is_done_again(shared: Database) -> None:
+    for name in "ab":
+        add(shared, name, name)
+    gate = threading.Barrier(2)
+    tries: list[int] = []
+
+    def crossing(first: int, then: int) -> Callable[[Session], int]:
+        def work(session: Session) -> int:
+            tries.append(first)
+            session.execute(
+                text("UPDATE adapters SET last_version = last_version + 1 WHERE id = :id"), {"id": first}
+            )
+            if len(tries) <= 2:
+                gate.wait(10)
+            session.execute(
+                text("UPDATE adapters SET last_version = last_version + 1 WHERE id = :id"), {"id": then}
+            )
+            return first
+
+        return work
+
+    assert both(lambda: shared.transact(crossing(1, 2)), lambda: shared.transact(crossing(2, 1))) == [1, 2]
+    assert len(tries) == 3
+    with shared.read() as session:
+        assert list(session.scalars(text("SELECT last_version FROM adapters ORDER BY id"))) == [3, 3]
+
+
+def test_what_stays_contended_is_told_in_the_end(shared: Database) -> None:
+    tries: list[int] = []
+
+    def hopeless(session: Session) -> None:
+        tries.append(1)
+        session.execute(text("DO $$ BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = '40001'; END $$"))
+
+    with pytest.raises(Contended, match="busy with others: lost") as caught:
+        shared.transact(hopeless)
+    assert (caught.value.hint, len(tries)) == ("try again", 5)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["INSERT INTO recipes VALUES (NULL, NULL, NULL)", "SELECT * FROM nosuch", "SELECT 1 +"],
+)
+def test_what_the_database_refuses_is_one_line_without_its_password(
+    database: Database, statement: str
+) -> None:
+    with pytest.raises(StorageFailure) as caught, database.write() as session:
+        session.execute(text(statement))
+    assert "\n" not in caught.value.message
+
+
+def test_text_that_postgresql_cannot_hold_is_one_line(shared: Database) -> None:
+    with pytest.raises(StorageFailure, match="refused this: .*NUL") as caught, shared.write() as session:
+        session.execute(text("SELECT :value"), {"value": "\0"})
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:secret@host:abc/db", "postgresql://u:secret@[::1/db", "secret"]
+)
+def test_a_url_that_is_none_is_a_usage_error_without_the_password(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_database(url)
+    assert "secret" not in f"{caught.value.message} {caught.value.hint}"
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("actor", ["a\0", "a\nb", "\x1b[31m", "\ud800", " ", "x" * 201])
+def test_who_changes_something_has_a_name_that_can_be_shown(catalog: Registry, actor: str) -> None:
+    add(catalog._database, "a", "a")
+    with pytest.raises(UsageError, match="cannot be the name") as caught:
+        Registry(settings.load(actor=actor), catalog._database).set_tags("a", {"k": "v"})
+    assert caught.value.message.isprintable()
+    assert catalog.show("a").tags == {}
+    Registry(settings.load(actor="Zoë van der Berg"), catalog._database).set_alias("a", "prod", 1)
+    assert catalog.aliases("a")[0].updated_by == "Zoë van der Berg"

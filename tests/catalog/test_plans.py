@@ -1,0 +1,125 @@
+"""Look-ups go through indexes: what the databases themselves say about their plans."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from registry.catalog import references, search
+from registry.catalog.database import Database
+from registry.catalog.references import Pin
+from registry.reference import parse
+from tests.catalog.drafts import add, content, statements
+
+MANY = 3_000
+LOOK_UPS = {
+    "latest": "a7",
+    "version": "a7@1",
+    "alias": "a7@prod",
+    "digest": content("7").digest,
+    "start of a digest": content("7").digest[:20],
+}
+
+
+@pytest.fixture
+def crowded(database: Database) -> Database:
+    """Enough rows that a plan that reads them all is the worse one."""
+    for number in range(10):
+        add(database, f"a{number}", str(number))
+    with database.write() as session:
+        copy_rows(session)
+    with database.write() as session:
+        session.execute(text("ANALYZE"))
+    return database
+
+
+def copy_rows(session: Session) -> None:
+    bulk = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MANY}) "  # noqa: S608
+    copies = {
+        "adapters": "1000 + i, 'bulk' || i, 'bulk' || i, 1, created_at, created_by",
+        "artifacts": "'sha256:' || substr('00000000' || i, -8, 8) || substr(digest, 16), target, kind, rank, "
+        "parameters, modules, dtype, size, not_composable, created_at",
+    }
+    if session.get_bind().dialect.name == "postgresql":
+        copies["artifacts"] = copies["artifacts"].replace(
+            "substr('00000000' || i, -8, 8)", "lpad(i::text, 8, '0')"
+        )
+    for table, columns in copies.items():
+        condition = "id = 1" if table == "adapters" else f"digest = '{content('0').digest}'"
+        insert = f"INSERT INTO {table} {bulk}SELECT {columns} FROM {table}, n WHERE {condition}"  # noqa: S608
+        session.execute(text(insert))
+    number = "CAST(substr(digest, 8, 8) AS INTEGER)"
+    session.execute(
+        text(
+            "INSERT INTO versions (id, adapter_id, number, artifact_digest, base_model_id, latest_of, created_at, "  # noqa: S608
+            f"created_by) SELECT 1000 + {number}, 1000 + {number}, 1, digest, 1, 1000 + {number}, created_at, 't' FROM artifacts "
+            "WHERE substr(digest, 8, 4) = '0000'"
+        )
+    )
+    session.execute(
+        text(
+            "INSERT INTO aliases (adapter_id, alias_key, alias, number, updated_at, updated_by) "
+            "SELECT adapter_id, 'prod', 'prod', number, created_at, 't' FROM versions"
+        )
+    )
+
+
+def scanned(database: Database, statement: str, parameters: Any) -> set[str]:
+    """The tables that the plan reads from end to end, and ``sort`` where it sorts what it read."""
+    with database.read() as session:
+        connection = session.connection()
+        if connection.dialect.name == "sqlite":
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+            steps = [row[-1].split() for row in plan]
+            found = {words[1] for words in steps if words[0] == "SCAN" and "INDEX" not in words}
+            return found | {"sort" for words in steps if "B-TREE" in words}
+        # With few rows, reading them all can be the best plan: the question is whether there is another way.
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        answer = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).scalar_one()
+    plans = answer if isinstance(answer, list) else json.loads(answer)
+    return set(steps_of(plans[0]["Plan"]))
+
+
+def steps_of(plan: dict[str, Any]) -> list[str]:
+    own = {"Seq Scan": [plan.get("Relation Name", "")], "Sort": ["sort"], "Incremental Sort": ["sort"]}
+    return own.get(plan["Node Type"], []) + [
+        step for inner in plan.get("Plans", []) for step in steps_of(inner)
+    ]
+
+
+SMALL = {"base_models"}  # one row here: reading it whole is the best plan
+
+
+def test_no_look_up_reads_a_table_from_end_to_end(crowded: Database) -> None:
+    for name, reference in LOOK_UPS.items():
+        with statements(crowded) as sent, crowded.read() as session:
+            found: Pin = references.resolve(session, parse(reference))
+        assert found.ref == "a7@1"
+        ((statement, parameters),) = sent
+        assert scanned(crowded, statement, parameters) - {"sort"} <= SMALL, name
+
+
+@pytest.mark.parametrize("sort", ["name", "created"])
+def test_a_page_is_read_in_the_order_of_an_index(crowded: Database, sort: str) -> None:
+    """So that it ends after as many rows as it shows, wherever in the list it begins."""
+    options: dict[str, Any] = {
+        "base": None,
+        "task": None,
+        "kind": None,
+        "tags": {},
+        "sort": sort,
+        "limit": 20,
+    }
+    with crowded.read() as session:
+        after = search.listing(session, after=None, **options).next
+    for token in (None, after):
+        with statements(crowded) as sent, crowded.read() as session:
+            assert len(search.listing(session, after=token, **options).versions) == 20
+        statement, parameters = sent[0]
+        # SQLite walks a table in the order of its key: that is a scan that stops at the limit.
+        walked = {"versions"} if sort == "created" and token is None else set()
+        assert scanned(crowded, statement, parameters) <= SMALL | walked

