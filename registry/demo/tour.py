@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from registry import Registry
+from registry import Registry, hub
 from registry.demo import minilm
 from registry.errors import Conflict, RegistryError
 
@@ -37,13 +37,18 @@ _MEASURED = (
 """Each adapter with the tasks that say something about it: a demo should not take longer than it must."""
 
 
-def run(command: Command, say: Say, *, home: Path | None, repo: str | None) -> None:
+def run(
+    command: Command, say: Say, *, home: Path | None, repo: str | None, sentences: int | None = None
+) -> None:
     """Run the tour in a scratch folder; ``home`` keeps its registry, ``repo`` publishes to the real Hub.
+    ``sentences`` bounds how many are measured on, for a quick look.
 
     Raises ``RegistryError`` at the first step that does not do what it should.
     """
     if home is not None and home.exists():
         raise Conflict(f"{home} exists", hint="give a folder that does not exist yet")
+    if repo is not None:
+        hub.require_token()  # asked for now, not after everything else
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="registry-demo-") as name:
         scratch = Path(name)
@@ -52,7 +57,7 @@ def run(command: Command, say: Say, *, home: Path | None, repo: str | None) -> N
         (scratch / "minilm").symlink_to(minilm.base_folder())
         settings = {"REGISTRY_HOME": str(kept), "REGISTRY_DATABASE_URL": "", "REGISTRY_BLOBS": ""}
         with _environment(settings), _folder(scratch):
-            _Tour(command, say).run(repo)
+            _Tour(command, say, sentences).run(repo)
     say(f"\nDone in {time.monotonic() - started:.0f} seconds.")
     if home is not None:
         say(f"The registry is kept: REGISTRY_HOME={shlex.quote(str(home))} registry list")
@@ -61,9 +66,10 @@ def run(command: Command, say: Say, *, home: Path | None, repo: str | None) -> N
 class _Tour:
     """The steps, in the folder that holds ``adapters/`` and ``minilm/``."""
 
-    def __init__(self, command: Command, say: Say) -> None:
+    def __init__(self, command: Command, say: Say, sentences: int | None) -> None:
         self._command = command
         self._say = say
+        self._sentences = sentences
 
     def run(self, repo: str | None) -> None:
         self._add()
@@ -99,19 +105,22 @@ class _Tour:
     def _measure(self) -> None:
         self._title("Measure the effect, with PEFT and transformers: accuracy in % on held-out sentences")
         self._say(f"\n{'':36}{'sentiment':>10}{'source':>10}")
-        self._row("base model", {task: minilm.accuracy(task) for task in minilm.TASKS})
+        self._row("base model", {task: self._accuracy(task) for task in minilm.TASKS})
         with Registry.open() as catalog:
             for name, tasks in _MEASURED:
                 self._score(catalog, name, tasks)
-        merged = minilm.accuracy("sentiment", model=Path("reviews-model"))
+        merged = self._accuracy("sentiment", model=Path("reviews-model"))
         self._row("reviews-lora merged into the base", {"sentiment": merged})
         self._do("eval list both-lora")
+
+    def _accuracy(self, task: str, *, model: Path | None = None, adapter: Path | None = None) -> float:
+        return minilm.accuracy(task, model=model, adapter=adapter, sentences=self._sentences)
 
     def _score(self, catalog: Registry, name: str, tasks: tuple[str, ...]) -> None:
         """Measure one adapter from a checkout of its own, and record what was found as evaluations."""
         folder = Path(f"measured-{name}")
         catalog.checkout(name, folder)
-        values = {task: minilm.accuracy(task, adapter=folder) for task in tasks}
+        values = {task: self._accuracy(task, adapter=folder) for task in tasks}
         for task, value in values.items():
             catalog.add_evaluation(
                 name, "accuracy", round(value / 100, 4), dataset=f"vader-{task}", split="test"
