@@ -187,7 +187,8 @@ def _wrapped(text: str, error: BaseException) -> BaseException:
 def _explain(text: str, error: UnexpectedInput) -> ExpressionError:
     if isinstance(error, UnexpectedToken) and error.token.type == "$END":
         return ExpressionError("the expression ends too early", text=text, column=len(text) + 1)
-    column = (error.pos_in_stream or 0) + 1
+    start: Any = error.pos_in_stream  # annotated as None in Lark
+    column = start + 1
     before, after = text[: column - 1].rstrip(), text[column - 1 :]
     found = after[:1] or "the end"
     if found == "*" and before.lower().endswith(("inf", "nan", "infinity")):

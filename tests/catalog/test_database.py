@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from sqlalchemy import event, text
@@ -66,13 +66,11 @@ def both(*works: Callable[[], object]) -> list[object]:
     return outcomes
 
 
-def write(database: Database, name: str, *parents: str, relation: Literal["input", "declared"]) -> int:
-    with database.read() as session:
-        edges = [Edge(references.resolve(session, parse(parent)).id, relation) for parent in parents]
+def write(database: Database, name: str, edges: list[Edge], *, base: str = "tiny/base") -> int:
     draft = Draft(
         name=name,
-        content=content(f"{name} of {parents}"),
-        base_model=BaseModelIdentity(repo="tiny/base"),
+        content=content(f"{name} of {edges}"),
+        base_model=BaseModelIdentity(repo=base),
         actor="tester",
         parents=edges,
     )
@@ -81,12 +79,16 @@ def write(database: Database, name: str, *parents: str, relation: Literal["input
 
 
 def test_two_that_add_with_the_other_as_parent_do_not_lock_one_another_out(shared: Database) -> None:
+    """On two base models, else one would wait for the other's base."""
+    edges = {}
     for name in "ab":
-        add(shared, name, name)
+        add(shared, name, name, base=f"base/{name}")
+        with shared.read() as session:
+            edges[name] = [Edge(references.resolve(session, parse(name)).id, "declared")]
     with meeting(shared, "INSERT", "lineage"):
         made = both(
-            lambda: write(shared, "a", "b@1", relation="declared"),
-            lambda: write(shared, "b", "a@1", relation="declared"),
+            lambda: write(shared, "a", edges["b"], base="base/a"),
+            lambda: write(shared, "b", edges["a"], base="base/b"),
         )
     assert all(isinstance(each, int) for each in made), made
 
@@ -111,7 +113,7 @@ def test_deleting_the_latest_and_composing_from_it_do_not_lock_one_another_out(s
 
     def compose() -> int:
         second.wait(10)
-        return write_pinned(shared, edges)
+        return write(shared, "s", edges)
 
     with shared.read() as session:
         edges = [Edge(references.resolve(session, parse(ref)).id, "input") for ref in ("a@1", "a@2")]
@@ -121,13 +123,6 @@ def test_deleting_the_latest_and_composing_from_it_do_not_lock_one_another_out(s
     assert deleted == []
     assert isinstance(composed, Conflict), composed
     assert composed.message == "a@2 was deleted meanwhile"
-
-
-def write_pinned(database: Database, edges: list[Edge]) -> int:
-    base = BaseModelIdentity(repo="tiny/base")
-    draft = Draft(name="s", content=content("s"), base_model=base, actor="tester", parents=edges)
-    with database.write() as session:
-        return versions.write(session, draft)[0]
 
 
 def test_what_a_deadlock_ended_is_done_again(shared: Database) -> None:
@@ -182,7 +177,7 @@ def test_what_the_database_refuses_is_one_line_without_its_password(
 
 
 def test_text_that_postgresql_cannot_hold_is_one_line(shared: Database) -> None:
-    with pytest.raises(StorageFailure, match="refused this: .*NUL") as caught, shared.write() as session:
+    with pytest.raises(StorageFailure, match=r"refused this: .*NUL") as caught, shared.write() as session:
         session.execute(text("SELECT :value"), {"value": "\0"})
     assert "\n" not in caught.value.message
 

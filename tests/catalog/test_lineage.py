@@ -143,4 +143,4 @@ def test_more_versions_than_fit_into_one_statement_are_one_graph(catalog: Regist
     assert (len(found.nodes), len(found.edges)) == (1001, 1000)
     assert [edge.child for edge in found.edges[:2]] == ["b1001@1", "b1002@1"]
     assert max(len(parameters) for _, parameters in sent) <= 500
-    assert sum("FROM versions JOIN adapters" in statement for statement, _ in sent) <= 3
+    assert sum("FROM versions JOIN adapters" in statement for statement, _ in sent) <= 4

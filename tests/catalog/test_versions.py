@@ -222,7 +222,7 @@ def test_a_parent_deleted_meanwhile_is_refused(
         edge = Edge(references.resolve(session, parse("a")).id, relation)
     delete(database, "a@1")
     before = counts(database)
-    with pytest.raises(Conflict, match="^a@1 was deleted meanwhile$"), database.write() as session:
+    with pytest.raises(Conflict, match=r"^a@1 was deleted meanwhile$"), database.write() as session:
         versions.write(session, replace(draft("s", "s"), parents=[edge]))
     assert counts(database) == before
 
@@ -241,9 +241,10 @@ def test_an_input_without_bytes_is_refused(database: Database) -> None:
 
 def test_a_parent_is_held_until_its_child_is_written(database: Database) -> None:
     add(database, "a", "a")
+    add(database, "a", "later")
     outcome: list[list[str]] = []
     with database.write() as session:
-        edge = Edge(references.resolve(session, parse("a")).id, "input")
+        edge = Edge(references.resolve(session, parse("a@1")).id, "input")
         versions.write(session, replace(draft("s", "s"), parents=[edge]))
         session.flush()
         other = threading.Thread(target=lambda: outcome.append(delete(database, "a@1")))
@@ -260,8 +261,8 @@ def test_an_input_collected_during_a_composition_ends_it(catalog: Registry, tmp_
         catalog.add(make_lora(tmp_path / name, seed=seed), name)
     swept: list[int] = []
 
-    def meanwhile(_what: str, done: int, _total: int) -> None:
-        if done == 1:
+    def meanwhile(_what: str, done: int, total: int) -> None:
+        if done == total:
             catalog.delete("a")
             swept.append(len(catalog.gc(apply=True).blobs))
 

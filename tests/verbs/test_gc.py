@@ -11,6 +11,7 @@ import pytest
 from registry import Registry
 from registry.digest import of_bytes
 from tests.adapters import make_lora
+from tests.blobs.test_local import age_all, staging
 from tests.catalog.drafts import events
 from tests.models import tiny_llama
 from tests.verbs.places import blob, state
@@ -91,17 +92,16 @@ def test_a_stray_blob_is_left_alone_for_a_while(shelf: Registry) -> None:
     assert shelf.gc().blobs == ()
 
 
-def test_what_a_dead_process_staged_is_a_leftover(shelf: Registry) -> None:
-    with shelf._blobs.stage() as stage:
-        (stage / "f").write_bytes(b"x")
+def test_what_a_dead_process_staged_is_a_leftover(shelf: Registry, tmp_path: Path) -> None:
+    with staging(str(tmp_path / "home" / "blobs")) as stage:
+        age_all(stage.parent)
         assert shelf.gc(apply=True).leftovers == ()
-        then = time.time() - 7200
-        for path in (stage / "f", stage):
-            os.utime(path, (then, then))
-        assert shelf.gc().leftovers == (str(stage),)
         assert stage.exists()
-        assert shelf.gc(apply=True).leftovers == (str(stage),)
-        assert not stage.exists()
+    (planned,) = shelf.gc().leftovers
+    assert stage.is_relative_to(planned)
+    assert stage.exists()
+    assert shelf.gc(apply=True).leftovers == (planned,)
+    assert not stage.exists()
 
 
 def test_a_merged_model_stays_as_long_as_its_version(local: Registry, tmp_path: Path) -> None:
