@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 @click.argument("ref")
 @click.argument("repo")
 @options.into
-@click.option("--private/--public", default=True, show_default=True, help="Applies when the repo is created.")
+@click.option(
+    "--private/--public",
+    default=True,
+    show_default=True,
+    help="Private (default) makes a new repo private and refuses an existing public one.",
+)
 @click.option("--revision", metavar="BRANCH", help="Branch to push to, by default the repo's main one.")
 @click.option("--message", metavar="TEXT", help="Commit message.")
 @options.base_path

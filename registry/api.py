@@ -390,7 +390,8 @@ class Registry:
         """Push a version to a Hub repo in one commit, with its card and provenance, and verify the push.
 
         Publishing the same content again makes no commit (``created`` False). A repo that exists and was not
-        made by a registry is left alone unless ``adopt``. ``private`` applies when the repo is created. The
+        made by a registry is left alone unless ``adopt``. ``private`` makes a new repo private and refuses an
+        existing public one. The
         token is the environment's (``HF_TOKEN``) or the one of ``hf auth login``. Raises
         ``HubUnauthorized``, ``HubUnavailable``, ``NotFound``, or ``Conflict`` when somebody pushed meanwhile.
         """

@@ -272,7 +272,9 @@ def test_what_belongs_to_a_model_is_copied_and_nothing_else(base: Path, tmp_path
     ]
     for name in [*good, *bad]:
         (base / name).write_text(name)
-    (base / "vocab.json").symlink_to(tmp_path / "blob")
+    (base / ".store").mkdir()
+    (base / ".store/blob").write_text("linked")
+    (base / "vocab.json").symlink_to(base / ".store/blob")
     for name in (
         "1_Pooling/config.json",
         "2_Dense/config.json",
@@ -293,6 +295,26 @@ def test_what_belongs_to_a_model_is_copied_and_nothing_else(base: Path, tmp_path
     assert set(made.files) == {*model, *good, *nested, "vocab.json", "modules.json"}
     assert (tmp_path / "out/vocab.json").read_text() == "linked"
     assert not (tmp_path / "out/vocab.json").is_symlink()
+
+
+def test_a_link_out_of_the_base_is_refused(base: Path, tmp_path: Path) -> None:
+    """What it leads to was never meant to be published."""
+    (tmp_path / "credentials").write_text("secret")
+    (base / "vocab.txt").symlink_to(tmp_path / "credentials")
+    with pytest.raises(Refused, match=r"vocab\.txt is a link"):
+        run(base, LORA, tmp_path / "out")
+
+
+def test_the_links_of_a_hub_cache_are_followed(base: Path, tmp_path: Path) -> None:
+    repo = tmp_path / "models--tiny--base"
+    (repo / "blobs").mkdir(parents=True)
+    (repo / "blobs" / "0123").write_text("linked")
+    snapshot = repo / "snapshots" / "abcd"
+    snapshot.parent.mkdir()
+    base.rename(snapshot)
+    (snapshot / "vocab.txt").symlink_to("../../blobs/0123")
+    run(snapshot, LORA, tmp_path / "out")
+    assert (tmp_path / "out/vocab.txt").read_text() == "linked"
 
 
 def test_a_companion_over_the_size_cap_is_reported(

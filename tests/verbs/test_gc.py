@@ -12,7 +12,7 @@ from registry import Registry
 from registry.digest import of_bytes
 from tests.adapters import make_lora
 from tests.blobs.test_local import age_all, staging
-from tests.catalog.drafts import events
+from tests.catalog.drafts import add, events, statements
 from tests.models import tiny_llama
 from tests.verbs.places import blob, state
 
@@ -102,6 +102,35 @@ def test_what_a_dead_process_staged_is_a_leftover(shelf: Registry, tmp_path: Pat
     assert stage.exists()
     assert shelf.gc(apply=True).leftovers == (planned,)
     assert not stage.exists()
+
+
+def test_a_long_composition_keeps_its_staging_folder(shelf: Registry, tmp_path: Path) -> None:
+    def meanwhile(_what: str, done: int, _total: int) -> None:
+        if done == 1:
+            age_all(tmp_path / "home" / "blobs" / "staging")
+            assert shelf.gc(apply=True).leftovers == ()
+
+    assert shelf.compose("d", "a - 0.3*b", progress=meanwhile).created
+    assert shelf.verify(["d"])[0].ok
+
+
+def test_a_collection_asks_no_more_of_the_database_when_there_is_more(catalog: Registry) -> None:
+    sent = []
+    for number in (3, 40):
+        for turn in range(number):
+            add(catalog._database, f"n{number}-{turn}", f"{number} {turn}")
+            with catalog._blobs.stage() as stage:
+                (stage / "f").write_text(f"{turn}")
+                catalog._blobs.put(stage / "f", of_bytes(f"{turn}".encode()))
+        for turn in range(number):
+            catalog.delete(f"n{number}-{turn}")
+        age_all(catalog._blobs.path(of_bytes(b"0")).parents[1])
+        with statements(catalog._database) as planned:
+            assert len(catalog.gc().blobs) == 2 * number  # those recorded, and the strays
+        with statements(catalog._database) as applied:
+            assert len(catalog.gc(apply=True).blobs) == 2 * number
+        sent.append((len(planned), len(applied)))
+    assert sent[0] == sent[1]
 
 
 def test_a_merged_model_stays_as_long_as_its_version(local: Registry, tmp_path: Path) -> None:
