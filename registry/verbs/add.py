@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
 from registry import checkpoint, digest, peft_format, reference
 from registry.blobs import BlobStore
 from registry.catalog import references, versions, views
@@ -19,7 +21,7 @@ from registry.verbs import _content
 from registry.verbs._text import check_tags, check_text
 
 HUB = "hf://"
-MAX_BASE = 1024
+MAX_BASE = 300  # what fits an index on every database
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,15 @@ def add(
 
 
 def _write(database: Database, blobs: BlobStore, draft: Draft, parents: Sequence[str]) -> Added:
-    with database.write() as session:
+    def write(session: Session) -> tuple[Version, bool]:
         pins = [references.resolve(session, reference.parse(parent)) for parent in parents]
         edges = [Edge(pin.id, "declared") for pin in {pin.id: pin for pin in pins}.values()]
         row_id, created = versions.write(session, _with_parents(draft, edges))
         _content.check_present(blobs, draft.content.files)
         session.flush()
-        version = views.version(session, row_id)
+        return views.version(session, row_id), created
+
+    version, created = database.transact(write)
     warnings = [*draft.content.not_composable, *([] if created else _ignored(draft, parents, version))]
     return Added(**dict(version), created=created, warnings=tuple(warnings))
 
@@ -126,6 +130,8 @@ def _identity(stored: StoredAdapter, *, base: str | None, base_path: str | Path 
             raise UsageError(f"{base!r} names no base model", hint="--base REPO[@REVISION]")
         check_text("base", base, limit=MAX_BASE)
         identity = BaseModelIdentity(repo=repo, revision=revision or None)
+    if len(identity.repo or "") > MAX_BASE or len(identity.revision or "") > MAX_BASE:
+        raise Refused(f"the base model's name has more than {MAX_BASE} characters", hint="say it with --base")
     if not identity.repo:
         raise Refused(
             "the adapter's config names no base model", hint="say which with --base REPO[@REVISION]"

@@ -17,7 +17,7 @@ from registry.catalog.versions import Draft
 from registry.errors import UsageError
 from registry.peft_format import StoredAdapter
 from registry.recipe import Input, Recipe, Sum
-from registry.results import Check, CheckedInput, Composed, ModuleReport
+from registry.results import Check, CheckedInput, Composed, ModuleReport, Version
 from registry.verbs import _content
 from registry.verbs._pinning import Plan, plan
 from registry.verbs._text import check_tags, check_text
@@ -189,13 +189,15 @@ def _opened(blobs: BlobStore, made: Plan, held: Mapping[str, Mapping[str, File]]
 def _record(
     database: Database, blobs: BlobStore, draft: Draft, realisation: Realisation, made: Plan, *, cached: bool
 ) -> Composed:
-    with database.write() as session:
+    def write(session: Session) -> tuple[Version, bool, list[Realisation]]:
         row_id, created = versions.write(session, draft)
         artifacts.save_realisation(session, realisation)
         others = artifacts.realisations(session, made.recipe.digest, "adapter", "")
         _content.check_present(blobs, draft.content.files)
         session.flush()
-        version = views.version(session, row_id)
+        return views.version(session, row_id), created, others
+
+    version, created, others = database.transact(write)
     report = tuple(ModuleReport(module=item["module"], values=item["values"]) for item in realisation.report)
     differing = sorted({other.output_digest for other in others} - {realisation.output_digest})
     warnings = [*made.warnings, *_factor_warnings(report)]

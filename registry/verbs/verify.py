@@ -6,19 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry import digest, evaluate, peft_format, reference
 from registry.blobs import BlobStore
-from registry.catalog import artifacts, references
+from registry.catalog import artifacts, references, search
 from registry.catalog.artifacts import Content, File, Realisation
 from registry.catalog.database import Database
 from registry.catalog.references import Pin
-from registry.catalog.tables import AdapterRow, VersionRow
 from registry.errors import IntegrityFailure, RegistryError
 from registry.peft_format import StoredAdapter
-from registry.reference import Reference
 from registry.results import Verification
 from registry.verbs import _content
 from registry.verbs._recipes import Job, job_of
@@ -53,7 +50,7 @@ def verify(
 ) -> tuple[Verification, ...]:
     """Check the given versions, or all live ones; nothing is raised for damage, it is reported."""
     with database.read() as session:
-        wanted = [reference.parse(ref) for ref in refs] or _all_live(session)
+        wanted = [reference.parse(ref) for ref in refs] or search.live(session)
         targets = [_target(session, references.resolve(session, ref)) for ref in wanted]
     return tuple(_verify(blobs, target, rebuild=rebuild) for target in targets)
 
@@ -173,13 +170,3 @@ def _changed(target: _Target) -> list[str]:
     if device != target.made.device:
         changed.insert(0, f"it was computed on {target.made.device}, this is {device}")
     return changed
-
-
-def _all_live(session: Session) -> list[Reference]:
-    statement = (
-        select(AdapterRow.name, VersionRow.number)
-        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
-        .where(VersionRow.deleted_at.is_(None))
-        .order_by(VersionRow.id)
-    )
-    return [Reference(name=name, version=number) for name, number in session.execute(statement)]
