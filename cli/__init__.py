@@ -1,6 +1,7 @@
 """The command line: ``registry``. One file per command or group of commands; this one only starts it."""
 
 import gc
+import signal
 import sys
 from io import TextIOWrapper
 
@@ -29,6 +30,8 @@ root = common(
 
 def main() -> None:
     """Run the command line on ``sys.argv`` and exit with its code."""
+    # What CI sends to end a job: leave through the same doors as Ctrl-C, so that nothing half-done stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what a narrow encoding lacks is spelled out, never an error
             stream.reconfigure(errors="backslashreplace")

@@ -76,7 +76,13 @@ def evaluations(results: Sequence[Evaluation], console: Screen, *, title: str = 
     return table(console, columns, rows, title=title, spare=["by", "recorded"])
 
 
-_REMOTE = {"same": "green", "moved": "yellow", "changed": "bold red", "gone": "bold red"}
+_REMOTE = {
+    "same": "green",
+    "moved": "yellow",
+    "changed": "bold red",
+    "gone": "bold red",
+    "superseded": "dim",
+}
 
 
 def publications(results: Sequence[Publication], console: Screen, *, title: str = "") -> RenderableType:

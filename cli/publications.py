@@ -26,7 +26,11 @@ def command(ref: str | None, *, check: bool) -> None:
     with open_registry() as catalog:
         results = catalog.publications(ref, check=check)
     emit_all(results, publications, quiet=lambda result: result.ref, empty="nothing was published")
-    odd = [f"{result.repo} {result.remote}" for result in results if result.remote not in (None, "same")]
+    odd = [
+        f"{result.ref} in {result.repo} {result.remote}"
+        for result in results
+        if result.remote not in (None, "same", "superseded")
+    ]
     if check and odd:
         raise Stale(
             f"{plural(len(odd), 'publication')} of {len(results)} no longer as published: {', '.join(odd)}",

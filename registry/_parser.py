@@ -190,6 +190,8 @@ def _explain(text: str, error: UnexpectedInput) -> ExpressionError:
     start: Any = error.pos_in_stream  # annotated as None in Lark
     column = start + 1
     before, after = text[: column - 1].rstrip(), text[column - 1 :]
+    if after.strip() in {"+", "-"}:
+        return ExpressionError("the expression ends too early", text=text, column=len(text) + 1)
     found = after[:1] or "the end"
     if found == "*" and before.lower().endswith(("inf", "nan", "infinity")):
         return ExpressionError("the coefficient is not a finite number", text=text, column=column)

@@ -70,7 +70,7 @@ class Publication(Result):
     ``state``: ``planned`` (dry run, nothing was sent), ``pending`` (begun, outcome not yet known), ``done``,
     ``failed``. ``created`` is False when the repo already held this content and no commit was made.
     ``remote`` is filled by a check: ``same``, ``moved`` (other commits since, our files unchanged),
-    ``changed`` (our files differ), or ``gone``.
+    ``changed`` (our files differ), ``gone``, or ``superseded`` (a later publication took its place).
     """
 
     ref: str
@@ -82,7 +82,7 @@ class Publication(Result):
     url: str | None = None
     created: bool = True
     files: dict[str, str] = Field(default_factory=dict)
-    remote: Literal["same", "moved", "changed", "gone"] | None = None
+    remote: Literal["same", "moved", "changed", "gone", "superseded"] | None = None
     created_at: datetime | None = None
     created_by: str | None = None
 

@@ -73,20 +73,26 @@ class Database:
 
         Raises ``SchemaOutdated`` for a database that holds something else.
         """
+        current, tables = None, set()
         with _translated(self.url):
             try:
                 with self._engine.connect() as connection:
-                    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+                    current = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
             except (OperationalError, ProgrammingError):
-                with self._engine.connect() as connection:
-                    tables = set(inspect(connection).get_table_names())
+                tables = self._tables()
                 if "alembic_version" in tables:
                     raise
-        if tables:
+            else:
+                tables = self._tables() if current is None else set()
+        if tables - {"alembic_version"}:
             raise SchemaOutdated(
-                f"{shown(self.url)} holds other tables, not a registry", hint="point to a database of its own"
+                f"{shown(self.url)} holds tables, but not a registry's", hint="point to a database of its own"
             )
-        return None
+        return current
+
+    def _tables(self) -> set[str]:
+        with self._engine.connect() as connection:
+            return set(inspect(connection).get_table_names())
 
     def close(self) -> None:
         self._engine.dispose()
@@ -230,8 +236,8 @@ def _first_line(error: DBAPIError) -> str:
 
 
 def _advice(reason: str) -> str:
-    if "full" in reason:
-        return "free some disk space; nothing was changed"
+    if "full" in reason or "disk I/O" in reason:
+        return "the disk is full or failing: free some space; nothing was changed"
     if "readonly" in reason or "read-only" in reason:
         return "the file or its folder is read-only for you"
     if "locked" in reason:

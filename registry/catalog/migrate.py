@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, text
 
 from registry.catalog.database import HEAD, Database, make_engine, outdated, shown
-from registry.errors import StorageFailure
+from registry.errors import SchemaOutdated, StorageFailure
 from registry.results import Schema
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def status(url: str) -> Schema:
 def upgrade(url: str) -> Schema:
     """Run the missing revisions, each in its own transaction; two upgraders wait for one another."""
     from alembic import command
+    from alembic.util import CommandError
 
     database = Database(url)
     engine = make_engine(database.url)
@@ -45,7 +46,13 @@ def upgrade(url: str) -> Schema:
             if current != HEAD:
                 writer = engine.execution_options(registry_write=True)
                 with writer.connect() as connection:
-                    command.upgrade(configuration(connection), HEAD)
+                    try:
+                        command.upgrade(configuration(connection), HEAD)
+                    except CommandError as error:
+                        raise SchemaOutdated(
+                            f"{shown(database.url)} cannot be upgraded: {error}",
+                            hint="its revision is of no release of this package; restore it from a copy",
+                        ) from error
     finally:
         engine.dispose()
         database.close()

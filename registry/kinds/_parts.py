@@ -19,6 +19,10 @@ _TENSORS = (
     (re.compile(r"(^|\.)modules_to_save\."), "full weights (modules_to_save)"),
     (re.compile(r"(^|\.)bias$"), "trained biases"),
     (re.compile(r"\.base_layer\..*(lora_|ia3_)"), "adapters stacked on one module"),
+    (
+        re.compile(r"\.base_layer\.(weight|bias)$"),
+        "copies of base weights (save again with save_pretrained(..., save_embedding_layers=False))",
+    ),
     (re.compile(r"^(?!.*(lora_|ia3_)).*(^|\.)weight$"), "full weights"),
 )
 

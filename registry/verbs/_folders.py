@@ -6,11 +6,14 @@ import errno
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from registry.errors import Conflict, StorageFailure
+
+_ABANDONED_S = 3600
 
 
 @contextmanager
@@ -23,6 +26,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     refuse_existing(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
         staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial"))
     except OSError as error:
         raise StorageFailure(f"cannot write to {target.parent}: {error.strerror}") from error
@@ -32,6 +36,14 @@ def new_folder(target: Path) -> Iterator[Path]:
         _publish(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)  # gone already after the rename
+
+
+def _sweep(target: Path) -> None:
+    """Remove what a killed process left of this very folder: partial, and not touched for an hour."""
+    for left in target.parent.glob(f".{target.name}.*.partial"):
+        newest = max(path.stat().st_mtime for path in [left, *left.rglob("*")])
+        if time.time() - newest > _ABANDONED_S:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def refuse_existing(target: Path) -> None:

@@ -94,6 +94,8 @@ class Merge:
             found = job_of(session, references.resolve(session, reference.parse(ref)))
         job = _Ready(found.pin, found.recipe, found.open(self.blobs), found.labels)
         base = checkpoint.open_base(_base_folder(job.pin, base_path))
+        if out is not None and out.expanduser().resolve().is_relative_to(base.folder.resolve()):
+            raise UsageError(f"{out} lies inside the base model's folder", hint="write it somewhere else")
         base.resolve(evaluate.space(job.inputs), fan_in_fan_out=job.fan_in_fan_out)
         fingerprint = base.fingerprint(self.options.tell("reading the base"))
         _check_fingerprint(job.pin, fingerprint)
@@ -155,7 +157,9 @@ class Merge:
             files={path: {"size": file.size, "sha256": file.sha256} for path, file in made.files.items()},
         )
         differs = self._record(job, realisation, content, fingerprint)
-        return self._result(job, realisation, out, cached=False, differs=differs, warnings=_said(made))
+        return self._result(
+            job, realisation, out, cached=False, differs=differs, warnings=_said(job.pin, made)
+        )
 
     def _content(self, base: BaseCheckpoint, made: MergedModel, files: Mapping[str, File]) -> Content:
         dtypes = sorted({tensor.dtype for tensor in base.tensors.values()})
@@ -263,8 +267,10 @@ def _reporting(computation: Computation, report: list[dict[str, Any]]) -> Callab
     return delta
 
 
-def _said(made: MergedModel) -> tuple[str, ...]:
+def _said(pin: Pin, made: MergedModel) -> tuple[str, ...]:
     said = []
+    if pin.base_model.fingerprint is None:
+        said.append(f"these weights are what {pin.base_model} means from now on; others will be refused")
     if made.untied:
         said.append("the embeddings were tied and are two tensors now: tie_word_embeddings is false")
     if made.left_out:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from registry.errors import UsageError
 
+_DEVICE = re.compile(r"auto|cpu|cuda(?::[0-9]+)?")
 MAX_TEXT = 10_000
 MAX_KEY = 200
 MAX_TAG = 400
@@ -13,6 +15,12 @@ _LIMITS = dict.fromkeys(("task", "license", "metric", "dataset", "split"), MAX_K
 """What is indexed has to fit an index entry of PostgreSQL, 2,704 bytes, four to a character at worst: the key
 and value of a tag in one, dataset, split and metric in another.
 """
+
+
+def check_device(name: str) -> None:
+    """Raise ``UsageError`` unless ``name`` can be a device; whether there is one is seen when it is used."""
+    if _DEVICE.fullmatch(name) is None:
+        raise UsageError(f"unknown device {name!r}", hint="one of: auto, cpu, cuda, cuda:0, cuda:1 …")
 
 
 def check_tags(tags: Mapping[str, str]) -> None:

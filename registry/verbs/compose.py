@@ -20,7 +20,7 @@ from registry.recipe import Input, Recipe, Sum
 from registry.results import Check, CheckedInput, Composed, ModuleReport, Version
 from registry.verbs import _content
 from registry.verbs._pinning import Plan, plan
-from registry.verbs._text import check_tags, check_text
+from registry.verbs._text import check_device, check_tags, check_text
 
 Progress = Callable[[str, int, int], None]
 _SEED_BITS = 63
@@ -47,6 +47,7 @@ def compose(
     reference.check_name(name)
     if seed.bit_length() > _SEED_BITS:
         raise UsageError(f"the seed {seed} is too large", hint="a seed is a signed 64-bit number")
+    check_device(device)
     check_tags(tags)
     for what, value in (("task", task), ("note", note)):
         if value is not None:
@@ -201,6 +202,8 @@ def _record(
     report = tuple(ModuleReport(module=item["module"], values=item["values"]) for item in realisation.report)
     differing = sorted({other.output_digest for other in others} - {realisation.output_digest})
     warnings = [*made.warnings, *_factor_warnings(report)]
+    if created and any(pin.name == version.name for pin in made.pins):
+        warnings.append(f"{version.name} is its own input, and from now on means {version.ref}")
     if differing:
         warnings.append(f"this recipe gave other outputs before: {', '.join(differing)}")
     return Composed(**dict(version), created=created, cached=cached, warnings=tuple(warnings), report=report)

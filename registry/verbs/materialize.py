@@ -105,5 +105,7 @@ def _adapter(database: Database, blobs: BlobStore, ref: str, out: Path | None) -
         seconds=time.perf_counter() - started,
         cached=True,
         report=reports(mine.report if mine else ()),
-        differs=tuple(sorted({made.output_digest for made in known} - {pin.digest})),
+        differs=()
+        if pin.recipe_digest is None
+        else tuple(sorted({m.output_digest for m in known} - {pin.digest})),
     )

@@ -104,9 +104,15 @@ def publications(database: Database, ref: str | None, *, check: bool) -> tuple[P
     with database.read() as session:
         pin = None if ref is None else references.resolve(session, reference.parse(ref), deleted=True)
         listed = outbox.listed(session, pin)
+        # What is there now is the latest of them all, also where only one version was asked for.
+        latest = {_place(each): each.commit for each in outbox.listed(session, None) if each.state == "done"}
     if not check:
         return listed
-    return tuple(_checked(each) if each.state == "done" else each for each in listed)
+    return tuple(_checked(each, latest[_place(each)]) if each.state == "done" else each for each in listed)
+
+
+def _place(each: Publication) -> tuple[str, str]:
+    return each.repo, each.revision
 
 
 @contextmanager
@@ -238,7 +244,9 @@ def _reconcile(database: Database, where: Place, found: Found, actor: str) -> No
                 outbox.fail(session, each.publish_id, error=error)
 
 
-def _checked(each: Publication) -> Publication:
+def _checked(each: Publication, latest: str | None) -> Publication:
+    if each.commit != latest:
+        return each.model_copy(update={"remote": "superseded"})
     where = Place(each.repo, each.revision)
     return each.model_copy(update={"remote": publisher.compare(where, each.files, each.commit)})
 

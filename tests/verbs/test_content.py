@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from registry import Registry
-from registry.errors import IntegrityFailure
+from registry.errors import IntegrityFailure, UsageError
 from tests.adapters import lora_deltas, make_lora
 
 LINEAR = {"proj": (8, 8)}
@@ -103,3 +103,26 @@ def test_what_was_said_about_known_content_is_not_dropped_in_silence(local: Regi
     again = local.add(tmp_path / "a", "a", task="chat", license="mit", tags={"k": "v"})
     assert not again.created
     assert again.warnings == ("a@1 stays as it is: --license, --tag not applied",)
+
+
+def test_an_imported_adapter_is_no_second_output_of_itself(local: Registry, tmp_path: Path) -> None:
+    """``1*a`` stores a's delta with the scale folded in: other content, and no sign of irreproducibility."""
+    make_lora(tmp_path / "a", alpha=16)
+    local.add(tmp_path / "a", "a")
+    local.compose("same", "a")
+    assert local.materialize("a").differs == ()
+    assert local.materialize("same").differs == ()
+
+
+def test_composing_a_name_into_itself_says_so(local: Registry, tmp_path: Path) -> None:
+    make_lora(tmp_path / "a")
+    local.add(tmp_path / "a", "a")
+    assert local.compose("a", "2*a").warnings == ("a is its own input, and from now on means a@2",)
+
+
+def test_a_wrong_device_is_refused_though_the_result_is_known(local: Registry, tmp_path: Path) -> None:
+    make_lora(tmp_path / "a")
+    local.add(tmp_path / "a", "a")
+    local.compose("b", "2*a")
+    with pytest.raises(UsageError, match="unknown device"):
+        local.compose("b", "2*a", device="gpu")
