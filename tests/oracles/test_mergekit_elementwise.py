@@ -11,7 +11,10 @@ from torch import Tensor
 from registry.methods._random import Stream
 from tests.methods.elements import MODULE, Masks, terms, three, value
 
-api = pytest.importorskip("mergekit.merge_methods.api")
+api = pytest.importorskip(
+    "mergekit.merge_methods.api",
+    reason="mergekit 0.1.5 is not installed: pip install --no-deps mergekit==0.1.5",
+)
 
 GIVEN = [delta.scale * (delta.up @ delta.down) for delta in three(20, 15)]
 WEIGHTS = [[0.7, -0.4, 1.3], [1, 1, 1], [-1, -1, -1]]

@@ -42,7 +42,7 @@ class XetStore:
 
     def write(self, file: XetFile, target: Path) -> None:
         """Write the content of a file to `target`."""
-        import hf_xet  # type: ignore[import-untyped]  # it ships none, and comes with huggingface_hub
+        import hf_xet
 
         with hf_xet.XetSession().new_file_download_group(endpoint=self.url) as group:
             group.start_download_file(hf_xet.XetFileInfo(file.hash, file.size), str(target))
