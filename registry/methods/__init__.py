@@ -81,6 +81,10 @@ class Method(BaseModel):
         """
         raise NotImplementedError
 
+    def needs_equal_ranks(self) -> bool:
+        """Whether inputs of unequal ranks are refused, so that this can be said before anything is computed."""
+        return False
+
     def rank_bound(self, ranks: Sequence[int]) -> int:
         """An upper bound of the result's rank from the inputs' ranks."""
         return sum(ranks)

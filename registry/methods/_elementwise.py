@@ -102,6 +102,9 @@ class Elementwise(Method):
             return Merged(_times(float(self.scale), low))
         return Merged(self._on_delta(live, weights, site, dtype))
 
+    def needs_equal_ranks(self) -> bool:
+        return self.on == "factors"
+
     def rank_bound(self, ranks: Sequence[int]) -> int:
         return self.rank or max(ranks, default=1)
 

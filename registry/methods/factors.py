@@ -49,6 +49,9 @@ class Factors(Method):
         merged = LowRank(up, down, form=first.form, kernel=first.kernel)
         return Merged(merged, _init_cosine([delta for _, _, delta in live]))
 
+    def needs_equal_ranks(self) -> bool:
+        return True
+
     def rank_bound(self, ranks: Sequence[int]) -> int:
         return max(ranks)
 

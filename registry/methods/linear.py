@@ -32,5 +32,8 @@ class Linear(Method):
         live, first, dtype = gathered(deltas, weights, site)
         return Merged(on_factors("linear", live, site, dtype, summed) if live else nothing(first, dtype))
 
+    def needs_equal_ranks(self) -> bool:
+        return True
+
     def rank_bound(self, ranks: Sequence[int]) -> int:
         return max(ranks, default=1)

@@ -63,6 +63,9 @@ class RobustMerge(Method):
             merged = LowRank(up, down, form=first.form, kernel=first.kernel)
             return Merged(balanced(merged) if self.balanced else merged)
 
+    def needs_equal_ranks(self) -> bool:
+        return True
+
     def rank_bound(self, ranks: Sequence[int]) -> int:
         return max(ranks)
 

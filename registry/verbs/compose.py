@@ -14,7 +14,7 @@ from registry.catalog import artifacts, versions, views
 from registry.catalog.artifacts import Content, File, Realisation
 from registry.catalog.database import Database
 from registry.catalog.versions import Draft
-from registry.errors import UsageError
+from registry.errors import Incompatible, UsageError
 from registry.peft_format import StoredAdapter
 from registry.recipe import Input, Recipe, Sum
 from registry.results import Check, CheckedInput, Composed, ModuleReport, Version
@@ -147,6 +147,7 @@ def check(
         held = _files(session, made)
     inputs = _opened(blobs, made, held)
     evaluate.check_compatible({pin.ref: (pin.kind, inputs[pin.digest].layout) for pin in made.pins})
+    _check_ranks(made.recipe.expression, made.labels, inputs)
     size = _Estimate(made.recipe, inputs)
     return Check(
         expression=made.expression,
@@ -229,6 +230,26 @@ def _watched(
         yield item
         if progress is not None:
             progress("composing", done, total)
+
+
+def _check_ranks(node: Sum, labels: Mapping[str, str], inputs: Mapping[str, StoredAdapter]) -> None:
+    """Refuse what a method that needs equal ranks would refuse of the adapters given to it directly."""
+    for call in (term.operand for term in node.terms if not isinstance(term.operand, Input)):
+        for argument in call.arguments:
+            _check_ranks(argument, labels, inputs)
+        if not methods.build(call.method, call.parameters).needs_equal_ranks():
+            continue
+        given = [term.operand for argument in call.arguments for term in argument.terms if term.weight]
+        seen: dict[str, tuple[str, int | None]] = {}
+        for digest in (operand.digest for operand in given if isinstance(operand, Input)):
+            for name, module in inputs[digest].layout.modules.items():
+                other, rank = seen.setdefault(name, (digest, module.rank))
+                if rank != module.rank:
+                    raise Incompatible(
+                        f"{call.method} needs equal ranks, but in module {name} {labels[other]} has {rank} and "
+                        f"{labels[digest]} has {module.rank}",
+                        hint="use the exact sum, or truncate both to one rank first",
+                    )
 
 
 class _Estimate:

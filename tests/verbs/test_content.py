@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from registry import Registry
-from registry.errors import IntegrityFailure, UsageError
+from registry.errors import Incompatible, IntegrityFailure, UsageError
 from tests.adapters import lora_deltas, make_lora
 
 LINEAR = {"proj": (8, 8)}
@@ -126,3 +126,16 @@ def test_a_wrong_device_is_refused_though_the_result_is_known(local: Registry, t
     local.compose("b", "2*a")
     with pytest.raises(UsageError, match="unknown device"):
         local.compose("b", "2*a", device="gpu")
+
+
+@pytest.mark.parametrize("expression", ["factors(a + b)", "linear(a, b)", "factors(factors(a) - 2*(a + b))"])
+def test_check_refuses_the_ranks_that_composing_refuses(
+    local: Registry, tmp_path: Path, expression: str
+) -> None:
+    make_lora(tmp_path / "a", r=4, seed=1)
+    make_lora(tmp_path / "b", r=2, seed=2)
+    local.add(tmp_path / "a", "a")
+    local.add(tmp_path / "b", "b")
+    for attempt in (lambda: local.check(expression), lambda: local.compose("c", expression)):
+        with pytest.raises(Incompatible, match="needs equal ranks"):
+            attempt()
