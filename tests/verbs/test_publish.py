@@ -346,7 +346,7 @@ def test_publications_are_compared_with_the_hub(stocked: Registry, hub: HubServe
     stocked.publish("toxic", "team/toxic")
 
     def remote(ref: str = "detox") -> str | None:
-        return stocked.publications(ref, check=True)[0].remote
+        return stocked.publications(ref, check=True)[-1].remote
 
     assert [each.remote for each in stocked.publications(check=True)] == ["same", "same"]
     assert [each.remote for each in stocked.publications()] == [None, None]
@@ -355,6 +355,7 @@ def test_publications_are_compared_with_the_hub(stocked: Registry, hub: HubServe
     hubs.push(hub, REPO, {"README.md": b"---\nlicense: mit\n---\n# mine"})
     assert remote() == "changed"
     assert not stocked.publish("detox", REPO).model_dump()["remote"]
+    assert [each.remote for each in stocked.publications("detox", check=True)] == ["superseded", "same"]
     hubs.api(hub).delete_file("adapter_model.safetensors", REPO)
     assert remote() == "changed"
     hubs.api(hub).delete_repo(REPO)
