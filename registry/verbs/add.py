@@ -114,7 +114,13 @@ def _with_parents(draft: Draft, edges: list[Edge]) -> Draft:
 
 def _copied(folder: Path, stage: Path) -> StoredAdapter:
     """The adapter, read, copied into the stage, and read again there: nobody can change it in between."""
-    found = peft_format.read(folder)
+    try:
+        found = peft_format.read(folder)
+    except Refused as error:
+        if str(folder) in error.message:
+            raise
+        # The file's own words do not say which of many adapters it is.
+        raise type(error)(f"{folder}: {error.message}", hint=error.hint) from error
     _content.copy_files({name: folder / name for name in (CONFIG, TENSORS)}, stage)
     copy = peft_format.open_files(stage / CONFIG, stage / TENSORS)
     digest.check(f"the copy of {folder}", expected=found.digest, found=copy.digest)
