@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from . import _tables
@@ -17,18 +18,25 @@ if TYPE_CHECKING:
     from registry.results import (
         Added,
         Check,
+        CheckedModule,
         Checkout,
         Composed,
+        Conflict,
+        Cost,
         Difference,
+        Extracted,
         FieldChange,
         Materialized,
         ModuleChange,
+        ModuleConflict,
         Publication,
+        Range,
         Schema,
         Version,
     )
 
 _MANY = 10
+_FEW = 5
 
 
 def version(result: Version, console: Console) -> Iterator[RenderableType]:
@@ -84,6 +92,11 @@ def added(result: Added, console: Console) -> Iterator[RenderableType]:
     yield from version(result, console)
 
 
+def extracted(result: Extracted, console: Console) -> Iterator[RenderableType]:
+    yield from added(result, console)
+    yield from module_summary(console, result.report)
+
+
 def composed(result: Composed, console: Console) -> Iterator[RenderableType]:
     done = "composed " if result.created else "already composed: "
     how = "taken from the cache, nothing was computed" if result.cached else "computed"
@@ -102,6 +115,7 @@ def composed(result: Composed, console: Console) -> Iterator[RenderableType]:
 
 
 def check(result: Check, console: Console) -> Iterator[RenderableType]:
+    approximate = sum(not module.exact for module in result.layout)
     yield panel(
         line(("composable", "green")),
         [
@@ -115,7 +129,10 @@ def check(result: Check, console: Console) -> Iterator[RenderableType]:
                 "parameters",
                 f"up to {result.parameters:,} {result.dtype} in {plural(result.modules, 'module')}",
             ),
+            ("shapes", _shapes(result.layout)),
             ("size", f"up to {size(result.size)}"),
+            ("adapter", _exactness(approximate) if result.layout else None),
+            ("cost", result.cost and _cost(result.cost)),
             ("output", "known already, nothing to compute" if result.cached else "to be computed"),
         ],
     )
@@ -134,6 +151,65 @@ def check(result: Check, console: Console) -> Iterator[RenderableType]:
         for i in result.inputs
     ]
     yield table(console, columns, rows, spare=["digest", "dtype", "parameters", "kind"])
+    if result.conflicts:
+        yield from _conflicts(result.conflicts, console)
+
+
+def _shapes(modules: Sequence[CheckedModule]) -> str:
+    """The commonest shapes, with how many modules have them."""
+    counts = Counter("×".join(map(str, module.shape)) for module in modules)
+    rest = len(counts) - _FEW
+    named = [f"{count:,} of {shape}" for shape, count in counts.most_common(_FEW)]
+    return ", ".join([*named, *([f"and {plural(rest, 'other')}"] if rest > 0 else [])])
+
+
+def _exactness(approximate: int) -> str:
+    if not approximate:
+        return "exact, up to one rounding"
+    return f"an approximation of low rank in {plural(approximate, 'module')}; a merged model is exact"
+
+
+def _cost(cost: Cost) -> str:
+    amount, units = float(cost.operations), ["", "k", "M", "G", "T", "P"]
+    while amount >= 999.5 and len(units) > 1:
+        amount, units = amount / 1000, units[1:]
+    work = f"{amount:.0f}" if amount >= 10 else f"{amount:.1f}"
+    return f"reads {size(cost.read)}, writes up to {size(cost.written)}, about {work} {units[0]}FLOP"
+
+
+def _conflicts(conflicts: Sequence[Conflict], console: Console) -> Iterator[RenderableType]:
+    """Each pair of inputs, and the modules where their signs agree least."""
+    measures = ["cosine", "columns", "rows", "signs agree"]
+    rows = [[Cell(f"{c.a}, {c.b}", "bold"), len(c.modules), *map(_range, _measures(c))] for c in conflicts]
+    title = "inputs with each other: mean (least to most)"
+    yield table(console, ["inputs", "modules", *measures], rows, title=title, spare=["rows", "columns"])
+    single = [(c, module) for c in conflicts for module in c.modules]
+    single.sort(key=lambda each: 1.0 if each[1].sign_agreement is None else each[1].sign_agreement)
+    if single:
+        rows = [
+            [m.module, Cell(f"{c.a}, {c.b}", "bold"), *(_share(value) for value in _measures(m))]
+            for c, m in single[:_FEW]
+        ]
+        title = "where signs agree least"
+        yield table(console, ["module", "inputs", *measures], rows, title=title, spare=["rows", "columns"])
+    if len(single) > _FEW:
+        yield line((f"and {len(single) - _FEW:,} more; --format json has all", "dim"))
+    if any(len(c.modules) < c.common for c in conflicts):
+        yield line(("not in all modules that they share; --conflicts compares all", "dim"))
+
+
+def _measures(of: Conflict | ModuleConflict) -> tuple[Any, ...]:
+    return of.cosine, of.column_overlap, of.row_overlap, of.sign_agreement
+
+
+def _range(measure: Range | None) -> str | None:
+    if measure is None:
+        return None
+    return f"{_share(measure.mean)} ({_share(measure.min)} to {_share(measure.max)})"
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{round(value, 3) + 0.0:.3f}"  # no -0.000
 
 
 def materialized(result: Materialized, console: Console) -> Iterator[RenderableType]:

@@ -13,11 +13,28 @@ from ._views import check
 @options.rank
 @options.energy
 @options.dtype("Data type of the result, by default that of the inputs.")
+@click.option(
+    "--conflicts/--no-conflicts",
+    default=None,
+    help="Compare the inputs in all modules, or not at all; by default in as many as take about two seconds.",
+)
+@options.base_path
 @options.common
-def command(expression: str, rank: int | None, energy: str | None, dtype: str | None) -> None:
+def command(
+    *,
+    expression: str,
+    rank: int | None,
+    energy: str | None,
+    dtype: str | None,
+    base_path: str | None,
+    conflicts: bool | None,
+) -> None:
     """Explain what composing EXPRESSION would do. Writes nothing.
 
-    Its inputs must exist, and be of one kind and on one base model.
+    Its inputs must exist, and be of one kind and on one base model. They are compared two by two, each with the sign
+    of its coefficient, where both have a module: by the cosine of their deltas (1 the same direction, -1 they cancel),
+    by the overlap of the spaces that columns and rows span (0 to 1), and by the share of elements with the same sign
+    (half, for unrelated adapters).
 
     For example:
 
@@ -25,6 +42,8 @@ def command(expression: str, rank: int | None, energy: str | None, dtype: str | 
     """
     options.refuse_both(rank, energy)
     with options.open_registry() as catalog:
-        result = catalog.check(expression, rank=rank, energy=energy, dtype=dtype)
+        result = catalog.check(
+            expression, rank=rank, energy=energy, dtype=dtype, base_path=base_path, conflicts=conflicts
+        )
     warn(result.warnings)
     emit(result, check, quiet=lambda found: [source.ref for source in found.inputs])

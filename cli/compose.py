@@ -16,6 +16,7 @@ from ._views import composed
 @options.dtype("Data type of the result, by default that of the inputs.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of methods that draw at random.")
 @options.device
+@options.base_path
 @options.task
 @options.tags
 @options.note
@@ -29,6 +30,7 @@ def command(
     dtype: str | None,
     seed: int,
     device: str,
+    base_path: str | None,
     task: str | None,
     tags: dict[str, str],
     note: str | None,
@@ -48,7 +50,7 @@ def command(
     with options.open_registry() as catalog, progress() as bar:
         result = catalog.compose(
             name, expression, rank=rank, energy=energy, dtype=dtype, seed=seed,
-            device=device, task=task, tags=tags, note=note, progress=bar,
+            device=device, base_path=base_path, task=task, tags=tags, note=note, progress=bar,
         )  # fmt: skip
     warn(result.warnings)
     emit(result, composed, quiet=lambda version: [version.ref])

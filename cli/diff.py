@@ -2,7 +2,7 @@
 
 import click
 
-from ._options import common, open_registry
+from ._options import base_path, common, open_registry
 from ._render import emit
 from ._views import difference
 
@@ -10,8 +10,9 @@ from ._views import difference
 @click.command("diff")
 @click.argument("before", metavar="REF")
 @click.argument("after", metavar="REF")
+@base_path
 @common
-def command(before: str, after: str) -> None:
+def command(before: str, after: str, *, base_path: str | None) -> None:
     """Show how two versions differ.
 
     Metadata, inputs with their coefficients, and the weights of each module.
@@ -21,4 +22,5 @@ def command(before: str, after: str) -> None:
       registry diff detox@1 detox@2
     """
     with open_registry() as catalog:
-        emit(catalog.diff(before, after), difference, quiet=lambda result: [result.before, result.after])
+        result = catalog.diff(before, after, base_path=base_path)
+    emit(result, difference, quiet=lambda result: [result.before, result.after])

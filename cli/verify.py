@@ -4,7 +4,7 @@ import click
 
 from registry.errors import IntegrityFailure
 
-from ._options import common, open_registry
+from ._options import base_path, common, open_registry
 from ._render import emit_all
 from ._tables import verifications
 from ._text import plural
@@ -13,8 +13,9 @@ from ._text import plural
 @click.command("verify")
 @click.argument("refs", metavar="[REF]...", nargs=-1)
 @click.option("--rebuild", is_flag=True, help="Compute derived versions again and compare the digests.")
+@base_path
 @common
-def command(refs: tuple[str, ...], *, rebuild: bool) -> None:
+def command(refs: tuple[str, ...], *, rebuild: bool, base_path: str | None) -> None:
     """Check stored bytes and digests, of all versions or some.
 
     Prints every version, then exits with code 5 when any is not as recorded.
@@ -24,7 +25,7 @@ def command(refs: tuple[str, ...], *, rebuild: bool) -> None:
       registry verify detox@2 --rebuild
     """
     with open_registry() as catalog:
-        results = catalog.verify(refs, rebuild=rebuild)
+        results = catalog.verify(refs, rebuild=rebuild, base_path=base_path)
     emit_all(results, verifications, quiet=lambda result: result.ref, empty="there is nothing to verify")
     damaged = [result for result in results if not result.ok]
     if damaged:

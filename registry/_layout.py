@@ -71,7 +71,8 @@ def lay_out(
     if max_shard_size is not None and max_shard_size <= 0:
         raise UsageError(f"a shard cannot have {max_shard_size} bytes")
     tie = find_tie(base.tensors, base.config)
-    touched = {target.source for target in targets.values()} | {target.tensor for target in targets.values()}
+    untying = [target for target in targets.values() if not target.keeps_tie]
+    touched = {target.source for target in untying} | {target.tensor for target in untying}
     if tie is not None and touched.isdisjoint({tie.embedding, tie.head}):
         tie = None
     pieces = _pieces(base, targets, tie, dtype)

@@ -20,6 +20,7 @@ from registry._safetensors import data_size
 from registry._shards import FileRecord, FileWriter, read_into, storage
 from registry.deltas import Delta, LowRank
 from registry.errors import Incompatible, Refused
+from registry.kinds import rules
 
 if TYPE_CHECKING:
     from registry.checkpoint import BaseCheckpoint
@@ -109,7 +110,10 @@ class Patcher:
         stored = torch.frombuffer(source, dtype=getattr(torch, piece.source.dtype))
         wide = torch.float64 if stored.dtype == torch.float64 else torch.float32
         x = stored.view(-1, piece.columns).to(self.device).to(wide)  # (rows, columns)
-        y = x if delta is None else self._kind.patch(delta, x, block.row, transposed=piece.transposed)
+        y = x
+        if delta is not None and piece.module is not None:
+            own = rules(self._kind, self._modules[piece.module])
+            y = own.patch(delta, x, block.row, transposed=piece.transposed)
         dtype: torch.dtype = getattr(torch, piece.dtype)
         view = memoryview(slot.result)[: stored.numel() * dtype.itemsize]
         result = torch.frombuffer(view, dtype=dtype).view(x.shape)
@@ -127,7 +131,8 @@ class Patcher:
             if len(self._live) > _LIVE_DELTAS:
                 self._live.popitem(last=False)
         delta = self._live[piece.module]
-        return delta if not piece.is_bias or self._kind.patches_bias(delta) else None
+        own = rules(self._kind, self._modules[piece.module])
+        return delta if not piece.is_bias or own.patches_bias(delta) else None
 
     def _fetch(self, module: str, dtype: str) -> Delta:
         delta = self._deltas(module).to(self.device)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from registry._shards import FLOATS, StoredTensor
 from registry.errors import Incompatible, Refused
+from registry.forms import OF_PARAMETERS
 
 if TYPE_CHECKING:
     from registry.kinds import Module
 
 # The layers of these families that keep their weight as (in, out); everything else in them is a Linear.
-_CONV1D_FAMILIES = {"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp", "clvp_decoder"}
+CONV1D_FAMILIES = {"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp", "clvp_decoder"}
 _CONV1D_LAYERS = {"c_attn", "q_attn", "c_proj", "c_fc"}
 
 _HEAD_ENDINGS = ("ForCausalLM", "LMHeadModel", "DoubleHeadsModel", "ForMaskedLM", "ForPreTraining")
@@ -44,11 +45,13 @@ class Target:
 
     ``tensor`` is its name in the checkpoint; it is computed from ``source``, another tensor only where the
     module is an output head that is tied to the embedding and not stored. ``transposed``: kept as (in, out).
+    ``keeps_tie``: an embedding that stays tied to its head, since both of them are meant.
     """
 
     tensor: str
     source: str
     transposed: bool
+    keeps_tie: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +108,18 @@ def resolve(
     config: Mapping[str, Any],
     modules: Mapping[str, Module],
     fan_in_fan_out: bool | None,
+    *,
+    new_heads: bool = False,
 ) -> dict[str, Target]:
     """See :meth:`registry.checkpoint.BaseCheckpoint.resolve`."""
     tie = find_tie(tensors, config)
-    rename = _rule(tensors, tie, config, modules)
+    rename = _rule(tensors, tie, config, modules, new_heads=new_heads)
     targets = {}
     for name, module in modules.items():
-        tensor = f"{rename(name)}.weight"
-        source = tensor if tensor in tensors or tie is None else tie.embedding
+        tensor = rename(module.target)
+        source = tensor if tensor in tensors or tie is None or tensor != tie.head else tie.embedding
+        if source not in tensors:
+            continue  # a new head
         stored = tensors[source]
         if stored.dtype not in FLOATS:
             raise Refused(
@@ -120,10 +127,10 @@ def resolve(
                 hint="merge into the model's checkpoint in bfloat16, float16 or float32",
             )
         transposed = _is_transposed(module, name, stored, config, fan_in_fan_out)
-        targets[name] = Target(tensor, source, transposed)
+        targets[name] = Target(tensor, source, transposed, keeps_tie=module.form in {"tokens", "difference"})
         if tie is None and module.form == "embedding":
             _refuse_unknown_tie(name, stored, config)
-    _refuse_shared(targets)
+    _refuse_shared({name: t for name, t in targets.items() if modules[name].form != "copy"})
     return targets
 
 
@@ -150,6 +157,11 @@ def find_tie(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> 
         copies |= {new: old for new, old in pair.biases if new not in tensors and old in tensors}
         return Tie(embedding, head, copies, f"{prefix}." if bare else "")
     return None
+
+
+def is_conv1d(module: str, config: Mapping[str, Any]) -> bool:
+    """Whether a layer of this architecture keeps its weight as (in, out)."""
+    return config.get("model_type") in CONV1D_FAMILIES and module.rpartition(".")[2] in _CONV1D_LAYERS
 
 
 def _tie_flag(config: Mapping[str, Any]) -> bool | None:
@@ -191,28 +203,35 @@ def _rule(
     tie: Tie | None,
     config: Mapping[str, Any],
     modules: Mapping[str, Module],
+    *,
+    new_heads: bool,
 ) -> Callable[[str], str]:
-    """The one renaming from module names to the checkpoint's, applied to all modules alike.
+    """The one renaming from the parameters' names to the checkpoint's, applied to all modules alike.
 
     A checkpoint may hold a model's body alone (``h.0…`` for ``transformer.h.0…``), or an adapter may have
     been trained on the body of what is stored as a whole.
     """
 
     def known(name: str) -> bool:
-        return f"{name}.weight" in tensors or (tie is not None and f"{name}.weight" == tie.head)
+        return name in tensors or (tie is not None and name == tie.head)
+
+    names = [m.target for m in modules.values() if not (new_heads and m.form == "whole")]
+    if not names:  # nothing but parameters stored whole: those that are known decide
+        names = [module.target for module in modules.values()]
+        names = [name for name in names if known(name)] or names[:1]
 
     def hits(rule: Callable[[str], str]) -> int:
-        return sum(known(rule(name)) for name in modules)
+        return sum(known(rule(name)) for name in names)
 
-    if hits(_unchanged) == len(modules):
+    if hits(_unchanged) == len(names) or (new_heads and all(m.form == "whole" for m in modules.values())):
         return _unchanged
-    rules = [_strip(component) for component in sorted({name.partition(".")[0] for name in modules})]
-    rules += [_add(component) for component in _components_before(tensors, modules)]
-    complete = [rule for rule in rules if hits(rule) == len(modules)]
+    rules = [_strip(component) for component in sorted({name.partition(".")[0] for name in names})]
+    rules += [_add(component) for component in _components_before(tensors, names)]
+    complete = [rule for rule in rules if hits(rule) == len(names)]
     if len(complete) == 1:
         return complete[0]
     if complete:
-        first = next(iter(modules))
+        first = names[0].removesuffix(".weight")
         both = " and ".join(repr(rule(first)) for rule in complete[:2])
         raise Incompatible(f"adapter module {first!r} could be {both} in the base model")
     raise _missing(max([_unchanged, *rules], key=hits), known, config, modules)
@@ -230,9 +249,9 @@ def _add(component: str) -> Callable[[str], str]:
     return lambda name: f"{component}.{name}"
 
 
-def _components_before(tensors: Iterable[str], modules: Iterable[str]) -> list[str]:
-    """Single components that, put before the first module's name, give a stored tensor."""
-    ending = f".{next(iter(modules))}.weight"
+def _components_before(tensors: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Single components that, put before the first parameter's name, give a stored tensor."""
+    ending = f".{next(iter(names))}"
     found = {name.removesuffix(ending) for name in tensors if name.endswith(ending)}
     return sorted(component for component in found if component and "." not in component)
 
@@ -243,7 +262,7 @@ def _missing(
     config: Mapping[str, Any],
     modules: Mapping[str, Module],
 ) -> Refused:
-    name = next(name for name in modules if not known(rule(name)))
+    name = next(name for name, module in modules.items() if not known(rule(module.target)))
     if config.get("quantization_config"):
         return Refused(
             f"adapter module {name!r} has no float weight in the base model, which is quantized",
@@ -253,7 +272,7 @@ def _missing(
         return _unknown_tie(f"adapter module {name!r} is a head that the base does not store", config)
     return Incompatible(
         f"adapter module {name!r}, of shape {modules[name].shape}, has no weight in the base model:"
-        f" there is no tensor '{rule(name)}.weight' (shape none)",
+        f" there is no tensor {rule(modules[name].target)!r} (shape none)",
         hint="is this the model the adapter was trained on?",
     )
 
@@ -262,8 +281,13 @@ def _is_transposed(
     module: Module, name: str, stored: StoredTensor, config: Mapping[str, Any], flag: bool | None
 ) -> bool:
     straight, swapped = _fits(module, stored.shape, False), _fits(module, stored.shape, True)
-    if config.get("model_type") in _CONV1D_FAMILIES:
-        transposed = module.form == "linear" and name.rpartition(".")[2] in _CONV1D_LAYERS
+    if module.groups > 1:
+        raise Refused(
+            f"adapter module {name!r} is LoRA on a grouped convolution, which sees the channels of all groups",
+            hint="its change has no place in the base weight: use it as an adapter",
+        )
+    if config.get("model_type") in CONV1D_FAMILIES:
+        transposed = module.form == "linear" and is_conv1d(name, config)
     elif straight and swapped:
         transposed = bool(flag)
     else:
@@ -281,6 +305,12 @@ def _is_transposed(
 
 def _fits(module: Module, shape: tuple[int, ...], transposed: bool) -> bool:
     """Whether a delta of this module can change a weight of ``shape``: (m, n) of LoRA or (d,) of (IA)³."""
+    if module.form in OF_PARAMETERS:
+        rows = max(module.rows, default=-1)  # those of token embeddings have to be there
+        same = shape == module.kernel or (bool(module.rows) and shape[1:] == module.shape[1:])
+        return not transposed and same and rows < shape[0]
+    if len(module.shape) == 1:
+        return _fits_rescaling(module, shape, transposed)
     if module.form == "conv":
         kernel_fits = not module.kernel or shape[2:] == module.kernel
         flat = (shape[0], math.prod(shape[1:])) if len(shape) > 2 else None
@@ -289,10 +319,15 @@ def _fits(module: Module, shape: tuple[int, ...], transposed: bool) -> bool:
         return False
     if module.form == "embedding":
         return not transposed and shape == module.shape[::-1]
-    out_in = shape[::-1] if transposed else shape
-    if len(module.shape) == 1:
-        return module.shape[0] == out_in[1 if module.feedforward else 0]
-    return module.shape == out_in
+    return module.shape == (shape[::-1] if transposed else shape)
+
+
+def _fits_rescaling(module: Module, shape: tuple[int, ...], transposed: bool) -> bool:
+    """Whether a vector has an entry per input or output feature; with groups, a convolution stores fewer inputs."""
+    if len(shape) != 2 + len(module.kernel) or (transposed and module.kernel):
+        return False
+    out_in = shape[1::-1] if transposed else shape[:2]
+    return module.shape[0] == out_in[1 if module.feedforward else 0]
 
 
 def _refuse_shared(targets: Mapping[str, Target]) -> None:

@@ -21,9 +21,11 @@ from registry.results import (
     Deleted,
     Difference,
     Evaluation,
+    Extracted,
     Garbage,
     Lineage,
     Materialized,
+    MethodInfo,
     Page,
     Publication,
     Schema,
@@ -143,11 +145,14 @@ class Registry:
 
         return lookup.lineage(self._database, _text(ref), direction=direction, depth=depth)
 
-    def diff(self, before: Reference, after: Reference) -> Difference:
-        """How two versions differ: metadata, inputs and coefficients, and the change of ΔW per module."""
+    def diff(self, before: Reference, after: Reference, *, base_path: str | Path | None = None) -> Difference:
+        """How two versions differ: metadata, inputs and coefficients, and the change of ΔW per module.
+
+        ``base_path`` is the base model's folder, for adapters that hold parameters whole or use DoRA.
+        """
         from registry.verbs import diff
 
-        return diff.diff(self._database, self._blobs, _text(before), _text(after))
+        return diff.diff(self._database, self._blobs, _text(before), _text(after), base_path=base_path)
 
     def check(
         self,
@@ -156,14 +161,28 @@ class Registry:
         rank: int | None = None,
         energy: str | float | None = None,
         dtype: str | None = None,
+        base_path: str | Path | None = None,
+        conflicts: bool | None = None,
     ) -> Check:
         """Type-check an expression and explain what composing it would do. Writes nothing.
 
-        Raises ``ExpressionError`` (with the column), ``NotFound``, ``Incompatible`` or ``Refused``.
+        ``conflicts`` compares the inputs with each other, which reads their tensors: True in all modules, False not
+        at all, and by default in as many as take about two seconds, which is usually all of them. ``base_path`` is
+        the base model's folder, for inputs that hold parameters whole or use DoRA. Raises
+        ``ExpressionError`` (with the column), ``NotFound``, ``Incompatible`` or ``Refused``.
         """
-        from registry.verbs import compose
+        from registry.verbs import check
 
-        return compose.check(self._database, self._blobs, expression, rank=rank, energy=energy, dtype=dtype)
+        return check.check(
+            self._database,
+            self._blobs,
+            expression,
+            rank=rank,
+            energy=energy,
+            dtype=dtype,
+            base_path=base_path,
+            conflicts=conflicts,
+        )
 
     # -- adding and composing
 
@@ -217,6 +236,7 @@ class Registry:
         dtype: str | None = None,
         seed: int = 0,
         device: str = "auto",
+        base_path: str | Path | None = None,
         task: str | None = None,
         tags: Mapping[str, str] | None = None,
         note: str | None = None,
@@ -226,7 +246,9 @@ class Registry:
 
         ``rank`` or ``energy`` truncate the result optimally. A recipe whose output is known is not computed
         again (``cached``); a version of ``name`` that has this very recipe is returned as it is (``created``
-        False). ``task`` is by default the one that all inputs share. Raises what :meth:`check` raises, and ``Conflict`` for a name taken by something else.
+        False). ``task`` is by default the one that all inputs share. ``base_path`` is the base model's folder, for
+        inputs that hold parameters whole or use DoRA. Raises what :meth:`check` raises, and ``Conflict`` for a
+        name taken by something else.
         """
         from registry.verbs import compose
 
@@ -240,8 +262,93 @@ class Registry:
             dtype=dtype,
             seed=seed,
             device=device,
+            base_path=base_path,
             task=task,
             tags=tags or {},
+            note=note,
+            actor=self._config.actor,
+            progress=progress,
+        )
+
+    def convert(
+        self,
+        ref: Reference,
+        *,
+        to: str = "lora",
+        name: str | None = None,
+        rank: int | None = None,
+        energy: str | float | None = None,
+        dtype: str | None = None,
+        initial: Reference | None = None,
+        device: str = "auto",
+        base_path: str | Path | None = None,
+        tags: Mapping[str, str] | None = None,
+        note: str | None = None,
+        progress: Progress | None = None,
+    ) -> Composed:
+        """Write an adapter of another type as LoRA, as the next version of ``name`` (by default ``NAME-lora``).
+
+        LoHa, LoKr and VeRA are exact without ``rank``; DoRA needs ``base_path`` and ``rank`` or ``energy``; with
+        ``initial``, the adapter before training, PiSSA, OLoRA and CorDA are exact too. The report has the error of
+        each module. Raises ``Refused`` for what has no form as LoRA.
+        """
+        from registry.verbs import convert
+
+        return convert.convert(
+            self._database,
+            self._blobs,
+            _text(ref),
+            to=to,
+            name=name,
+            rank=rank,
+            energy=energy,
+            dtype=dtype,
+            initial=None if initial is None else _text(initial),
+            device=device,
+            base_path=base_path,
+            tags=tags or {},
+            note=note,
+            actor=self._config.actor,
+            progress=progress,
+        )
+
+    def extract(
+        self,
+        base: str | Path,
+        finetuned: str | Path,
+        name: str,
+        *,
+        rank: int | None = None,
+        energy: str | float | None = None,
+        dtype: str | None = None,
+        repo: str | None = None,
+        task: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        license: str | None = None,  # noqa: A002  (the field's own word)
+        note: str | None = None,
+        progress: Progress | None = None,
+    ) -> Extracted:
+        """Catalog the difference of two checkpoints (folders or ``hf://owner/repo``) as the next version of ``name``.
+
+        With ``rank`` or ``energy`` a LoRA, whose report has the error of each module; without, a task vector that
+        holds every changed parameter. ``repo`` names the base model where ``base`` is a folder. Raises
+        ``Incompatible`` for checkpoints of different architectures, ``Refused`` where nothing changed.
+        """
+        from registry.verbs import extract
+
+        return extract.extract(
+            self._database,
+            self._blobs,
+            base,
+            finetuned,
+            name,
+            rank=rank,
+            energy=energy,
+            dtype=dtype,
+            repo=repo,
+            task=task,
+            tags=tags or {},
+            license=license,
             note=note,
             actor=self._config.actor,
             progress=progress,
@@ -293,14 +400,23 @@ class Registry:
 
         return checkout.checkout(self._database, self._blobs, _text(ref), directory)
 
-    def verify(self, refs: Iterable[Reference] = (), *, rebuild: bool = False) -> tuple[Verification, ...]:
+    def verify(
+        self,
+        refs: Iterable[Reference] = (),
+        *,
+        rebuild: bool = False,
+        base_path: str | Path | None = None,
+    ) -> tuple[Verification, ...]:
         """Check stored bytes and digests of the given versions, or of all live ones.
 
-        ``rebuild`` computes derived versions again from their recipes and compares the digests.
+        ``rebuild`` computes derived versions again from their recipes and compares the digests; ``base_path`` is
+        the base model's folder, for those whose inputs hold parameters whole or use DoRA.
         """
         from registry.verbs import verify
 
-        return verify.verify(self._database, self._blobs, [_text(ref) for ref in refs], rebuild=rebuild)
+        return verify.verify(
+            self._database, self._blobs, [_text(ref) for ref in refs], rebuild=rebuild, base_path=base_path
+        )
 
     def gc(self, *, apply: bool = False) -> Garbage:
         """Find bytes that nothing refers to, and leftovers of interrupted work; remove them on ``apply``."""
@@ -418,6 +534,22 @@ class Registry:
         from registry.verbs import publish
 
         return publish.publications(self._database, None if ref is None else _text(ref), check=check)
+
+    # -- merge methods, which need no catalog
+
+    @staticmethod
+    def methods() -> tuple[MethodInfo, ...]:
+        """The operators of expressions and all merge methods, with their formulas, sources and parameters."""
+        from registry.verbs import methods
+
+        return methods.methods()
+
+    @staticmethod
+    def method(name: str) -> MethodInfo:
+        """One merge method or operator. Raises ``Refused``, listing the known ones, for another name."""
+        from registry.verbs import methods
+
+        return methods.method(name)
 
     # -- the schema
 

@@ -52,14 +52,20 @@ class BaseCheckpoint:
         return digest.of_json(sorted(files.values()))
 
     def resolve(
-        self, modules: Mapping[str, Module], *, fan_in_fan_out: bool | None = None
+        self,
+        modules: Mapping[str, Module],
+        *,
+        fan_in_fan_out: bool | None = None,
+        new_heads: bool = False,
     ) -> dict[str, Target]:
         """The weight each adapted module changes; ``fan_in_fan_out`` is the adapter's flag, None for unknown.
+
+        With ``new_heads``, a parameter that the adapter holds whole may be missing here, and is left out.
 
         Raises ``Incompatible`` for a module without a tensor or with one of another shape, ``Refused`` for a
         tensor that is no plain float tensor, and for an embedding tied in a way that is not known.
         """
-        return resolve(self.tensors, self.config, modules, fan_in_fan_out)
+        return resolve(self.tensors, self.config, modules, fan_in_fan_out, new_heads=new_heads)
 
 
 def open_base(folder: Path) -> BaseCheckpoint:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from registry.errors import Incompatible
-
-Form = Literal["linear", "embedding", "conv"]
+from registry.forms import Form
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,9 @@ class LowRank:
 
     ``up`` is ``(m, k)`` (PEFT's ``lora_B``), ``down`` is ``(k, n)`` (``lora_A``). ``form`` says how ΔW meets the
     base weight: ``linear`` as it is, ``embedding`` transposed (``up`` is ``(D, k)``, ``down`` ``(k, V)``, the
-    table ``(V, D)``), ``conv`` with ``n`` standing for ``in_channels/groups × kernel``, flattened.
+    table ``(V, D)``), ``conv`` with ``n`` standing for ``in_channels × kernel``, flattened. ``groups`` is for
+    storing only: those of a grouped convolution, each of which sees its own part of the rank. The other forms are
+    those of :mod:`registry.kinds._weights`.
     """
 
     up: Tensor
@@ -32,6 +32,7 @@ class LowRank:
     scale: float = 1.0
     form: Form = "linear"
     kernel: tuple[int, ...] = ()
+    groups: int = 1
 
     @property
     def rank(self) -> int:
@@ -48,10 +49,11 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Dense:
-    """``ΔW = weight``, ``(m, n)``: what an element-wise method makes of LoRA modules.
+    """``ΔW = weight``, ``(m, n)``: what an element-wise method makes of LoRA modules, and parameters stored whole.
 
-    A merged model gets it exactly. An adapter stores a low-rank approximation of it, of rank ``rank`` at most.
-    ``form`` and ``kernel`` are those of :class:`LowRank`.
+    A merged model gets it exactly. For a LoRA module an adapter stores a low-rank approximation of it, of rank
+    ``rank`` at most. ``form`` is that of :class:`LowRank`; so is ``kernel``, which is the stored shape where the
+    form is none of LoRA's.
     """
 
     weight: Tensor

@@ -10,40 +10,34 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from registry import kinds, methods
 from registry.errors import Incompatible, Refused
+from registry.forms import OF_PARAMETERS
+from registry.inputs import Reader, check_compatible, delta_of, labelled, space
 from registry.recipe import Call, Input, Recipe, Sum
 
 if TYPE_CHECKING:
     import torch
 
     from registry.deltas import Delta
-    from registry.kinds import Kind, Layout, Module
+    from registry.kinds import Kind, Module
     from registry.methods import Merged, Method, Site
-
-
-class Reader(Protocol):
-    """An input whose modules can be read one by one."""
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def layout(self) -> Layout: ...
-
-    def delta(self, module: str) -> Delta: ...
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One module of the result. ``report`` holds what methods reported, prefixed where several were called."""
+    """One module of the result. ``report`` holds what methods reported, prefixed where several were called.
+
+    ``place`` describes the module as the inputs do; its rank and scale are no fact of the result.
+    """
 
     module: str
     delta: Delta
     report: Mapping[str, float] = field(default_factory=dict)
+    place: Module | None = None
 
 
 class Computation:
@@ -74,14 +68,25 @@ def prepare(
     device: torch.device,
     labels: Mapping[str, str] | None = None,
 ) -> Computation:
-    """Check ``recipe`` against its inputs; everything that can be refused without tensors is refused here.
+    """Make ``recipe`` ready to be computed, once :func:`check` has passed it.
 
     ``readers`` has a reader per input digest; ``labels`` are the inputs' names for messages. Deltas come back on
     ``device`` in the accumulation dtype: float32, or float64 where inputs or methods hold it; the one rounding to
-    the recipe's dtype is the writer's. Raises ``Refused`` for other algorithm versions and blocked inputs,
-    ``Incompatible`` for inputs that do not belong together.
+    the recipe's dtype is the writer's.
     """
-    names = {digest: (labels or {}).get(digest, digest[:19]) for digest in recipe.inputs}
+    check(recipe, readers, labels)
+    inputs, names = {digest: readers[digest] for digest in recipe.inputs}, _names(recipe, labels)
+    kind, whole = kinds.load(recipe.kind), space(inputs)
+    return Computation(_Evaluator(recipe, kind, inputs, device, names, _methods(recipe), whole), whole)
+
+
+def check(recipe: Recipe, readers: Mapping[str, Reader], labels: Mapping[str, str] | None = None) -> None:
+    """Check ``recipe`` against its inputs; everything that can be refused without tensors is refused here.
+
+    Raises ``Refused`` for other algorithm versions and blocked inputs, ``Incompatible`` for inputs that do not belong
+    together.
+    """
+    names = _names(recipe, labels)
     inputs = {digest: readers[digest] for digest in recipe.inputs}
     if recipe.kind not in kinds.family.names():
         raise Refused(f"{recipe.kind} adapters cannot be composed")
@@ -90,8 +95,13 @@ def prepare(
             raise Incompatible(f"{names[digest]} is of kind {reader.kind}, the recipe of kind {recipe.kind}")
     kind = kinds.load(recipe.kind)
     _check_algorithm(recipe.kind, recipe.algorithm, kind.algorithm)
-    check_compatible(_labelled(names, inputs))
-    return Computation(_Evaluator(recipe, kind, inputs, device, names, _methods(recipe)), space(inputs))
+    accounted, layouts = _waived(recipe, _methods(recipe)), labelled(names, inputs)
+    waived = {label for digest, label in zip(inputs, layouts, strict=True) if digest in accounted}
+    check_compatible(layouts, waived=waived)
+
+
+def _names(recipe: Recipe, labels: Mapping[str, str] | None) -> dict[str, str]:
+    return {digest: (labels or {}).get(digest, digest[:19]) for digest in recipe.inputs}
 
 
 def modules(
@@ -105,38 +115,6 @@ def modules(
     return iter(prepare(recipe, readers, device=device, labels=labels))
 
 
-def space(readers: Mapping[str, Reader]) -> dict[str, Module]:
-    """The union of the inputs' modules, sorted by name."""
-    found: dict[str, Module] = {}
-    for reader in readers.values():
-        found = {**reader.layout.modules, **found}
-    return dict(sorted(found.items()))
-
-
-def check_compatible(layouts: Mapping[str, tuple[str, Layout]]) -> None:
-    """Whether adapters can be combined, from their layouts alone; ``layouts`` maps a label to kind and layout.
-
-    Raises ``Refused`` for one with parts that cannot be composed, ``Incompatible`` for two of different kinds or
-    with a module of different shapes, naming both.
-    """
-    for label, (_, layout) in layouts.items():
-        if layout.blockers:
-            raise Refused(f"{label} cannot be composed: {layout.blockers[0]}")
-    first: tuple[str, str] | None = None
-    seen: dict[str, tuple[str, Module]] = {}
-    for label, (kind, layout) in layouts.items():
-        first = first or (label, kind)
-        if kind != first[1]:
-            raise Incompatible(f"{first[0]} is of kind {first[1]} and {label} of kind {kind}")
-        for name, module in layout.modules.items():
-            other, known = seen.setdefault(name, (label, module))
-            if _space(module) != _space(known):
-                raise Incompatible(
-                    f"module {name} is {_space(known)} in {other} but {_space(module)} in {label}",
-                    hint="were they trained on the same base model?",
-                )
-
-
 @dataclass(frozen=True)
 class _Evaluator:
     """One recipe being evaluated; ``methods`` are its calls' methods by the identity of the call."""
@@ -147,6 +125,7 @@ class _Evaluator:
     device: torch.device
     names: Mapping[str, str]
     methods: Mapping[int, Method]
+    space: Mapping[str, Module]
 
     def module(self, module: str) -> Evaluated:
         reports: list[tuple[str, Mapping[str, float]]] = []
@@ -154,32 +133,44 @@ class _Evaluator:
             delta = self._sum(self.recipe.expression, module, reports)
         if delta is None:
             raise KeyError(module)
-        return Evaluated(module, delta, _merged(reports))
+        return Evaluated(module, delta, _merged(reports), self.space[module])
 
     def stored(self, module: str) -> Evaluated:
         """The module in a form that an adapter can store."""
-        from registry.deltas import Dense
+        from registry.deltas import Dense, LowRank
         from registry.methods._lowrank import low_rank
 
-        found = self.module(module)
-        if not isinstance(found.delta, Dense):
-            return found
-        with _exact():
-            merged = low_rank(found.delta)
-        return Evaluated(module, merged.delta, {**found.report, **merged.report})
+        found, place = self.module(module), self.space[module]
+        if isinstance(found.delta, Dense) and place.form not in OF_PARAMETERS:
+            if place.based and found.delta.rank >= min(found.delta.shape):
+                raise Refused(
+                    f"module {module}: with DoRA its delta has full rank",
+                    hint="say how much of it to keep: --rank N or --energy F; the error is reported",
+                )
+            with _exact():
+                merged = low_rank(found.delta)
+            found = replace(found, delta=merged.delta, report={**found.report, **merged.report})
+        if isinstance(found.delta, LowRank) and place.groups > 1:
+            return replace(found, delta=replace(found.delta, groups=place.groups))
+        return found
 
     def _sum(self, node: Sum, module: str, reports: list[tuple[str, Mapping[str, float]]]) -> Delta | None:
         found = [(float(t.weight), self._operand(t.operand, module, reports)) for t in node.terms]
         terms = [(weight, delta) for weight, delta in found if delta is not None]
-        return self.kind.combine(terms) if terms else None
+        return kinds.rules(self.kind, self.space[module]).combine(terms) if terms else None
 
     def _operand(
         self, node: Input | Call, module: str, reports: list[tuple[str, Mapping[str, float]]]
     ) -> Delta | None:
         if isinstance(node, Input):
-            reader = self.inputs[node.digest]
-            return reader.delta(module).to(self.device) if module in reader.layout.modules else None
+            delta = delta_of(self.inputs[node.digest], self.space[module])
+            return None if delta is None else delta.to(self.device)
         method = self.methods[id(node)]
+        if self.space[module].form in OF_PARAMETERS and method.in_factor_space():
+            raise Refused(
+                f"{node.method} works on LoRA's factors, and {self.space[module].target} is stored whole",
+                hint="use the exact sum, or a method that works on deltas",
+            )
         slot = len(reports)  # a call reports before the calls inside it
         last = node
         while self.methods[id(last)].wraps and (inside := wrapped(last)):
@@ -219,25 +210,13 @@ class _Evaluator:
         return self.names[node.digest] if isinstance(node, Input) else f"input {position} ({node.method})"
 
 
-def _labelled(names: Mapping[str, str], inputs: Mapping[str, Reader]) -> dict[str, tuple[str, Layout]]:
-    """Layouts by label; two inputs that share a label are told apart by their digests."""
-    shared = Counter(names.values())
-    return {
-        names[digest] if shared[names[digest]] == 1 else f"{names[digest]} ({digest})": (
-            reader.kind,
-            reader.layout,
-        )
-        for digest, reader in inputs.items()
-    }
-
-
 def _methods(recipe: Recipe) -> dict[int, Method]:
     """The methods of all calls, by the identity of their node; each is checked against its recorded version."""
     found: dict[int, Method] = {}
     for call in _calls(recipe.expression):
         method = methods.build(call.method, call.parameters)
         _check_algorithm(call.method, call.algorithm, method.algorithm)
-        if recipe.kind not in method.kinds:
+        if (kinds.load(recipe.kind).writes_as or recipe.kind) not in method.kinds:
             defined = ", ".join(sorted(method.kinds))
             raise Incompatible(f"{call.method} is defined for {defined} adapters, not for {recipe.kind}")
         count = len(call.arguments)
@@ -250,6 +229,22 @@ def _methods(recipe: Recipe) -> dict[int, Method]:
             )
         found[id(call)] = method
     return found
+
+
+def _waived(recipe: Recipe, built: Mapping[int, Method]) -> set[str]:
+    """The inputs whose changed initialization is accounted for wherever they appear."""
+
+    def plain(node: Sum, waives: bool) -> Iterator[str]:
+        for term in node.terms:
+            if isinstance(term.operand, Input):
+                if not waives:
+                    yield term.operand.digest
+                continue
+            inside = "initialization" in built[id(term.operand)].waives
+            for argument in term.operand.arguments:
+                yield from plain(argument, inside)
+
+    return set(recipe.inputs) - set(plain(recipe.expression, False))
 
 
 def wrapped(call: Call) -> Call | None:
@@ -289,14 +284,6 @@ def _check_algorithm(name: str, recorded: int, today: int) -> None:
             f"the recipe was made with {name} of algorithm {recorded}, this release has {today}",
             hint="compose it again, or use the release that made it",
         )
-
-
-def _space(module: Module) -> str:
-    """The space a module's delta lives in, for comparison and for messages."""
-    if len(module.shape) == 1:
-        return f"{'input' if module.feedforward else 'output'} rescaling of {module.shape[0]}"
-    kernel = f" kernel {'x'.join(map(str, module.kernel))}" if module.kernel else ""
-    return f"{module.form} {'x'.join(map(str, module.shape))}{kernel}"
 
 
 def _merged(reports: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, float]:

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from registry.results import BaseModelIdentity
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from registry._values import BaseValues
     from registry.deltas import Delta
     from registry.evaluate import Evaluated
     from registry.kinds import Kind, Layout, Module
@@ -39,7 +40,10 @@ PREFIX = "base_model.model."
 DIGEST_FORMAT = 1
 
 _AGAIN = "fetch or save the adapter again"
-_INFIX = re.compile(r"\.(lora_[A-Za-z_]+|ia3_l|modules_to_save)(?:\.default)+(?=\.|$)")
+_INFIX = re.compile(
+    r"\.(lora_[A-Za-z_]+|ia3_l|hada_\w+|lokr_\w+|vera_(?:lambda_[bd]|[AB])|modules_to_save)"
+    r"(?:\.default)+(?=\.|$)"
+)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
 # Beside the tensors, this decides what an adapter does: how it is loaded, and which way a weight is stored.
@@ -49,9 +53,10 @@ _UNORDERED = frozenset({"target_modules", "exclude_modules", "feedforward_module
 
 @dataclass(frozen=True)
 class StoredAdapter:
-    """An adapter on disk: its config, its layout, and its tensors on demand. It is an ``evaluate.Reader``.
+    """An adapter on disk: its config, its layout, and its tensors on demand. It is an ``inputs.Reader``.
 
-    ``entries`` holds the stored tensors by normalized name, ``names`` the names they have in the file.
+    ``entries`` holds the stored tensors by normalized name, ``names`` the names they have in the file. ``base`` is
+    the base model, for modules that are differences from it.
     """
 
     kind: str
@@ -60,6 +65,7 @@ class StoredAdapter:
     entries: Mapping[str, Entry]
     names: Mapping[str, str]
     files: Mapping[str, tuple[Path, int]]
+    base: BaseValues | None = None
 
     @property
     def size(self) -> int:
@@ -108,7 +114,7 @@ class StoredAdapter:
         if said := {key: self.config[key] for key in _SAID if self.config.get(key)}:
             content["config"] = said
         rest = {name: found for name, found in tensors.items() if name not in used}
-        if rest or layout.blockers:
+        if rest or layout.semantics or layout.blockers:
             content["rest"] = {"tensors": rest, "config": _canonical(layout.semantics)}
         return digest.of_json(content)
 
@@ -118,7 +124,34 @@ class StoredAdapter:
         with self.bytes() as view:
             for name in found.tensors.values():
                 self._require_finite(view, name)
-        return self._rules.delta(found, {role: self.tensor(name) for role, name in found.tensors.items()})
+        tensors = {role: self.tensor(name) for role, name in found.tensors.items()}
+        if found.based:
+            if self.base is None:
+                raise Refused(
+                    f"module {module} needs the base model", hint="say where it is with --base-path DIR"
+                )
+            if (value := self.base.value(found)) is not None:
+                tensors["base"] = value
+        return kinds.rules(self._rules, found).delta(found, tensors)
+
+    def on(self, base: BaseValues) -> StoredAdapter:
+        """The same adapter with the base model at hand.
+
+        An embedding that was saved along is compared with the base's and left out. Raises ``Refused`` where it
+        differs: then it was trained, or resized.
+        """
+        modules = dict(self.layout.modules)
+        for name, module in self.layout.modules.items():
+            if module.form != "copy":
+                continue
+            value = base.value(module)
+            if value is None or not value.equal(self.tensor(module.tensors["value"]).to(value.dtype)):
+                raise Refused(
+                    f"tensor {name} is not the base model's {module.target}",
+                    hint="an embedding that was resized or trained beside its LoRA cannot be composed",
+                )
+            del modules[name]
+        return replace(self, base=base, layout=replace(self.layout, modules=modules))
 
     def tensor(self, name: str) -> Tensor:
         """A stored tensor by its normalized name, mapped from the file."""
@@ -219,20 +252,24 @@ def write(
     dtype: str,
     base_model: BaseModelIdentity,
     inputs_config: Sequence[Mapping[str, Any]],
+    base: BaseValues | None = None,
 ) -> StoredAdapter:
     """Write modules as a PEFT folder and fsync it; equal arguments give equal bytes.
 
     ``modules`` is consumed once, one module at a time, and each tensor rounded once to ``dtype``. The folder is
-    made if need be; making it appear whole is the caller's part. Raises ``Refused`` where a value overflows
+    made if need be; making it appear whole is the caller's part. ``base`` is the base model, for what is stored
+    whole. Raises ``Refused`` where a value overflows
     ``dtype`` and ``StorageFailure`` where the disk is full.
     """
-    rules = kinds.load(kind)
+    rules = kinds.load(kinds.load(kind).writes_as or kind)
     described: dict[str, Module] = {}
 
     def tensors() -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
         for item in modules:
-            described[item.module] = rules.describe(item.module, item.delta)
-            for key, tensor in sorted(rules.tensors(item.module, item.delta, dtype).items()):
+            own = rules if item.place is None else kinds.rules(rules, item.place)
+            whole = base.value(item.place) if base is not None and item.place and item.place.based else None
+            described[item.module] = own.describe(item.module, item.delta)
+            for key, tensor in sorted(own.tensors(item.module, item.delta, dtype, whole).items()):
                 yield f"{PREFIX}{key}", dtype, tuple(tensor.shape), _raw(tensor, item.module, dtype)
 
     try:
@@ -253,7 +290,12 @@ def write(
 
 def is_canonical(stored: StoredAdapter) -> bool:
     """Whether the file names every tensor as today's PEFT does."""
-    return all(name == f"{PREFIX}{plain}" for plain, name in stored.names.items())
+    return all(name == _named(plain) for plain, name in stored.names.items())
+
+
+def _named(plain: str) -> str:
+    """The name in a file: what VeRA's modules share lies beside the model."""
+    return plain if plain.startswith("base_model.") else f"{PREFIX}{plain}"
 
 
 def is_for(stored: StoredAdapter, base_model: BaseModelIdentity) -> bool:
@@ -272,7 +314,7 @@ def rewrite(stored: StoredAdapter, folder: Path, base_model: BaseModelIdentity) 
 
         def tensors() -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
             for name, entry in sorted(stored.entries.items()):
-                yield f"{PREFIX}{name}", entry.dtype, entry.shape, bytes(view[entry.begin : entry.end])
+                yield _named(name), entry.dtype, entry.shape, bytes(view[entry.begin : entry.end])
 
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -309,7 +351,7 @@ def _normalized(stored: Mapping[str, Entry]) -> tuple[dict[str, Entry], dict[str
 
 
 def _module_digest(module: Module, tensors: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+    found = {
         "name": module.name,
         "form": module.form,
         "scale": repr(float(module.scale)),
@@ -317,6 +359,7 @@ def _module_digest(module: Module, tensors: Mapping[str, Any]) -> dict[str, Any]
         "feedforward": module.feedforward,
         "tensors": {role: tensors[name] for role, name in module.tensors.items()},
     }
+    return {**found, "rows": list(module.rows)} if module.rows else found
 
 
 def _canonical(value: Any, key: str = "") -> Any:

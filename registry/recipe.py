@@ -89,6 +89,7 @@ class Recipe(_Node):
 
     ``kind`` and ``algorithm`` name the adapter kind and the version of its linear algebra, ``dtype`` the
     output's (``"float32"``, ``"bfloat16"``, ``"float16"``, ``"float64"``), ``seed`` feeds the random methods.
+    ``base`` identifies the base model's values that inputs are differences from, where there are any.
     """
 
     kind: str
@@ -96,9 +97,12 @@ class Recipe(_Node):
     dtype: Literal["float64", "float32", "bfloat16", "float16"]
     seed: int = 0
     expression: Sum
+    base: str | None = None
 
     def canonical(self) -> dict[str, Any]:
+        based = {} if self.base is None else {"base": self.base}
         return {
+            **based,
             "format": FORMAT,
             "kind": self.kind,
             "algorithm": self.algorithm,
@@ -148,7 +152,7 @@ def parse(data: dict[str, Any]) -> Recipe:
     if data.get("format") != FORMAT:
         raise ValueError(f"recipe format {data.get('format')!r} is not {FORMAT}")
     fields = {key: data[key] for key in ("kind", "algorithm", "dtype", "seed")}
-    return Recipe(**fields, expression=_parse_sum(data["expression"]))
+    return Recipe(**fields, expression=_parse_sum(data["expression"]), base=data.get("base"))
 
 
 def _parse_sum(data: dict[str, Any]) -> Sum:

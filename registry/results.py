@@ -137,6 +137,12 @@ class ModuleReport(Result):
     values: dict[str, float]
 
 
+class Extracted(Added):
+    """The version that holds what fine-tuning changed; ``report`` says what was lost where it was cut to a rank."""
+
+    report: tuple[ModuleReport, ...] = ()
+
+
 class Composed(Version):
     """The composed version.
 
@@ -163,11 +169,82 @@ class CheckedInput(Result):
     coefficient: str | None
 
 
+class CheckedModule(Result):
+    """One module of what an expression would give.
+
+    ``form`` is ``linear``, ``embedding``, ``conv``, ``rescaling`` ((IA)³), or what else is stored whole. ``ranks`` are
+    the inputs' in their order, None where one lacks the module or has no rank there; ``rank`` is the result's, at
+    most. ``exact`` is False where the result is dense and an adapter holds an approximation of that rank; a merged
+    model has it exactly.
+    """
+
+    module: str
+    shape: tuple[int, ...]
+    form: str
+    ranks: tuple[int | None, ...]
+    rank: int | None
+    exact: bool
+
+
+class Cost(Result):
+    """What composing would take: bytes ``read`` and, at most, ``written``, and floating-point ``operations``.
+
+    The operations are a rough estimate: of use to tell seconds from hours.
+    """
+
+    read: int
+    written: int
+    operations: int
+
+
+class Range(Result):
+    """A measure over modules."""
+
+    mean: float
+    min: float
+    max: float
+
+
+class ModuleConflict(Result):
+    """Two inputs in one module. Each measure is None where it is not defined, as for a zero delta.
+
+    ``cosine`` of the two deltas, each with the sign of its coefficient: 1 the same direction, −1 they cancel.
+    ``column_overlap`` and ``row_overlap`` of the spaces that the deltas' columns and rows span: 0 orthogonal, 1 one
+    holds the other. ``sign_agreement`` is the share of elements, of those zero in neither, where both have one sign;
+    ``sampled`` says that it was taken on a grid of rows and columns. Formulas are in ``registry.interference``.
+    """
+
+    module: str
+    cosine: float | None
+    column_overlap: float | None
+    row_overlap: float | None
+    sign_agreement: float | None
+    sampled: bool
+
+
+class Conflict(Result):
+    """Two inputs of an expression and how much they get in each other's way, over the modules both have.
+
+    ``common`` counts these modules, ``modules`` holds those that were measured; each :class:`Range` is over them, and
+    None where no module has the measure.
+    """
+
+    a: str
+    b: str
+    common: int
+    cosine: Range | None
+    column_overlap: Range | None
+    row_overlap: Range | None
+    sign_agreement: Range | None
+    modules: tuple[ModuleConflict, ...]
+
+
 class Check(Result):
     """What composing an expression would do. Nothing is written.
 
     ``cached`` is True when its output is known already. ``rank``, ``parameters`` and ``size`` are upper
-    bounds where a method decides them from the data.
+    bounds where a method decides them from the data. ``exact`` says that no module is approximated, ``layout``
+    has one row per module, and ``conflicts`` one per pair of inputs, where they were measured.
     """
 
     expression: str
@@ -182,6 +259,10 @@ class Check(Result):
     parameters: int
     size: int
     cached: bool
+    exact: bool = True
+    cost: Cost | None = None
+    layout: tuple[CheckedModule, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -352,3 +433,37 @@ class Page(Result):
 
     versions: tuple[Version, ...]
     next: str | None = None
+
+
+class MethodParameter(Result):
+    """A parameter of a merge method. ``default`` is written as in an expression, None where there is none."""
+
+    name: str
+    type: str
+    choices: tuple[str, ...] = ()
+    default: str | None
+    required: bool
+    description: str
+
+
+class MethodInfo(Result):
+    """A merge method, or an operator of expressions. Sentences are Markdown.
+
+    ``cost`` is that of one module of size (m, n) whose inputs' ranks sum to k. ``in_peft``, ``in_mergekit`` and
+    ``in_adapters`` say what computes the same there, and with which parameters of ours; None where nothing does.
+    """
+
+    name: str
+    summary: str
+    formula: str
+    definition: str
+    source: str
+    domain: str
+    kinds: tuple[str, ...]
+    inputs: str
+    parameters: tuple[MethodParameter, ...] = ()
+    cost: str
+    example: str
+    in_peft: str | None = None
+    in_mergekit: str | None = None
+    in_adapters: str | None = None

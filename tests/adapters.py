@@ -124,9 +124,9 @@ def make_ia3(
     return write_adapter(folder, {**settings, **(config or {})}, {**tensors, **(extra or {})})
 
 
-def make_opaque(folder: Path, *, peft_type: str = "LOHA", config: Mapping[str, Any] | None = None) -> Path:
+def make_opaque(folder: Path, *, peft_type: str = "OFT", config: Mapping[str, Any] | None = None) -> Path:
     """An adapter of a type that is cataloged but not composed."""
-    tensors = {f"{PREFIX}{Q0}.hada_w1_a": torch.ones(4, 2)}
+    tensors = {f"{PREFIX}{Q0}.oft_r": torch.ones(4, 2)}
     return write_adapter(folder, {"peft_type": peft_type, "r": 2, **(config or {})}, tensors)
 
 

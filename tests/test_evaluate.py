@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry import evaluate, recipe
+from registry import evaluate, inputs, recipe
 from registry.deltas import LowRank, dense
 from registry.errors import Incompatible, Refused
 from registry.peft_format import StoredAdapter, read
@@ -187,10 +187,10 @@ def test_other_kinds_are_refused(tmp_path: Path, trio: dict[str, StoredAdapter])
 
 
 def test_blocked_inputs_are_refused_by_name(tmp_path: Path, trio: dict[str, StoredAdapter]) -> None:
-    dora = read(make_lora(tmp_path, config={"use_dora": True}))
+    qalora = read(make_lora(tmp_path, config={"use_qalora": True}))
     with pytest.raises(Refused) as caught:
-        compute(combination((1, trio["a"]), (1, dora)), trio["a"], dora, labels={dora.digest: "dora@1"})
-    assert caught.value.message == "dora@1 cannot be composed: DoRA (use_dora) is not implemented"
+        compute(combination((1, trio["a"]), (1, qalora)), trio["a"], qalora, labels={qalora.digest: "q@1"})
+    assert caught.value.message == "q@1 cannot be composed: QALoRA (use_qalora) is not implemented"
 
 
 def test_unequal_shapes_are_refused_naming_everything(tmp_path: Path, trio: dict[str, StoredAdapter]) -> None:
@@ -206,9 +206,9 @@ def test_unequal_shapes_are_refused_naming_everything(tmp_path: Path, trio: dict
 
 def test_layouts_are_checked_without_tensors(tmp_path: Path, trio: dict[str, StoredAdapter]) -> None:
     ia3 = read(make_ia3(tmp_path))
-    evaluate.check_compatible({name: (x.kind, x.layout) for name, x in trio.items()})
+    inputs.check_compatible({name: (x.kind, x.layout) for name, x in trio.items()})
     with pytest.raises(Incompatible, match="a is of kind lora and v of kind ia3"):
-        evaluate.check_compatible({"a": (trio["a"].kind, trio["a"].layout), "v": (ia3.kind, ia3.layout)})
+        inputs.check_compatible({"a": (trio["a"].kind, trio["a"].layout), "v": (ia3.kind, ia3.layout)})
 
 
 @pytest.mark.parametrize("where", ["kind", "method"])
@@ -230,7 +230,7 @@ def test_methods_are_refused_where_they_are_not_defined(
     made = combination((1, ia3)).model_copy(
         update={"expression": linear((1, call("truncate", linear((1, ia3)), rank=2)))}
     )
-    with pytest.raises(Incompatible, match="truncate is defined for lora adapters, not for ia3"):
+    with pytest.raises(Incompatible, match="truncate is defined for lora, task_vector adapters, not for ia3"):
         compute(made, ia3)
     with pytest.raises(Refused, match="truncate takes 1 arguments, not 2"):
         compute(combination((1, call("truncate", linear((1, a)), linear((2, a)), rank=2))), a)
@@ -270,9 +270,9 @@ def test_float64_inputs_are_summed_in_float64(tmp_path: Path) -> None:
 def test_checking_and_reading_cost_no_torch(tmp_path: Path) -> None:
     make_lora(tmp_path)
     code = (
-        "import sys, pathlib; from registry import evaluate, peft_format;"
+        "import sys, pathlib; from registry import evaluate, inputs, peft_format;"
         f"a = peft_format.read(pathlib.Path({str(tmp_path)!r})); a.digest;"
-        "evaluate.check_compatible({'a': (a.kind, a.layout)});"
+        "inputs.check_compatible({'a': (a.kind, a.layout)});"
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -116,20 +116,20 @@ def test_the_digest_is_pinned(tmp_path: Path) -> None:
 
 def test_a_blocked_part_is_part_of_the_digest_whatever_its_order(tmp_path: Path) -> None:
     first, second = (
-        read(make_lora(tmp_path / name, config={"modules_to_save": parts, "bias": "all"})).digest
-        for name, parts in (("a", ["score", "head"]), ("b", ["head", "score"]))
+        read(make_lora(tmp_path / name, config={"kasa_config": config})).digest
+        for name, config in (("a", {"x": 1, "y": 2}), ("b", {"y": 2, "x": 1}))
     )
-    third = read(make_lora(tmp_path / "c", config={"modules_to_save": ["score"], "bias": "all"})).digest
+    third = read(make_lora(tmp_path / "c", config={"kasa_config": {"x": 1}})).digest
     assert first == second != third
 
 
 def test_other_types_are_cataloged_with_a_blocker(tmp_path: Path) -> None:
     adapter = read(make_opaque(tmp_path / "a", config={"alpha": 1.5}))
-    assert adapter.kind == "loha"
-    assert adapter.layout.blockers == ("LOHA adapters cannot be composed yet",)
+    assert adapter.kind == "oft"
+    assert adapter.layout.blockers == ("OFT adapters cannot be composed yet",)
     assert (adapter.rank, adapter.parameters, len(adapter.layout.modules)) == (None, 8, 0)
     assert adapter.digest != read(make_opaque(tmp_path / "b", config={"alpha": 2.5})).digest
-    assert adapter.digest != read(make_opaque(tmp_path / "c", peft_type="LOKR", config={"alpha": 1.5})).digest
+    assert adapter.digest != read(make_opaque(tmp_path / "c", peft_type="BOFT", config={"alpha": 1.5})).digest
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from registry.errors import Refused
+from registry.forms import OF_PARAMETERS
 from registry.plugins import Family
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ class Module:
 
     ``scale`` multiplies its delta (LoRA: alpha/r, or alpha/√r with rsLoRA; 1 where the kind has none).
     ``shape`` is the delta's: ``(m, n)`` for LoRA, ``(d,)`` for (IA)³.
+
+    ``parameter`` is the base model's tensor that changes, by default the module's weight. ``based``: the delta is
+    a difference from that tensor, so that it can be taken only where the base model is at hand. ``rows`` are the
+    rows of the tensor that the delta is for, where it is not for all of them. ``groups`` are those of a grouped
+    convolution whose ``lora_B`` sees a part of the rank only.
     """
 
     name: str
@@ -48,6 +54,15 @@ class Module:
     form: str = "linear"
     kernel: tuple[int, ...] = ()
     feedforward: bool = False
+    parameter: str = ""
+    based: bool = False
+    rows: tuple[int, ...] = ()
+    groups: int = 1
+
+    @property
+    def target(self) -> str:
+        """The base model's tensor that changes, as the adapter names it."""
+        return self.parameter or f"{self.name}.weight"
 
 
 @dataclass(frozen=True)
@@ -56,12 +71,14 @@ class Layout:
 
     ``blockers`` has one sentence per part whose maths is not implemented, naming the part. ``semantics`` holds
     the config entries that belong to those parts; with the tensors that no module reads they enter the content
-    digest.
+    digest. ``initialization`` is a sentence where the base model was changed before training (PiSSA …), so that
+    the deltas mean something only together with the initial adapter.
     """
 
     modules: Mapping[str, Module]
     blockers: tuple[str, ...] = ()
     semantics: Mapping[str, Any] = field(default_factory=dict)
+    initialization: str | None = None
 
 
 class Kind:
@@ -73,6 +90,14 @@ class Kind:
     algorithm: ClassVar[int] = 1
     """Version of this kind's linear algebra; part of every recipe."""
 
+    writes_as: ClassVar[str | None] = None
+    """The kind that results are stored as, where that is another one: its deltas are of that kind."""
+
+    def at(self, module: Module) -> Kind:
+        """The rules for this very module, where they depend on more than its delta."""
+        del module
+        return self
+
     def layout(self, config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> Layout:
         """Understand an adapter from its config and the names, shapes and dtypes of its tensors.
 
@@ -82,7 +107,11 @@ class Kind:
         raise NotImplementedError
 
     def delta(self, module: Module, tensors: Mapping[str, Tensor]) -> Delta:
-        """The delta of one module from its tensors, keyed by role. No tensor is changed or copied needlessly."""
+        """The delta of one module from its tensors, keyed by role. No tensor is changed or copied needlessly.
+
+        Where the module is ``based``, the role ``base`` holds the base model's value, or is missing where the base
+        model has none (a new head).
+        """
         raise NotImplementedError
 
     def combine(self, terms: Sequence[tuple[float, Delta]]) -> Delta:
@@ -93,8 +122,11 @@ class Kind:
         """
         raise NotImplementedError
 
-    def tensors(self, module: str, delta: Delta, dtype: str) -> dict[str, Tensor]:
-        """The tensors to store for a module, by their key inside PEFT's ``base_model.model.``; one rounding."""
+    def tensors(self, module: str, delta: Delta, dtype: str, base: Tensor | None = None) -> dict[str, Tensor]:
+        """The tensors to store for a module, by their key inside PEFT's ``base_model.model.``; one rounding.
+
+        ``base`` is the base model's value of the parameter, for what is stored whole.
+        """
         raise NotImplementedError
 
     def describe(self, module: str, delta: Delta) -> Module:
@@ -123,6 +155,13 @@ class Kind:
 
 
 family: Family[Kind] = Family(Kind, "adapter kind")
+
+
+def rules(kind: Kind, module: Module) -> Kind:
+    """The rules for one module: those of its adapter's kind, or of what an adapter holds beside its own modules."""
+    from registry.kinds._weights import Weights
+
+    return Weights(module) if module.form in OF_PARAMETERS else kind.at(module)
 
 
 def load(peft_type: str) -> Kind:

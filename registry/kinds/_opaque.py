@@ -28,8 +28,6 @@ KNOWN = frozenset(
         "hra",
         "lily",
         "ln_tuning",
-        "loha",
-        "lokr",
         "miss",
         "multitask_prompt_tuning",
         "oft",
@@ -50,7 +48,6 @@ KNOWN = frozenset(
         "trainable_tokens",
         "unilora",
         "vblora",
-        "vera",
         "waveft",
         "xlora",
     }

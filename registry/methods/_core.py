@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -64,6 +64,17 @@ def singular(delta: LowRank) -> Singular:
         right = zh[:kept] @ found.right  # (kept, n)
         signs = canonical_signs(left)
         return Singular(left * signs, values[:kept], signs[:, None] * right)
+
+
+def leading(delta: LowRank, parts: Singular, count: int) -> LowRank:
+    """``Σ_{i≤count} σᵢuᵢvᵢᵀ`` of a delta's decomposition, in factors that get ``√σᵢ`` each; zero where ΔW is."""
+    from registry.deltas import zero
+
+    if not len(parts.values):
+        return zero(delta, delta.up.dtype)
+    root = parts.values[:count].sqrt()  # (count,)
+    up, down = parts.left[:, :count] * root, root[:, None] * parts.right[:count]  # (m, count), (count, n)
+    return replace(delta, up=up, down=down, scale=1.0)
 
 
 def canonical_signs(left: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class Live:
 class Elementwise(Method):
     """Base of the methods that are a formula on every element."""
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"lora", "ia3"})
+    kinds: ClassVar[frozenset[str]] = frozenset({"lora", "task_vector", "ia3"})
     takes_dense: ClassVar[bool] = True
 
     on: On = Field(default="delta", description="work on ΔW, or on LoRA's factors one by one as PEFT does")

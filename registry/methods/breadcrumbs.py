@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
+from registry.methods import About
 from registry.methods._elementwise import Density, Divisor, Elect, Elected, NormRescale, Summed, Term
 
 if TYPE_CHECKING:
@@ -12,18 +13,23 @@ if TYPE_CHECKING:
 
 
 class Breadcrumbs(Elected):
-    """Model Breadcrumbs: ``λ · Σ wᵢ·(mᵢ∘δᵢ)``, with the largest and the smallest elements of each input masked out.
+    """Model Breadcrumbs: mask each input's largest and smallest elements, and add.
 
-    Of N elements ordered by magnitude (of equal ones the first is larger), the ``int(gamma·N)`` largest go, the next
-    ``int(density·N)`` stay, the rest goes. In the paper's terms γ = ``gamma`` and β = 1 − ``density`` − ``gamma``.
-    With ``elect=weighted`` (or ``unweighted``) signs are elected as in ``ties``.
-
-    As mergekit's ``breadcrumbs``: the defaults; ``rescale=l1`` for its ``rescale: true``, ``divisor=signed`` for its
-    ``normalize: true``; ``elect=weighted tie=positive`` for its ``breadcrumbs_ties``. Not in PEFT.
-
-    Source: Davari & Belilovsky, "Model Breadcrumbs: Scaling Multi-Task Model Merging with Sparse Masks", ECCV 2024,
-    arXiv 2312.06795, section 3.
+    ``mᵢ`` masks: of E elements ordered by magnitude (of equal ones the first is larger), the ``int(gamma·E)`` largest
+    go, the next ``int(density·E)`` stay, the rest goes. In the paper's terms γ = ``gamma`` and
+    β = 1 − ``density`` − ``gamma``. λ is ``scale``. With ``elect=weighted`` (or ``unweighted``) signs are elected as in
+    ``ties``.
     """
+
+    about: ClassVar[About] = About(
+        formula="λ · Σ wᵢ·(mᵢ∘δᵢ)",
+        source="Davari & Belilovsky, Model Breadcrumbs, ECCV 2024, arXiv 2312.06795, section 3",
+        domain="element-wise",
+        cost="O(m·n·k)",
+        example="breadcrumbs(a, b, density=0.3, gamma=0.01)",
+        in_mergekit="`breadcrumbs`: the defaults; `rescale=l1` for `rescale: true`, `divisor=signed` for "
+        "`normalize: true`; `breadcrumbs_ties`: `elect=weighted tie=positive`",
+    )
 
     density: Density
     gamma: Decimal = Field(

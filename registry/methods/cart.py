@@ -3,11 +3,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
-from registry.methods import Merged, Method, Site
+from registry.methods import About, Merged, Method, Site
 from registry.methods._core import one_thread
 
 if TYPE_CHECKING:
@@ -15,14 +15,20 @@ if TYPE_CHECKING:
 
 
 class Cart(Method):
-    """CART: the mean, and what each input adds to it, of low rank: ``M + scale · Σᵢ [wᵢΔWᵢ − M]_q``.
+    """CART: the mean, and what each input adds to it, at low rank.
 
-    ``M = (1/N)·Σ wᵢΔWᵢ`` and ``[·]_q`` the best approximation of rank q: ``rank``, or the share ``keep`` of the
+    ``M = (1/N)·Σ wᵢΔWᵢ``, and ``[·]_q`` is the best approximation of rank q: ``rank``, or the share ``keep`` of the
     rank of ``wᵢΔWᵢ − M``, rounded up. (The paper's share is of ``min(m, n)``, more than a LoRA has.) An input
     without the module is a zero delta. Reports ``rank``.
-
-    Source: Choi et al., "Revisiting Weight Averaging for Model Merging", arXiv 2412.12153.
     """
+
+    about: ClassVar[About] = About(
+        formula="M + scale · Σ [wᵢΔWᵢ − M]_q",
+        source="Choi et al., Revisiting Weight Averaging for Model Merging, arXiv 2412.12153",
+        domain="core",
+        cost="O((m + n)·k² + N·k³)",
+        example="cart(a, b, keep=0.5)",
+    )
 
     rank: int | None = Field(
         default=None, ge=1, description="singular values kept of each input less the mean"

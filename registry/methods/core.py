@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from registry.methods import Inner, Merged, Method
+from registry.methods import About, Inner, Merged, Method
 from registry.methods._core import one_thread
 
 if TYPE_CHECKING:
@@ -15,19 +15,25 @@ if TYPE_CHECKING:
 
 
 class Core(Method):
-    """Core Space: another method on the inputs' small cores, ``core(ties(a, b))``, lifted back: ``U · M · Vᵀ``.
+    """Core Space: another method on the inputs' small cores, lifted back.
 
     ``Mᵢ = Uᵀ ΔWᵢ V`` with orthonormal U (m, p) and V (n, q) that span all inputs' columns and rows, so that
     ``U Mᵢ Vᵀ = ΔWᵢ`` exactly; ``M`` is the inner method's result on the Mᵢ, to which it applies its own weights. A
-    method that looks at single elements depends on the basis. ``basis="factors"`` is the paper's: left singular
-    vectors of ``[s₁B₁ … s_NB_N]`` and right ones of ``[A₁; …; A_N]``. ``basis="deltas"`` takes those of
+    method that looks at single elements depends on the basis. ``basis=factors`` is the paper's: left singular
+    vectors of ``[s₁B₁ … s_NB_N]`` and right ones of ``[A₁; …; A_N]``. ``basis=deltas`` takes those of
     ``[ΔW₁ … ΔW_N]`` and ``[ΔW₁; …; ΔW_N]``, which do not depend on how a ΔW is factored (ours). Singular values
     fall, those that are zero are cut, and the largest entry of each vector is positive (ours): the basis, and
     with it the result, is reproducible unless singular values coincide.
-
-    Source: Panariello et al., "Accurate and Efficient Low-Rank Model Merging in Core Space", NeurIPS 2025,
-    arXiv 2509.17786.
     """
+
+    about: ClassVar[About] = About(
+        formula="U · M · Vᵀ",
+        source="Panariello et al., Accurate and Efficient Low-Rank Model Merging in Core Space, NeurIPS 2025, "
+        "arXiv 2509.17786",
+        domain="core",
+        cost="O((m + n)·k² + N·k³), and the inner method on k×k matrices",
+        example="core(ties(a, b, density=0.2))",
+    )
 
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
     wraps: ClassVar[bool] = True

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from registry.methods import About
 from registry.methods._elementwise import Density, RandomRescale, Summed, Term
 
 if TYPE_CHECKING:
@@ -9,18 +10,24 @@ if TYPE_CHECKING:
 
 
 class Dare(Summed):
-    """DARE, drop and rescale: ``λ · Σ wᵢ·(bᵢ∘δᵢ)/density`` with ``bᵢ`` 1 with probability ``density``, else 0.
+    """DARE: drop elements at random, rescale the others, and add.
 
-    Every element is drawn by itself, for every input and module separately (see ``registry.methods._random``); the
-    recipe's seed decides the draws. Over seeds, the average is the exact sum.
-
-    As PEFT (``dare_linear_svd`` with ``on=delta``, ``dare_linear`` with ``on=factors``): the defaults, but for the
-    draws, which are PEFT's global generator's. As mergekit's ``dare_linear``, likewise: ``rescale=l1``, with
-    ``rescale=none`` for its ``rescale: false`` and ``divisor=signed`` for its ``normalize: true``.
-
-    Source: Yu, Yu, Yu, Huang & Li, "Language Models are Super Mario: Absorbing Abilities from Homologous Models as
-    a Free Lunch", ICML 2024, arXiv 2311.03099, section 3.
+    ``bᵢ`` is 1 with probability d, which is ``density``, else 0; λ is ``scale``. Every element is drawn by itself, for
+    every input and module separately (see ``registry.methods._random``); the recipe's seed decides the draws. Over
+    seeds, the average is the exact sum.
     """
+
+    about: ClassVar[About] = About(
+        formula="λ · Σ wᵢ·(bᵢ∘δᵢ)/d",
+        source="Yu, Yu, Yu, Huang & Li, Language Models are Super Mario, ICML 2024, arXiv 2311.03099, section 3",
+        domain="element-wise",
+        cost="O(m·n·k)",
+        example="dare(a, b, density=0.3)",
+        in_peft="`dare_linear_svd`: the defaults; `dare_linear`: `on=factors`; other draws, PEFT's come from the "
+        "global generator",
+        in_mergekit="`dare_linear`: `rescale=l1`; `rescale=none` for `rescale: false`, `divisor=signed` for "
+        "`normalize: true`; other draws",
+    )
 
     density: Density
     rescale: RandomRescale = "density"

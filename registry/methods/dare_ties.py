@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from registry.methods import About
 from registry.methods._elementwise import Density, Elected, RandomRescale, Term
 
 if TYPE_CHECKING:
@@ -9,17 +10,22 @@ if TYPE_CHECKING:
 
 
 class DareTies(Elected):
-    """DARE, then TIES' election: ``λ · Σ_{i∈Aₑ} wᵢδ̂ᵢ / |Aₑ|`` with ``δ̂ᵢ = (bᵢ∘δᵢ)/density``, bᵢ random.
+    """DARE, then TIES' election.
 
-    ``bᵢ`` is 1 with probability ``density``, else 0, drawn as in ``dare``; ``γₑ = sgn(Σ wᵢδ̂ᵢ)``; ``Aₑ`` are the inputs
-    with ``sgn(wᵢδ̂ᵢ) = γₑ ≠ 0``, as in ``ties``.
-
-    As PEFT (``dare_ties_svd`` with ``on=delta``, ``dare_ties`` with ``on=factors``), but for the draws:
-    ``elect=unweighted tie=positive``. As mergekit, likewise: ``rescale=l1 tie=positive divisor=none``, with
-    ``divisor=signed`` for its ``normalize: true``.
-
-    Source: Yu et al., ICML 2024, arXiv 2311.03099, section 3, with Yadav et al., NeurIPS 2023, arXiv 2306.01708.
+    ``δ̂ᵢ = (bᵢ∘δᵢ)/density``, with ``bᵢ`` 1 with probability ``density``, else 0, drawn as in ``dare``;
+    ``γₑ = sgn(Σ wᵢδ̂ᵢ)``; ``Aₑ`` are the inputs with ``sgn(wᵢδ̂ᵢ) = γₑ ≠ 0``, as in ``ties``. λ is ``scale``.
     """
+
+    about: ClassVar[About] = About(
+        formula="λ · Σ_{i∈Aₑ} wᵢδ̂ᵢ / |Aₑ|",
+        source="Yu et al., ICML 2024, arXiv 2311.03099, section 3, with Yadav et al., NeurIPS 2023, arXiv 2306.01708",
+        domain="element-wise",
+        cost="O(m·n·k)",
+        example="dare_ties(a, b, density=0.3)",
+        in_peft="`dare_ties_svd`: `elect=unweighted tie=positive`; `dare_ties`: also `on=factors`; other draws",
+        in_mergekit="`dare_ties`: `rescale=l1 tie=positive divisor=none`; `divisor=signed` for `normalize: true`; "
+        "other draws",
+    )
 
     density: Density
     rescale: RandomRescale = "density"

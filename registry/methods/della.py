@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
+from registry.methods import About
 from registry.methods._elementwise import Density, Elected, RandomRescale, Term
 
 if TYPE_CHECKING:
@@ -12,20 +13,24 @@ if TYPE_CHECKING:
 
 
 class Della(Elected):
-    """DELLA: drop at random, small elements likelier; elect a sign; fuse: ``λ · Σ_{i∈Aₑ} wᵢδ̂ᵢ / |Aₑ|``.
+    """DELLA: drop at random, small elements likelier, elect a sign, and fuse.
 
     ``δ̂ᵢ = (bᵢ∘δᵢ)/pᵢ``; ``bᵢ`` is 1 with probability ``pᵢ = density − epsilon + 2·epsilon·r/(n − 1)``, where r is the
     rank of the element's magnitude in its row of n, from 0 for the smallest (of equal ones the first is lower), and
     ``pᵢ = density`` where n is 1. A row is one output feature of ΔW, (IA)³'s vector is one row. ``γₑ`` and ``Aₑ`` are
-    those of ``ties``, and ``elect=none`` adds all inputs: ``della_linear``.
-
-    The paper spreads the probabilities over its ε in all, mergekit and this over ±epsilon. As mergekit, but for the
-    draws: ``rescale=l1 tie=positive divisor=signed`` for ``della``, and ``rescale=l1 elect=none divisor=none`` for
-    ``della_linear``. Not in PEFT.
-
-    Source: Deep, Bhardwaj & Poria, "DELLA-Merging: Reducing Interference in Model Merging through Magnitude-Based
-    Sampling", arXiv 2406.11617, section 3.
+    those of ``ties``, λ is ``scale``, and ``elect=none`` adds all inputs. The paper spreads the probabilities over
+    its ε in all, mergekit and this over ±epsilon.
     """
+
+    about: ClassVar[About] = About(
+        formula="λ · Σ_{i∈Aₑ} wᵢδ̂ᵢ / |Aₑ|",
+        source="Deep, Bhardwaj & Poria, DELLA-Merging, arXiv 2406.11617, section 3",
+        domain="element-wise",
+        cost="O(m·n·(k + N·log n))",
+        example="della(a, b, density=0.4, epsilon=0.15)",
+        in_mergekit="`della`: `rescale=l1 tie=positive divisor=signed`; `della_linear`: `rescale=l1 elect=none "
+        "divisor=none`; other draws",
+    )
 
     density: Density
     epsilon: Decimal = Field(

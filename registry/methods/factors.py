@@ -5,23 +5,30 @@ from itertools import combinations
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from registry.errors import Incompatible
-from registry.methods import Merged, Method, Site
+from registry.methods import About, Merged, Method, Site
 
 if TYPE_CHECKING:
     from registry.deltas import Delta, LowRank
 
 
 class Factors(Method):
-    """Arithmetic on LoRA's factors instead of on ΔW: ``A = Σ|wᵢ|·Aᵢ``, ``B = Σ wᵢ·sᵢ·Bᵢ``, ``ΔW = B·A``.
+    """Arithmetic on LoRA's factors instead of on ΔW.
 
     Addition adds A and B separately, negation flips the sign of B only. Cross terms ``BᵢAⱼ`` appear, so this
     approximates ``Σ wᵢΔWᵢ`` only where the A's come from one initialization and drifted little; ``init_cosine``
     reports the smallest cosine between two of them. Needs equal ranks; an input without the module contributes
     nothing.
-
-    Source: Zhang, Chen, Liu & He, "Composing Parameter-Efficient Modules with Arithmetic Operations", NeurIPS 2023,
-    arXiv 2306.14870, section 3.
     """
+
+    about: ClassVar[About] = About(
+        formula="ΔW = B·A, A = Σ |wᵢ|·Aᵢ, B = Σ wᵢ·sᵢ·Bᵢ",
+        source="Zhang, Chen, Liu & He, Composing Parameter-Efficient Modules with Arithmetic Operations, NeurIPS 2023, "
+        "arXiv 2306.14870, section 3",
+        domain="factors",
+        cost="O((m + n)·k)",
+        example="factors(0.5*a + 0.5*b)",
+        in_adapters="`lora_linear_only_negate_b` with `normalize_weights=False`; `linear`, where no weight is negative",
+    )
 
     spread: ClassVar[bool] = True
 

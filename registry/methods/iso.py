@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from registry.methods import Merged, Method, Site
+from registry.methods import About, Merged, Method, Site
 from registry.methods._core import one_thread
 
 if TYPE_CHECKING:
@@ -14,15 +14,21 @@ if TYPE_CHECKING:
 
 
 class Iso(Method):
-    """Iso-C on rank k: the sum with a flat spectrum, ``scale · σ̄ · U Vᵀ`` of ``Σ wᵢΔWᵢ = U Σ Vᵀ``.
+    """Iso-C on rank k: the sum, with a flat spectrum.
 
-    k is the sum's numerical rank (or ``rank``, if that is less) and σ̄ the mean of its k singular values. The
-    paper's code takes the mean over ``min(m, n)`` and puts σ̄ on the null space too, where singular vectors are
-    arbitrary: for low-rank deltas that is not defined, so only this reading is offered. Whatever is not zero is
-    raised to σ̄: singular values up to ``tolerance·σ₁`` are taken for rounding of the inputs. Reports ``rank``.
-
-    Source: Marczak et al., "No Task Left Behind: Isotropic Model Merging", ICML 2025, arXiv 2502.04959.
+    ``Σ wᵢΔWᵢ = U Σ Vᵀ`` at its numerical rank k (or ``rank``, if that is less), and σ̄ is the mean of its k singular
+    values. The paper's code takes the mean over ``min(m, n)`` and puts σ̄ on the null space too, where singular
+    vectors are arbitrary: for low-rank deltas that is not defined, so only this reading is offered. Whatever is not
+    zero is raised to σ̄: singular values up to ``tolerance·σ₁`` are taken for rounding of the inputs. Reports ``rank``.
     """
+
+    about: ClassVar[About] = About(
+        formula="scale · σ̄ · U Vᵀ",
+        source="Marczak et al., No Task Left Behind: Isotropic Model Merging, ICML 2025, arXiv 2502.04959",
+        domain="core",
+        cost="O((m + n)·k² + N·k³)",
+        example="iso(a, b)",
+    )
 
     rank: int | None = Field(default=None, ge=1, description="the most singular values kept of the sum")
     scale: Decimal = Field(default=Decimal(1), description="a factor of the whole result")

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from registry.methods import Merged, Method, Site
+from registry.methods import About, Merged, Method, Site
 from registry.methods._core import one_thread
 
 if TYPE_CHECKING:
@@ -17,18 +17,24 @@ if TYPE_CHECKING:
 
 
 class IsoCts(Method):
-    """Iso-CTS on rank k: common and task-specific directions, orthogonalized, with a flat spectrum.
+    """Iso-CTS on rank k: common and task-specific directions, with a flat spectrum.
 
     k is the rank of the inputs together: the smaller of those of ``[ΔW₁ … ΔW_N]`` and ``[ΔW₁; …; ΔW_N]``. Each of
     the N inputs gets ``s = ⌊(k − ⌊common·k⌋)/N⌋`` directions, the other ``c = k − N·s`` are the first singular
     directions ``U_c Σ_c V_cᵀ`` of ``Σ wᵢΔWᵢ``. Input i adds the first s singular directions of what the common ones
-    leave, ``(1 − U_c U_cᵀ)·wᵢΔWᵢ``. All of them side by side give U, Σ and V; the result is
-    ``scale · σ̄ · U⊥ V⊥ᵀ`` with polar factors and σ̄ the mean of Σ. Directions of singular values up to
-    ``tolerance·σ₁`` (σ₁ of the sum, or of the largest input) do not exist and are left out. Reports ``rank``.
-
-    Source: Marczak et al., "No Task Left Behind: Isotropic Model Merging", ICML 2025, arXiv 2502.04959, with k for
-    the paper's ``min(m, n)``, which for low-rank deltas would pick arbitrary vectors; rounding c and s down is ours.
+    leave, ``(1 − U_c U_cᵀ)·wᵢΔWᵢ``. All of them side by side give U, Σ and V; U⊥ and V⊥ are polar factors, σ̄ is the
+    mean of Σ. Directions of singular values up to ``tolerance·σ₁`` (σ₁ of the sum, or of the largest input) do not
+    exist and are left out. Reports ``rank``. The paper has ``min(m, n)`` for k, which for low-rank deltas would pick
+    arbitrary vectors; rounding c and s down is ours.
     """
+
+    about: ClassVar[About] = About(
+        formula="scale · σ̄ · U⊥ V⊥ᵀ",
+        source="Marczak et al., No Task Left Behind: Isotropic Model Merging, ICML 2025, arXiv 2502.04959",
+        domain="core",
+        cost="O((m + n)·k² + N·k³)",
+        example="iso_cts(a, b, common=0.8)",
+    )
 
     common: Decimal = Field(
         default=Decimal("0.8"),

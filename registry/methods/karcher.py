@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from registry.methods import Merged, Method, Site
+from registry.methods import About, Merged, Method, Site
 from registry.methods._core import one_thread
 
 if TYPE_CHECKING:
@@ -20,19 +20,27 @@ _NOWHERE = 1e-12
 
 
 class Karcher(Method):
-    """The mean direction on the sphere, times the mean length: ``(1/N)·Σ‖ΔWᵢ‖ · u``.
+    """The mean direction on the sphere, times the mean length.
 
-    ``u`` minimizes ``Σ θ(u, ΔWᵢ/‖ΔWᵢ‖)²``, θ the angle; each module is one vector. From the normalized sum of the
-    directions, steps ``u ← exp_u(mean of log_u uᵢ)`` are taken until a step is shorter than ``tolerance`` radians,
-    at most ``max_iter`` of them. A zero or missing delta has no direction but counts in the mean length, as it
-    does in ``average``. Directions that cancel have no mean: the result is zero. Weights are multiplied into the
-    inputs: their sizes change lengths, their signs directions. Reports ``iterations`` and the last ``step``.
-
-    Source: Karcher, Comm. Pure Appl. Math. 30 (1977); the iteration as in Afsari, Tron & Vidal, arXiv 1201.0925,
-    with step 1. Which inputs count in the mean length, and the zero result, are ours.
+    ``u`` minimizes ``Σ θ(u, δᵢ/‖δᵢ‖)²``, θ the angle, with ``δᵢ ← wᵢδᵢ``; each module is one vector. From the
+    normalized sum of the directions, steps ``u ← exp_u(mean of log_u uᵢ)`` are taken until a step is shorter than
+    ``tolerance`` radians, at most ``max_iter`` of them. A zero or missing delta has no direction but counts in the
+    mean length, as it does in ``average``. Directions that cancel have no mean: the result is zero (both ours).
+    Weights are multiplied into the inputs: their sizes change lengths, their signs directions. Reports
+    ``iterations`` and the last ``step``.
     """
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"lora", "ia3"})
+    about: ClassVar[About] = About(
+        formula="(1/N)·Σ‖wᵢδᵢ‖ · u",
+        source="Karcher, Comm. Pure Appl. Math. 30 (1977); the iteration as in Afsari, Tron & Vidal, arXiv 1201.0925, "
+        "with step 1",
+        domain="core",
+        cost="O((m + n)·k² + k³ + I·N·k²) for I steps",
+        example="karcher(a, b, c)",
+        in_mergekit="`karcher` takes the mean of whole weights, not of deltas: another result",
+    )
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"lora", "task_vector", "ia3"})
 
     max_iter: int = Field(default=100, ge=1, le=100_000, description="the most steps that are taken")
     tolerance: Decimal = Field(

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from registry.methods import Inner, Merged, Method
+from registry.methods import About, Inner, Merged, Method
 from registry.methods._core import canonical_signs, one_thread
 
 if TYPE_CHECKING:
@@ -11,16 +11,22 @@ if TYPE_CHECKING:
 
 
 class Knots(Method):
-    """KnOTS: another method on the inputs in one common basis, ``knots(ties(a, b))``, lifted back: ``U · M``.
+    """KnOTS: another method on the inputs in one common basis, lifted back.
 
     ``[ΔW₁ … ΔW_N] = U Σ [V₁ᵀ … V_Nᵀ]``, thin, and ``M`` is the inner method's result on the ``Σ Vᵢᵀ = Uᵀ ΔWᵢ`` (k, n),
     to which it applies its own weights. U comes from QR and a small SVD; no (m, n) matrix is formed unless the
     inner method does. The scale alpha/r is part of ΔW (the authors' code leaves it out), singular values are cut
     relative to the largest, and the largest entry of each column of U is positive (ours), so that the result is
     reproducible unless singular values coincide. It does not depend on how a ΔW is factored.
-
-    Source: Stoica et al., "Model merging with SVD to tie the Knots", ICLR 2025, arXiv 2410.19735.
     """
+
+    about: ClassVar[About] = About(
+        formula="U · M",
+        source="Stoica et al., Model merging with SVD to tie the Knots, ICLR 2025, arXiv 2410.19735",
+        domain="core",
+        cost="O((m + n)·k² + N·k³), and the inner method on k×n matrices",
+        example="knots(ties(a, b, density=0.2))",
+    )
 
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
     wraps: ClassVar[bool] = True

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from registry.methods import Merged, Method, Site
+from registry.methods import About, Merged, Method, Site
 from registry.methods._core import one_thread
 
 if TYPE_CHECKING:
@@ -15,20 +15,27 @@ if TYPE_CHECKING:
 
 
 class Lego(Method):
-    """LoRA-LEGO: the inputs' rank-one units, clustered; each cluster's mean is a rank of the result.
+    """LoRA-LEGO: the inputs' rank-one units, clustered; each mean is a rank of the result.
 
     Unit j of input i is the vector ``[Aᵢ[j], wᵢsᵢBᵢ[:, j]]``; k-means makes ``rank`` clusters of all units (the
-    largest rank of the inputs where none is given), and the two halves of a cluster's mean are a row of A and a
-    column of B. With ``reweight`` the mean of a cluster is stretched to the mean length of its units
-    (``"parameters"``: averaging shrinks), ΔW is scaled by ``√(r/k)``, r the largest rank of the inputs and k the
-    number of clusters (``"output"``: more units vary more), both (``"dual"``), or neither (``"none"``). Units
-    that are zero are left out. Depends on how a ΔW is factored. Reports ``rank``.
+    largest rank of the inputs where none is given), and the two halves of a cluster's mean are a row ``a_c`` of A and
+    a column ``b_c`` of B. With ``reweight`` the mean of a cluster is stretched to the mean length of its units
+    (``parameters``: averaging shrinks), ΔW is scaled by ``√(r/q)``, r the largest rank of the inputs and q the
+    number of clusters (``output``: more units vary more), both (``dual``), or neither (``none``). Units that are zero
+    are left out. Depends on how a ΔW is factored. Reports ``rank``.
 
-    Source: Zhao et al., "Merging LoRAs like Playing LEGO", ICLR 2025, arXiv 2409.16167. Ours: alpha/r and weight are
-    part of B, k-means starts with k-means++ from the recipe's seed and the module's name, with the units sorted
-    by size (so that the order of the inputs does not matter, unless sizes coincide), the reading of the two
-    reweightings, and ``balanced=true``, the same ΔW in factors that share its singular values evenly.
+    Ours: alpha/r and weight are part of B, k-means starts with k-means++ from the recipe's seed and the module's
+    name, with the units sorted by size (so that the order of the inputs does not matter, unless sizes coincide),
+    the reading of the two reweightings, and ``balanced=true``.
     """
+
+    about: ClassVar[About] = About(
+        formula="Σ_c b_c a_cᵀ over q clusters c",
+        source="Zhao et al., Merging LoRAs like Playing LEGO, ICLR 2025, arXiv 2409.16167",
+        domain="factors",
+        cost="O((m + n)·(k² + I·k·q)) for I steps of k-means",
+        example="lego(a, b, rank=8)",
+    )
 
     rank: int | None = Field(
         default=None, ge=1, description="the number of clusters; by default the inputs' largest rank"

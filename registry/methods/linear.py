@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from registry.methods import Merged, Method, Site
+from registry.methods import About, Merged, Method, Site
 from registry.methods._elementwise import Term, gathered, nothing, on_factors
 
 if TYPE_CHECKING:
@@ -13,15 +13,22 @@ if TYPE_CHECKING:
 
 
 class Linear(Method):
-    """PEFT's ``linear``: ``A = Σ sgn(wᵢsᵢ)·√|wᵢsᵢ|·Aᵢ``, ``B = Σ √|wᵢsᵢ|·Bᵢ``, ``ΔW = B·A``.
+    """PEFT's ``linear``: a sum of factors, each with the root of its weight.
 
     Not the exact sum: cross terms ``√(wᵢsᵢwⱼsⱼ)·BᵢAⱼ`` come with it, as large as the sum itself for inputs of
     different initializations, and an average of n adapters with one initialization comes out n times too large. It
     is here to reproduce what PEFT made; ``a + b`` is exact. One input alone comes back exactly, as in PEFT. Needs
     equal ranks; an input without the module contributes nothing.
-
-    Source: PEFT 0.21.2, ``LoraModel.add_weighted_adapter`` with ``combination_type="linear"`` (signs as since 0.19.0).
     """
+
+    about: ClassVar[About] = About(
+        formula="ΔW = B·A, A = Σ sgn(wᵢsᵢ)·√|wᵢsᵢ|·Aᵢ, B = Σ √|wᵢsᵢ|·Bᵢ",
+        source="PEFT 0.21.2, `LoraModel.add_weighted_adapter`; signs as since 0.19.0",
+        domain="factors",
+        cost="O((m + n)·k)",
+        example="linear(0.5*a, 0.5*b)",
+        in_peft="`linear`",
+    )
 
     def merge(self, deltas: Sequence[Delta | None], weights: Sequence[float], site: Site) -> Merged:
         from registry.methods._sparsify import weighted_sum

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from registry.methods import About
 from registry.methods._elementwise import Density, NormRescale, Summed, Term
 
 if TYPE_CHECKING:
@@ -9,16 +10,21 @@ if TYPE_CHECKING:
 
 
 class MagnitudePrune(Summed):
-    """Magnitude pruning: ``λ · Σ wᵢ·top(δᵢ)``, each input keeping its elements of largest magnitude.
+    """Magnitude pruning: each input keeps its elements of largest magnitude.
 
-    ``top`` keeps ``int(density·elements)`` of them (of equal ones the first) as they are; the rest becomes 0.
-
-    As PEFT (``magnitude_prune_svd`` with ``on=delta``, ``magnitude_prune`` with ``on=factors``): the defaults.
-    mergekit has no such method; its ``ties`` would be this one without the election, ``rescale=l1`` its ``rescale``.
-
-    Source: the formula is PEFT's (``peft.utils.merge_utils.magnitude_prune``); pruning by magnitude is Han, Pool,
-    Tran & Dally, "Learning both Weights and Connections for Efficient Neural Networks", NeurIPS 2015, arXiv 1506.02626.
+    ``top`` keeps ``int(density·elements)`` of them (of equal ones the first) as they are; the rest becomes 0. λ is
+    ``scale``.
     """
+
+    about: ClassVar[About] = About(
+        formula="λ · Σ wᵢ·top(δᵢ)",
+        source="PEFT 0.21.2, `peft.utils.merge_utils.magnitude_prune`; pruning by magnitude is Han, Pool, Tran & Dally, "
+        "NeurIPS 2015, arXiv 1506.02626",
+        domain="element-wise",
+        cost="O(m·n·k)",
+        example="magnitude_prune(a, b, density=0.2)",
+        in_peft="`magnitude_prune_svd`: the defaults; `magnitude_prune`: `on=factors`",
+    )
 
     density: Density
     rescale: NormRescale = "none"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from registry.errors import Incompatible
-from registry.methods import Merged, Method, Site
+from registry.methods import About, Merged, Method, Site
 from registry.methods._core import one_thread
 
 if TYPE_CHECKING:
@@ -19,17 +19,24 @@ _POLE = 1e-9
 
 
 class ModelStock(Method):
-    """The mean, drawn towards the base model by how little the inputs agree: ``t · (1/N)·Σ ΔWᵢ``.
+    """The mean, drawn towards the base model by how little the inputs agree.
 
     ``t = N·c / (1 + (N−1)·c)`` with c the mean cosine of all pairs; each module is one vector. A pair with a zero
     or missing delta has cosine 0. The formula as it stands turns the mean around where c is negative and has a
     pole at c = −1/(N−1), which is refused; ``clamp=true`` keeps t within 0 … 1 instead. Weights are multiplied
     into the inputs. Reports ``cosine`` and ``t``.
-
-    Source: Jang, Yun & Han, "Model Stock", ECCV 2024, arXiv 2403.19522, equation for N models; on deltas.
     """
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"lora", "ia3"})
+    about: ClassVar[About] = About(
+        formula="t · (1/N) · Σ wᵢδᵢ",
+        source="Jang, Yun & Han, Model Stock, ECCV 2024, arXiv 2403.19522, the equation for N models; on deltas",
+        domain="core",
+        cost="O((m + n)·k² + k³ + N²·k²)",
+        example="model_stock(a, b, c)",
+        in_mergekit="`model_stock` with `filter_wise: false`; differs for small deltas, since its cut-off is absolute",
+    )
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"lora", "task_vector", "ia3"})
     arity: ClassVar[tuple[int, int | None]] = (2, None)
 
     clamp: bool = Field(default=False, description="keep t within 0 … 1")

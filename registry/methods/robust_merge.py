@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from pydantic import Field
 
 from registry.errors import Incompatible
-from registry.methods import Merged, Method, Site
+from registry.methods import About, Merged, Method, Site
 from registry.methods._core import one_thread
 
 if TYPE_CHECKING:
@@ -17,18 +17,23 @@ if TYPE_CHECKING:
 
 
 class RobustMerge(Method):
-    """RobustMerge, on LoRA's factors: ``A = scale·Σᵢ Âᵢ``, ``B[:, j] = scale·Σᵢ cᵢⱼ·B̂ᵢ[:, j] / Σᵢ cᵢⱼ``.
+    """RobustMerge: factors pruned by magnitude, each rank row scaled to make up for it.
 
     A hat keeps the share ``density`` of a factor's entries that are largest in size (all that are as large as the
     smallest kept). ``cᵢⱼ = ‖Aᵢ[j]‖₁ / ‖Âᵢ[j]‖₁`` makes up for what pruning took from a rank row; within an input it
     is raised to its own quantile ``1 − tail``. Bᵢ carries alpha/r and the weight. Depends on how a ΔW is
-    factored; needs equal ranks; inputs without the module, or of weight 0, contribute nothing.
-
-    Source: Zeng et al., "RobustMerge", NeurIPS 2025, arXiv 2502.17159, with the constants of the authors' code
-    (density 0.2, tail 0.2, scale 2 on both factors). Ours: a row that is pruned whole, where the quotient is
-    infinite, takes its input's largest finite one, and ``balanced=true`` gives the same ΔW in factors of its
-    numerical rank that share its singular values evenly.
+    factored; needs equal ranks; inputs without the module, or of weight 0, contribute nothing. The constants are
+    those of the authors' code. Ours: a row that is pruned whole, where the quotient is infinite, takes its input's
+    largest finite one, and ``balanced=true``.
     """
+
+    about: ClassVar[About] = About(
+        formula="A = scale·Σᵢ Âᵢ, B[:, j] = scale·Σᵢ cᵢⱼ·B̂ᵢ[:, j] / Σᵢ cᵢⱼ",
+        source="Zeng et al., RobustMerge, NeurIPS 2025, arXiv 2502.17159",
+        domain="factors",
+        cost="O((m + n)·k)",
+        example="robust_merge(a, b)",
+    )
 
     density: Decimal = Field(
         default=Decimal("0.2"), gt=0, le=1, description="the share of a factor's entries that is kept"

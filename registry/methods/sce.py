@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from registry.methods import About
 from registry.methods._elementwise import Elected, Elementwise, Term
 
 if TYPE_CHECKING:
@@ -13,18 +14,24 @@ if TYPE_CHECKING:
 
 
 class Sce(Elementwise):
-    """SCE, select, calculate, erase: ``λ · Σ_{i∈Aₑ} cᵢδ̂ᵢ / Σ_{i∈Aₑ} cᵢ`` for every element e, with ``δᵢ ← wᵢδᵢ``.
+    """SCE: select what varies most, calculate coefficients, erase the minority.
 
-    Select: ``δ̂ᵢ`` keeps the elements whose variance over all inputs is largest, ``int(density·v)`` of the v that vary
-    at all (of equal ones the first). Calculate: ``cᵢ`` is the mean square of ``δ̂ᵢ``. Erase: ``γₑ = sgn(Σ δ̂ᵢ)``, and
-    ``Aₑ`` are the inputs with ``sgn(δ̂ᵢ) = γₑ ≠ 0``. The method weighs its inputs itself, so the weights scale them
-    before all this, and one input alone has no variance. An input without the module takes part as zeros.
-
-    As mergekit: weights 1 and ``tie=positive``. It differs where deltas are small, since its cut-offs are absolute:
-    equal coefficients once all mean squares sum to less than 1e-6. Not in PEFT.
-
-    Source: Wan, Zhong, Yang, Chen & Quan, "FuseChat: Knowledge Fusion of Chat Models", arXiv 2408.07990, section 3.3.
+    The formula holds for every element e, with ``δᵢ ← wᵢδᵢ``. Select: ``δ̂ᵢ`` keeps the elements whose variance over
+    all inputs is largest, ``int(density·v)`` of the v that vary at all (of equal ones the first). Calculate: ``cᵢ`` is
+    the mean square of ``δ̂ᵢ``. Erase: ``γₑ = sgn(Σ δ̂ᵢ)``, and ``Aₑ`` are the inputs with ``sgn(δ̂ᵢ) = γₑ ≠ 0``. λ is
+    ``scale``. The method weighs its inputs itself, so the weights scale them before all this, and one input alone has
+    no variance. An input without the module takes part as zeros.
     """
+
+    about: ClassVar[About] = About(
+        formula="λ · Σ_{i∈Aₑ} cᵢδ̂ᵢ / Σ_{i∈Aₑ} cᵢ",
+        source="Wan, Zhong, Yang, Chen & Quan, FuseChat, arXiv 2408.07990, section 3.3",
+        domain="element-wise",
+        cost="O(m·n·k)",
+        example="sce(a, b, density=0.2)",
+        in_mergekit="`sce`: weights 1 and `tie=positive`; differs for small deltas, since its cut-offs are absolute "
+        "(equal coefficients once all mean squares sum to less than 1e-6)",
+    )
 
     arity: ClassVar[tuple[int, int | None]] = (2, None)
 

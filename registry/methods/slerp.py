@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from registry.methods import Merged, Method, Site
+from registry.methods import About, Merged, Method, Site
 from registry.methods._core import one_thread
 
 if TYPE_CHECKING:
@@ -18,16 +18,24 @@ _STRAIGHT = 1e-8
 
 
 class Slerp(Method):
-    """Along the arc between two deltas: ``(sin((1−t)Ω)/sin Ω)·ΔW₁ + (sin(tΩ)/sin Ω)·ΔW₂``, Ω the angle between.
+    """Along the arc between two deltas.
 
-    Each module is one vector; lengths are not changed before, so t = 0 is the first input and t = 1 the second.
-    Where the angle is 0 or π, or a delta is zero or missing, no arc is determined and the chord is taken instead:
-    ``(1−t)·ΔW₁ + t·ΔW₂``. Weights are multiplied into the inputs. Reports ``cosine`` where there is one.
-
-    Source: Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985; on deltas, not on weights.
+    Ω is the angle between them, with ``δᵢ ← wᵢδᵢ``. Each module is one vector; lengths are not changed before, so
+    t = 0 is the first input and t = 1 the second. Where the angle is 0 or π, or a delta is zero or missing, no arc is
+    determined and the chord is taken instead: ``(1−t)·δ₁ + t·δ₂``. Reports ``cosine`` where there is one.
     """
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"lora", "ia3"})
+    about: ClassVar[About] = About(
+        formula="(sin((1−t)Ω)/sin Ω)·δ₁ + (sin(tΩ)/sin Ω)·δ₂",
+        source="Shoemake, Animating rotation with quaternion curves, SIGGRAPH 1985; on deltas, not on weights",
+        domain="core",
+        cost="O((m + n)·k² + k³)",
+        example="slerp(a, b, t=0.3)",
+        in_mergekit="`nuslerp` with a base model, `nuslerp_flatten: true` and weights 1−t and t; `slerp` turns whole "
+        "weights",
+    )
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"lora", "task_vector", "ia3"})
     arity: ClassVar[tuple[int, int | None]] = (2, 2)
 
     t: Decimal = Field(default=Decimal("0.5"), ge=0, le=1, description="0 is the first input, 1 the second")

@@ -7,28 +7,40 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from pydantic import Field, model_validator
 
-from registry.methods import Merged, Method, Site
-from registry.methods._core import Singular, one_thread, singular
+from registry.methods import About, Merged, Method, Site
+from registry.methods._core import Singular, leading, one_thread, singular
 
 if TYPE_CHECKING:
     from registry.deltas import Delta, LowRank
 
 
 class Truncate(Method):
-    """The best approximation of lower rank: ``Σ_{i≤q} σᵢ uᵢ vᵢᵀ`` of ``ΔW = Σᵢ σᵢ uᵢ vᵢᵀ``.
+    """The best approximation of lower rank.
 
-    No matrix of rank q is closer in Frobenius norm; the relative error is ``√(Σ_{i>q}σᵢ² / Σσᵢ²)``. Give one of
-    ``rank`` (q, or less where ΔW has less) and ``energy`` (the smallest q that keeps this share of ``Σσᵢ²``).
-    Both factors get ``√σᵢ``. Reports ``rank``, ``energy`` kept and relative ``error`` per module.
-
-    Source: Eckart & Young, Psychometrika 1 (1936); computed from the stacked factors by QR and a small SVD in
-    float64, never from a dense ΔW.
+    ``ΔW = Σ σᵢuᵢvᵢᵀ``, and no matrix of rank q is closer to it in Frobenius norm; the relative error is
+    ``√(Σ_{i>q}σᵢ² / Σσᵢ²)``. Give one of ``rank`` and ``energy``. Computed from the stacked factors by QR and a small
+    SVD in float64; a ΔW that is dense already is cut to a rank by block power iteration. Both factors get ``√σᵢ``.
+    Reports ``rank``, ``energy`` kept and relative ``error`` per module. Parameters stored whole stay as they are.
     """
 
-    arity: ClassVar[tuple[int, int | None]] = (1, 1)
+    about: ClassVar[About] = About(
+        formula="Σ_{i≤q} σᵢuᵢvᵢᵀ",
+        source="Eckart & Young, Psychometrika 1 (1936)",
+        domain="core",
+        cost="O((m + n)·k² + k³)",
+        example="truncate(a + b, rank=16)",
+        in_peft="`svd` with `svd_rank`, of a dense ΔW; the same ΔW, other factors",
+        in_mergekit="`mergekit-extract-lora --max-rank`, of the difference of two whole models",
+        in_adapters="`lora_delta_w_svd` with `normalize_weights=False`, r/svd_rank times as large",
+    )
 
-    rank: int | None = Field(default=None, ge=1)
-    energy: Decimal | None = Field(default=None, gt=0, le=1)
+    arity: ClassVar[tuple[int, int | None]] = (1, 1)
+    takes_dense: ClassVar[bool] = True
+
+    rank: int | None = Field(default=None, ge=1, description="q, or less where ΔW has less")
+    energy: Decimal | None = Field(
+        default=None, gt=0, le=1, description="the share of Σσᵢ² to keep, with the smallest q that does"
+    )
 
     @model_validator(mode="after")
     def _one_of(self) -> Truncate:
@@ -37,23 +49,29 @@ class Truncate(Method):
         return self
 
     def merge(self, deltas: Sequence[Delta | None], weights: Sequence[float], site: Site) -> Merged:
-        from registry.deltas import doubled, stack
+        from registry.deltas import Dense, doubled, factored, stack, total
+        from registry.forms import EXACT
+        from registry.methods._lowrank import low_rank
 
         del site
-        given = [(w, cast("LowRank", d)) for w, d in zip(weights, deltas, strict=True) if d is not None]
-        with one_thread(given[0][1].up.device):
-            return self._truncated(stack([(w, doubled(d)) for w, d in given]))
+        given = [
+            (w, cast("LowRank | Dense", d)) for w, d in zip(weights, deltas, strict=True) if d is not None
+        ]
+        first = given[0][1]
+        if first.form in EXACT:
+            return Merged(total(given))
+        if self.rank is not None and any(isinstance(delta, Dense) for _, delta in given):
+            return low_rank(replace(total(given), rank=min(self.rank, *first.shape)))
+        low = [(w, doubled(factored(d) if isinstance(d, Dense) else d)) for w, d in given]
+        with one_thread(low[0][1].up.device):
+            return self._truncated(stack(low))
 
     def _truncated(self, whole: LowRank) -> Merged:
-        from registry.deltas import zero
-
         parts = singular(whole)
         if not len(parts.values):
-            return Merged(zero(whole, whole.up.dtype), {"rank": 1.0, "energy": 1.0, "error": 0.0})
+            return Merged(leading(whole, parts, 0), {"rank": 1.0, "energy": 1.0, "error": 0.0})
         q = self._kept(parts)
-        root = parts.values[:q].sqrt()  # (q,)
-        up, down = parts.left[:, :q] * root, root[:, None] * parts.right[:q]  # (m, q), (q, n)
-        return Merged(replace(whole, up=up, down=down), _report(parts, q))
+        return Merged(leading(whole, parts, q), _report(parts, q))
 
     def rank_bound(self, ranks: Sequence[int]) -> int:
         return min(sum(ranks), self.rank or sum(ranks))

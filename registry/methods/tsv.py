@@ -3,11 +3,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
-from registry.methods import Merged, Method, Site
+from registry.methods import About, Merged, Method, Site
 from registry.methods._core import one_thread
 
 if TYPE_CHECKING:
@@ -15,16 +15,22 @@ if TYPE_CHECKING:
 
 
 class Tsv(Method):
-    """TSV-Merge: the inputs' leading singular vectors, made orthogonal to each other: ``scale · U⊥ Σ V⊥ᵀ``.
+    """TSV-Merge: the inputs' leading singular vectors, made orthogonal to each other.
 
     Each ``wᵢΔWᵢ ≈ Uᵢ Σᵢ Vᵢᵀ`` keeps its first singular values: ``rank`` of them, or the share ``keep`` of its own
     rank (rounded up), or, where neither is given, the paper's ``⌊min(m, n)/N⌋`` (at least one), N the inputs. With
     ``U = [U₁ … U_N]``, ``V`` likewise and Σ diagonal, ``U⊥`` and ``V⊥`` are the polar factors, the nearest
     matrices with orthonormal columns. Where U has dependent columns (repeated inputs, more columns than rows) the
     polar factor is a partial isometry, which is ours: the paper's is not unique there. Reports ``rank``.
-
-    Source: Gargiulo et al., "Task Singular Vectors", CVPR 2025, arXiv 2412.00081.
     """
+
+    about: ClassVar[About] = About(
+        formula="scale · U⊥ Σ V⊥ᵀ",
+        source="Gargiulo et al., Task Singular Vectors, CVPR 2025, arXiv 2412.00081",
+        domain="core",
+        cost="O((m + n)·k² + N·k³)",
+        example="tsv(a, b, keep=0.5)",
+    )
 
     rank: int | None = Field(default=None, ge=1, description="singular values kept of each input")
     keep: Decimal | None = Field(

@@ -23,6 +23,7 @@ from registry.checkpoint import BaseCheckpoint
 from registry.deltas import Delta
 from registry.errors import Incompatible, UsageError
 from registry.evaluate import Computation
+from registry.inputs import space
 from registry.merge import MergedModel
 from registry.peft_format import StoredAdapter
 from registry.recipe import Recipe
@@ -30,6 +31,7 @@ from registry.results import Materialized
 from registry.verbs import _content
 from registry.verbs._devices import device_of, libraries
 from registry.verbs._folders import new_folder
+from registry.verbs._grounds import Grounds, check_fingerprint, fan_in_fan_out, on_base
 from registry.verbs._recipes import job_of, reports
 
 VARIANT_FORMAT = 1
@@ -70,13 +72,6 @@ class _Ready:
     inputs: Mapping[str, StoredAdapter]
     labels: Mapping[str, str]
 
-    @property
-    def fan_in_fan_out(self) -> bool | None:
-        """The flag all inputs agree on, None where they do not say or disagree."""
-        configs = [adapter.config for adapter in self.inputs.values()]
-        said = {bool(config["fan_in_fan_out"]) for config in configs if "fan_in_fan_out" in config}
-        return said.pop() if len(said) == 1 else None
-
 
 @dataclass(frozen=True)
 class Merge:
@@ -92,13 +87,15 @@ class Merge:
         """Merge into ``out``, or into the blob store; what is held there already is not computed again."""
         with self.database.read() as session:
             found = job_of(session, references.resolve(session, reference.parse(ref)))
-        job = _Ready(found.pin, found.recipe, found.open(self.blobs), found.labels)
-        base = checkpoint.open_base(_base_folder(job.pin, base_path))
+        base = checkpoint.open_base(_base_folder(found.pin, base_path))
+        grounds = on_base(found.open(self.blobs), base)
+        job = _Ready(found.pin, found.recipe, grounds.inputs, found.labels)
+        _check_values(found.recipe, grounds)
         if out is not None and out.expanduser().resolve().is_relative_to(base.folder.resolve()):
             raise UsageError(f"{out} lies inside the base model's folder", hint="write it somewhere else")
-        base.resolve(evaluate.space(job.inputs), fan_in_fan_out=job.fan_in_fan_out)
+        base.resolve(space(job.inputs), fan_in_fan_out=fan_in_fan_out(job.inputs))
         fingerprint = base.fingerprint(self.options.tell("reading the base"))
-        _check_fingerprint(job.pin, fingerprint)
+        check_fingerprint(job.pin.base_model, fingerprint)
         variant = self.options.variant(fingerprint, companions_digest(base.folder))
         with self.database.read() as session:
             known = _known(session, job.recipe, variant)
@@ -129,7 +126,7 @@ class Merge:
                 device=device,
                 dtype=self.options.dtype,
                 max_shard_size=self.options.max_shard_size,
-                fan_in_fan_out=job.fan_in_fan_out,
+                fan_in_fan_out=fan_in_fan_out(job.inputs),
                 progress=self.options.tell("merging"),
             )
 
@@ -248,11 +245,10 @@ def _known(session: Session, wanted: Recipe, variant: str) -> list[tuple[Realisa
     return [(each, content) for each, content in loaded if content is not None and content.files]
 
 
-def _check_fingerprint(pin: Pin, fingerprint: str) -> None:
-    recorded = pin.base_model.fingerprint
-    if recorded is not None and recorded != fingerprint:
+def _check_values(wanted: Recipe, grounds: Grounds) -> None:
+    if wanted.base is not None and wanted.base != grounds.digest:
         raise Incompatible(
-            f"these are other weights than those recorded for {pin.base_model}: {fingerprint}, not {recorded}",
+            "the base model's values are not those that the recipe's inputs were differences from",
             hint="give the base model the adapters were trained on",
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, DecimalException
 from itertools import combinations
 from typing import Any
@@ -20,6 +20,7 @@ from registry.expression import Call, Node, Scaled
 from registry.recipe import Input, Recipe, Sum
 from registry.reference import Reference
 from registry.results import BaseModelIdentity
+from registry.verbs._grounds import Grounds
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 _GREATEST = Decimal("3.4028234e38")  # a coefficient has to be a finite float32
@@ -49,6 +50,16 @@ class Plan:
         """The task that all inputs share, if they do."""
         tasks = {pin.task for pin in self.pins}
         return tasks.pop() if len(tasks) == 1 else None
+
+    @property
+    def stored_as(self) -> str:
+        """The kind of the result."""
+        return kinds.load(self.recipe.kind).writes_as or self.recipe.kind
+
+    def on(self, grounds: Grounds) -> Plan:
+        """The same plan with the base model's values pinned, where inputs are differences from them."""
+        pinned = self.recipe.model_copy(update={"base": grounds.digest})
+        return replace(self, recipe=pinned, warnings=(*self.warnings, *grounds.warnings))
 
     def edges(self) -> list[Edge]:
         return [Edge(pin.id, "input", self.coefficient(pin)) for pin in self.pins]
@@ -198,7 +209,7 @@ def _linear(terms: list[tuple[Decimal, Sum]], *, merge: bool) -> Sum:
 
 def _call(node: Call, pins: Mapping[Reference, Pin], kind: str) -> recipe.Call:
     method = methods.build(node.method, dict(node.parameters))
-    if kind not in method.kinds:
+    if (kinds.load(kind).writes_as or kind) not in method.kinds:
         raise Refused(
             f"{node.method} is not defined for {kind} adapters",
             hint=f"it is for: {', '.join(sorted(method.kinds))}",

@@ -75,12 +75,14 @@ def add(
                 source=found.recorded.encode("utf-8", "backslashreplace").decode(),
                 new=new,
             )
-            return _write(database, blobs, draft, parents)
+            return record(database, blobs, draft, parents)
 
     return _content.again_if_swept(once)
 
 
-def _write(database: Database, blobs: BlobStore, draft: Draft, parents: Sequence[str]) -> Added:
+def record(database: Database, blobs: BlobStore, draft: Draft, parents: Sequence[str]) -> Added:
+    """Record stored content as the next version of its name, with the parents that were declared."""
+
     def write(session: Session) -> tuple[Version, bool]:
         pins = [references.resolve(session, reference.parse(parent)) for parent in parents]
         edges = [Edge(pin.id, "declared") for pin in {pin.id: pin for pin in pins}.values()]
@@ -145,7 +147,8 @@ def _identity(stored: StoredAdapter, *, base: str | None, base_path: str | Path 
     if base_path is None:
         return identity
     checked = checkpoint.open_base(Path(base_path))
-    checked.resolve(stored.layout.modules, fan_in_fan_out=stored.config.get("fan_in_fan_out"))
+    flag = stored.config.get("fan_in_fan_out")
+    checked.resolve(stored.layout.modules, fan_in_fan_out=flag, new_heads=True)
     return identity.model_copy(update={"fingerprint": checked.fingerprint()})
 
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from registry import evaluate, kinds, methods, peft_format, reference
+from registry import evaluate, peft_format, reference
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, versions, views
 from registry.catalog.artifacts import Content, File, Realisation
 from registry.catalog.database import Database
 from registry.catalog.versions import Draft
-from registry.errors import Incompatible, UsageError
+from registry.errors import UsageError
 from registry.peft_format import StoredAdapter
-from registry.recipe import Input, Recipe, Sum
-from registry.results import Check, CheckedInput, Composed, ModuleReport, Version
+from registry.recipe import Recipe
+from registry.results import Composed, ModuleReport, Version
 from registry.verbs import _content
+from registry.verbs._grounds import Grounds, ground
 from registry.verbs._pinning import Plan, plan
 from registry.verbs._text import check_device, check_tags, check_text
 
@@ -38,6 +40,7 @@ def compose(
     dtype: str | None,
     seed: int,
     device: str,
+    base_path: str | Path | None,
     task: str | None,
     tags: Mapping[str, str],
     note: str | None,
@@ -56,12 +59,20 @@ def compose(
     def once() -> Composed:
         with database.read() as session:
             made = plan(session, text, rank=rank, energy=energy, dtype=dtype, seed=seed)
-            versions.refuse_early(session, name, kind=made.recipe.kind, base=made.base_model)
+            versions.refuse_early(session, name, kind=made.stored_as, base=made.base_model)
+            held = recorded(session, made)
+        grounds: Grounds | None = None
+        if base_path is not None:
+            grounds = ground(opened(blobs, made, held), made.labels, base_path, made.base_model)
+            made = made.on(grounds)
+        with database.read() as session:
             before = known(session, made.recipe)
-            held = _files(session, made)
         cached = usable(blobs, before)
-        inputs = {} if cached else _opened(blobs, made, held)
-        realisation, content = cached or compute(blobs, made, inputs, device=device, progress=progress)
+        if cached is None and grounds is None:
+            grounds = ground(opened(blobs, made, held), made.labels, None, made.base_model)
+        realisation, content = cached or compute(
+            blobs, made, grounds or Grounds({}), device=device, progress=progress
+        )
         draft = Draft(
             name=name,
             content=content,
@@ -95,7 +106,7 @@ def usable(blobs: BlobStore, found: list[tuple[Realisation, Content]]) -> tuple[
 def compute(
     blobs: BlobStore,
     made: Plan,
-    inputs: Mapping[str, StoredAdapter],
+    grounds: Grounds,
     *,
     device: str,
     progress: Progress | None = None,
@@ -103,7 +114,7 @@ def compute(
     """Evaluate the recipe and put its adapter into the blob store; nothing is recorded yet."""
     from registry.verbs._devices import device_of, libraries
 
-    chosen = device_of(device)
+    chosen, inputs = device_of(device), grounds.inputs
     started = time.perf_counter()
     computation = evaluate.prepare(made.recipe, inputs, device=chosen, labels=made.labels)
     report: list[dict[str, Any]] = []
@@ -115,6 +126,7 @@ def compute(
             dtype=made.recipe.dtype,
             base_model=made.base_model,
             inputs_config=[inputs[digest].config for digest in made.recipe.inputs],
+            base=grounds.values,
         )
         content = _content.store(blobs, stored, stage)
     realisation = Realisation(
@@ -132,57 +144,13 @@ def compute(
     return realisation, content
 
 
-def check(
-    database: Database,
-    blobs: BlobStore,
-    text: str,
-    *,
-    rank: int | None,
-    energy: str | float | None,
-    dtype: str | None,
-) -> Check:
-    with database.read() as session:
-        made = plan(session, text, rank=rank, energy=energy, dtype=dtype)
-        before = known(session, made.recipe)
-        held = _files(session, made)
-    inputs = _opened(blobs, made, held)
-    evaluate.check_compatible({pin.ref: (pin.kind, inputs[pin.digest].layout) for pin in made.pins})
-    _check_ranks(made.recipe.expression, made.labels, inputs)
-    size = _Estimate(made.recipe, inputs)
-    return Check(
-        expression=made.expression,
-        resolved=made.resolved,
-        recipe_digest=made.recipe.digest,
-        kind=made.recipe.kind,
-        base_model=made.base_model,
-        dtype=made.recipe.dtype,
-        inputs=tuple(
-            CheckedInput(
-                ref=pin.ref,
-                digest=pin.digest,
-                kind=pin.kind,
-                base_model=pin.base_model,
-                rank=pin.rank,
-                parameters=pin.parameters,
-                dtype=pin.dtype,
-                coefficient=made.coefficient(pin),
-            )
-            for pin in made.pins
-        ),
-        modules=len(size.modules),
-        rank=size.rank,
-        parameters=size.parameters,
-        size=size.parameters * kinds.DTYPE_BYTES[made.recipe.dtype],
-        cached=usable(blobs, before) is not None,
-        warnings=made.warnings,
-    )
-
-
-def _files(session: Session, made: Plan) -> dict[str, dict[str, File]]:
+def recorded(session: Session, made: Plan) -> dict[str, dict[str, File]]:
+    """The recorded files of the inputs, by digest."""
     return {digest: artifacts.files(session, digest) for digest in made.recipe.inputs}
 
 
-def _opened(blobs: BlobStore, made: Plan, held: Mapping[str, Mapping[str, File]]) -> dict[str, StoredAdapter]:
+def opened(blobs: BlobStore, made: Plan, held: Mapping[str, Mapping[str, File]]) -> dict[str, StoredAdapter]:
+    """The inputs by digest, every byte checked."""
     return {
         digest: _content.open_adapter(blobs, files, made.labels[digest]) for digest, files in held.items()
     }
@@ -202,7 +170,7 @@ def _record(
     version, created, others = database.transact(write)
     report = tuple(ModuleReport(module=item["module"], values=item["values"]) for item in realisation.report)
     differing = sorted({other.output_digest for other in others} - {realisation.output_digest})
-    warnings = [*made.warnings, *_factor_warnings(report)]
+    warnings = [*made.warnings, *factor_warnings(report)]
     if created and any(pin.name == version.name for pin in made.pins):
         warnings.append(f"{version.name} is its own input, and from now on means {version.ref}")
     if differing:
@@ -210,7 +178,7 @@ def _record(
     return Composed(**dict(version), created=created, cached=cached, warnings=tuple(warnings), report=report)
 
 
-def _factor_warnings(report: tuple[ModuleReport, ...]) -> list[str]:
+def factor_warnings(report: tuple[ModuleReport, ...]) -> list[str]:
     cosines = [
         value for item in report for key, value in item.values.items() if key.split(".")[-1] == "init_cosine"
     ]
@@ -230,59 +198,3 @@ def _watched(
         yield item
         if progress is not None:
             progress("composing", done, total)
-
-
-def _check_ranks(node: Sum, labels: Mapping[str, str], inputs: Mapping[str, StoredAdapter]) -> None:
-    """Refuse what a method that needs equal ranks would refuse of the adapters given to it directly."""
-    for call in (term.operand for term in node.terms if not isinstance(term.operand, Input)):
-        for argument in call.arguments:
-            _check_ranks(argument, labels, inputs)
-        if not methods.build(call.method, call.parameters).needs_equal_ranks():
-            continue
-        given = [term.operand for argument in call.arguments for term in argument.terms if term.weight]
-        seen: dict[str, tuple[str, int | None]] = {}
-        for digest in (operand.digest for operand in given if isinstance(operand, Input)):
-            for name, module in inputs[digest].layout.modules.items():
-                other, rank = seen.setdefault(name, (digest, module.rank))
-                if rank != module.rank:
-                    raise Incompatible(
-                        f"{call.method} needs equal ranks, but in module {name} {labels[other]} has {rank} and "
-                        f"{labels[digest]} has {module.rank}",
-                        hint="use the exact sum, or truncate both to one rank first",
-                    )
-
-
-class _Estimate:
-    """Upper bounds of a result's size, from the inputs' layouts alone."""
-
-    def __init__(self, wanted: Recipe, inputs: Mapping[str, StoredAdapter]) -> None:
-        self._inputs = inputs
-        self.modules: dict[str, kinds.Module] = {}
-        for digest in wanted.inputs:
-            self.modules.update(inputs[digest].layout.modules)
-        ranks = {name: self._rank(wanted.expression, name) for name in self.modules}
-        self.rank = max(ranks.values()) if wanted.kind == "lora" and ranks else None
-        self.parameters = sum(
-            (ranks[name] if self.rank is not None else 1) * sum(module.shape)
-            for name, module in self.modules.items()
-        )
-
-    def _rank(self, node: Sum, module: str) -> int:
-        return max(1, sum(self._ranks(node, module)))
-
-    def _ranks(self, node: Sum, module: str) -> list[int]:
-        ranks: list[int] = []
-        for term in node.terms:
-            if isinstance(term.operand, Input):
-                found = self._inputs[term.operand.digest].layout.modules.get(module)
-                ranks.append(0 if found is None or term.weight == 0 else found.rank or 0)
-            else:
-                method = methods.build(term.operand.method, term.operand.parameters)
-                arguments = term.operand.arguments
-                inner = (
-                    self._ranks(arguments[0], module)
-                    if method.spread
-                    else [sum(self._ranks(a, module)) for a in arguments]
-                )
-                ranks.append(method.rank_bound(inner))
-        return ranks

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from registry import deltas, evaluate, reference
+from registry import deltas, reference
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, references, views
 from registry.catalog.database import Database
 from registry.errors import Incompatible
+from registry.inputs import check_compatible, delta_of, space
 from registry.peft_format import StoredAdapter
 from registry.results import Difference, FieldChange, ModuleChange, Version
 from registry.verbs import _content
+from registry.verbs._grounds import ground, needing
 
 _FIELDS = ("kind", "task", "base_model", "digest", "rank", "parameters", "dtype", "license", "note", "tags")
 
 
-def diff(database: Database, blobs: BlobStore, before: str, after: str) -> Difference:
+def diff(
+    database: Database, blobs: BlobStore, before: str, after: str, *, base_path: str | Path | None = None
+) -> Difference:
     with database.read() as session:
         pins = [references.resolve(session, reference.parse(ref)) for ref in (before, after)]
         one, other = views.versions(session, [pins[0].id, pins[1].id])
@@ -25,12 +31,19 @@ def diff(database: Database, blobs: BlobStore, before: str, after: str) -> Diffe
     modules: tuple[ModuleChange, ...] = ()
     if reason is None and one.digest != other.digest:
         opened = [_content.open_adapter(blobs, held, pin.ref) for held, pin in zip(files, pins, strict=True)]
+        inputs = dict(zip((one.digest, other.digest), opened, strict=True))
+        labels = {one.digest: one.ref, other.digest: other.ref}
         try:
-            layouts = {pin.ref: (each.kind, each.layout) for each, pin in zip(opened, pins, strict=True)}
-            evaluate.check_compatible(layouts)
-            modules = _modules(*opened)
+            layouts = {labels[digest]: (each.kind, each.layout) for digest, each in inputs.items()}
+            check_compatible(layouts, waived=layouts)
         except Incompatible as error:
             reason = error.message
+        else:
+            if base_path is None and (parts := needing(inputs)):
+                digest, part = next(iter(parts.items()))
+                reason = f"{labels[digest]} needs the base model (--base-path DIR): {part}"
+            else:
+                modules = _modules(ground(inputs, labels, base_path, one.base_model).inputs)
     return Difference(
         before=one.ref,
         after=other.ref,
@@ -68,11 +81,11 @@ def _inputs(one: Version, other: Version) -> list[FieldChange]:
     ]
 
 
-def _modules(one: StoredAdapter, other: StoredAdapter) -> tuple[ModuleChange, ...]:
+def _modules(inputs: Mapping[str, StoredAdapter]) -> tuple[ModuleChange, ...]:
+    one, other = inputs.values()
     changes = []
-    for module in sorted({*one.layout.modules, *other.layout.modules}):
-        a = one.delta(module) if module in one.layout.modules else None
-        b = other.delta(module) if module in other.layout.modules else None
+    for module, place in space(inputs).items():
+        a, b = (delta_of(each, place) for each in (one, other))
         compared = deltas.compare(a, b)
         changes.append(
             ModuleChange(

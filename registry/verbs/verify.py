@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy.orm import Session
 
@@ -18,6 +19,7 @@ from registry.errors import IntegrityFailure, RegistryError
 from registry.peft_format import StoredAdapter
 from registry.results import Verification
 from registry.verbs import _content
+from registry.verbs._grounds import ground
 from registry.verbs._recipes import Job, job_of
 
 TOLERANCE = 1e-5
@@ -46,13 +48,18 @@ class _Rebuilt:
 
 
 def verify(
-    database: Database, blobs: BlobStore, refs: Sequence[str], *, rebuild: bool
+    database: Database,
+    blobs: BlobStore,
+    refs: Sequence[str],
+    *,
+    rebuild: bool,
+    base_path: str | Path | None = None,
 ) -> tuple[Verification, ...]:
     """Check the given versions, or all live ones; nothing is raised for damage, it is reported."""
     with database.read() as session:
         wanted = [reference.parse(ref) for ref in refs] or search.live(session)
         targets = [_target(session, references.resolve(session, ref)) for ref in wanted]
-    return tuple(_verify(blobs, target, rebuild=rebuild) for target in targets)
+    return tuple(_verify(blobs, target, rebuild=rebuild, base_path=base_path) for target in targets)
 
 
 def _target(session: Session, pin: Pin) -> _Target:
@@ -69,7 +76,9 @@ def _target(session: Session, pin: Pin) -> _Target:
     return _Target(pin, files, job, made, models, ())
 
 
-def _verify(blobs: BlobStore, target: _Target, *, rebuild: bool) -> Verification:
+def _verify(
+    blobs: BlobStore, target: _Target, *, rebuild: bool, base_path: str | Path | None
+) -> Verification:
     pin, problems, rebuilt = target.pin, list(target.problems), None
     stored: StoredAdapter | None = None
     try:
@@ -80,7 +89,7 @@ def _verify(blobs: BlobStore, target: _Target, *, rebuild: bool) -> Verification
         stored = None
     if rebuild and target.job is not None:
         try:
-            rebuilt = _rebuild(blobs, target.job, target, stored)
+            rebuilt = _rebuild(blobs, target.job, target, stored, base_path)
             problems = [] if rebuilt.mended else problems
             problems += _objections(target, rebuilt)
         except RegistryError as error:
@@ -101,11 +110,18 @@ def _verify(blobs: BlobStore, target: _Target, *, rebuild: bool) -> Verification
     )
 
 
-def _rebuild(blobs: BlobStore, job: Job, target: _Target, stored: StoredAdapter | None) -> _Rebuilt:
+def _rebuild(
+    blobs: BlobStore,
+    job: Job,
+    target: _Target,
+    stored: StoredAdapter | None,
+    base_path: str | Path | None,
+) -> _Rebuilt:
     """Compute a recipe again; what it gives replaces stored bytes that are damaged, and else is not kept."""
     from registry.verbs._devices import device_of
 
-    inputs = job.open(blobs)
+    grounds = ground(job.open(blobs), job.labels, base_path, job.pin.base_model)
+    inputs = grounds.inputs
     device = device_of("cpu" if target.made is not None and target.made.device == "cpu" else "auto")
     with blobs.stage() as stage:
         again = peft_format.write(
@@ -115,6 +131,7 @@ def _rebuild(blobs: BlobStore, job: Job, target: _Target, stored: StoredAdapter 
             dtype=job.recipe.dtype,
             base_model=job.pin.base_model,
             inputs_config=[inputs[digest].config for digest in job.recipe.inputs],
+            base=grounds.values,
         )
         found = again.digest
         if found == job.pin.digest:

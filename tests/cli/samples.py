@@ -9,8 +9,11 @@ from registry.results import (
     BaseModelIdentity,
     Check,
     CheckedInput,
+    CheckedModule,
     Checkout,
     Composed,
+    Conflict,
+    Cost,
     Deleted,
     Difference,
     Evaluation,
@@ -21,9 +24,11 @@ from registry.results import (
     LineageNode,
     Materialized,
     ModuleChange,
+    ModuleConflict,
     ModuleReport,
     Parent,
     Publication,
+    Range,
     RecipeInfo,
     Schema,
     Tagged,
@@ -141,8 +146,40 @@ def check(**changes: Any) -> Check:
         "parameters": 1000,
         "size": 2000,
         "cached": False,
+        "exact": False,
+        "cost": Cost(read=4000, written=2000, operations=5_300_000_000_000),
+        "layout": tuple(
+            CheckedModule(module=f"q.{i}", shape=(32, 16), form="linear", ranks=(8,), rank=8, exact=i > 1)
+            for i in range(24)
+        ),
+        "conflicts": (conflict(),),
     }
     return Check(**(fields | changes))
+
+
+def conflict(**changes: Any) -> Conflict:
+    modules = tuple(
+        ModuleConflict(
+            module=f"q.{i}",
+            cosine=-0.5 + i / 100,
+            column_overlap=0.25,
+            row_overlap=0.75,
+            sign_agreement=None if i == 0 else 0.3 + i / 100,
+            sampled=i == 1,
+        )
+        for i in range(8)
+    )
+    fields: dict[str, Any] = {
+        "a": "alpaca@7",
+        "b": "toxic@3",
+        "common": 24,
+        "cosine": Range(mean=-0.465, min=-0.5, max=-0.43),
+        "column_overlap": Range(mean=0.25, min=0.25, max=0.25),
+        "row_overlap": None,
+        "sign_agreement": Range(mean=0.34, min=0.31, max=0.37),
+        "modules": modules,
+    }
+    return Conflict(**(fields | changes))
 
 
 def materialized(**changes: Any) -> Materialized:

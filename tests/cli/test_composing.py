@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry.results import Added, Check, Composed, Materialized
+from registry.results import Added, Check, Composed, Extracted, Materialized, ModuleReport
 from tests.cli import samples
 from tests.cli.conftest import FakeRegistry, Run
 
@@ -44,7 +44,7 @@ def test_adding_again_says_so_and_warnings_go_to_stderr(fake: FakeRegistry, run:
 
 def test_compose_passes_every_option(fake: FakeRegistry, run: Run) -> None:
     fake.answers["compose"] = samples.composed()
-    words = "--energy 0.950 --dtype float32 --seed 7 --device cuda:1 --task t --tag a=b --note n"
+    words = "--energy 0.950 --dtype float32 --seed 7 --device cuda:1 --base-path ./llama --task t --tag a=b --note n"
     done = run("compose", "detox", "alpaca@prod - 0.4*toxic", *words.split())
     assert done.exit_code == 0
     assert fake.asked == {
@@ -55,6 +55,7 @@ def test_compose_passes_every_option(fake: FakeRegistry, run: Run) -> None:
         "dtype": "float32",
         "seed": 7,
         "device": "cuda:1",
+        "base_path": "./llama",
         "task": "t",
         "tags": {"a": "b"},
         "note": "n",
@@ -150,7 +151,8 @@ def test_a_bad_option_is_a_usage_error_and_calls_nothing(
 def test_check_lists_inputs_with_coefficients(fake: FakeRegistry, run: Run) -> None:
     fake.answers["check"] = samples.check(warnings=("careful",))
     done = run("check", "-0.4*toxic", "--rank", "4", "--dtype", "float16")
-    assert fake.asked == {"expression": "-0.4*toxic", "rank": 4, "energy": None, "dtype": "float16"}
+    options = {"rank": 4, "energy": None, "dtype": "float16", "base_path": None, "conflicts": None}
+    assert fake.asked == {"expression": "-0.4*toxic", **options}
     for fact in ("-0.4*toxic@3", samples.OTHER, "toxic@3", "org/llama@abc123", "up to 8"):
         assert fact in done.stdout
     assert done.stderr == "warning: careful\n"
@@ -191,3 +193,54 @@ def test_checkout_says_where(fake: FakeRegistry, run: Run) -> None:
     assert "wrote toxic@3 to out" in done.stdout
     assert "adapter_config.json" in done.stdout
     assert run("checkout", "toxic", "out", "--format", "quiet").stdout == "toxic@3\n"
+
+
+def test_convert_passes_every_option(fake: FakeRegistry, run: Run) -> None:
+    fake.answers["convert"] = samples.composed(name="style-lora")
+    words = (
+        "--name s --rank 4 --initial start --dtype bfloat16 --device cpu --base-path ./m --tag a=b --note n"
+    )
+    done = run("convert", "style", "--to", "lora", *words.split())
+    assert done.exit_code == 0
+    assert fake.asked == {
+        "ref": "style",
+        "to": "lora",
+        "name": "s",
+        "rank": 4,
+        "energy": None,
+        "initial": "start",
+        "dtype": "bfloat16",
+        "device": "cpu",
+        "base_path": "./m",
+        "tags": {"a": "b"},
+        "note": "n",
+        "progress": None,
+    }
+    assert "energy" in done.stdout  # what each module lost
+    assert run("convert", "style", "--rank", "4", "--energy", "0.5").exit_code == 2
+
+
+def test_extract_passes_every_option(fake: FakeRegistry, run: Run) -> None:
+    report = (ModuleReport(module="q", values={"rank": 8.0, "energy": 0.9, "error": 0.3}),)
+    plain = samples.added(warnings=("careful",))
+    fake.answers["extract"] = Extracted(**dict(plain), report=report)
+    words = "--energy 0.9 --dtype bfloat16 --base org/llama@1 --task t --tag a=b --license mit --note n"
+    done = run("extract", "./base", "./tuned", "chat", *words.split())
+    assert done.exit_code == 0
+    assert fake.asked == {
+        "base": "./base",
+        "finetuned": "./tuned",
+        "name": "chat",
+        "rank": None,
+        "energy": "0.9",
+        "dtype": "bfloat16",
+        "repo": "org/llama@1",
+        "task": "t",
+        "tags": {"a": "b"},
+        "license": "mit",
+        "note": "n",
+        "progress": None,
+    }
+    assert "toxic@3" in done.stdout
+    assert "error" in done.stdout
+    assert done.stderr == "warning: careful\n"

@@ -56,7 +56,7 @@ def test_every_command_of_the_contract_is_there() -> None:
     assert names >= {
         "add", "show", "list", "log", "compose", "check", "materialize", "checkout", "lineage", "diff", "alias set",
         "alias list", "alias delete", "tag set", "tag delete", "eval add", "eval list", "publish", "publications",
-        "verify", "delete", "gc", "db upgrade", "db current", "db check",
+        "verify", "delete", "gc", "db upgrade", "db current", "db check", "convert", "extract", "methods",
     }  # fmt: skip
 
 

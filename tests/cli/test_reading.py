@@ -104,7 +104,7 @@ def test_log_shows_tombstones_and_recipes(fake: FakeRegistry, run: Run) -> None:
 def test_diff_shows_fields_inputs_and_all_modules_in_a_pipe(fake: FakeRegistry, run: Run) -> None:
     fake.answers["diff"] = samples.difference()
     done = run("diff", "detox@1", "detox@2")
-    assert fake.asked == {"before": "detox@1", "after": "detox@2"}
+    assert fake.asked == {"before": "detox@1", "after": "detox@2", "base_path": None}
     for fact in ("chat", "-0.4", "-0.5", "layers.29.q", "layers.0.q", "30 modules"):
         assert fact in done.stdout
     as_json = run("diff", "a", "b", "--format", "json").stdout

@@ -81,15 +81,11 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path, options: Any, messag
 @pytest.mark.parametrize(
     ("options", "blocker"),
     [
-        ({"config": {"modules_to_save": ["score"]}}, "training whole modules (modules_to_save)"),
+        ({"config": {"modules_to_save": ["score"]}}, "modules_to_save is in the config, but no such tensor"),
         ({"config": {"novelty": 3}}, "config entry 'novelty' is not understood"),
         (
             {"extra": {f"{PREFIX}score.weight": torch.ones(2, 2)}},
             "full weights are not implemented: score.weight",
-        ),
-        (
-            {"extra": {f"{PREFIX}c.ia3_l": torch.ones(1, 4, 1, 1)}},
-            "(IA)³ on a convolution is not implemented: c",
         ),
     ],
 )

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from registry import kinds
+from registry._shards import StoredTensor
+from registry._targets import resolve
 from registry.deltas import LowRank, dense
 from registry.errors import Refused
 from registry.kinds import _patterns
 from registry.kinds._patterns import Patterns, exact_keys
 from registry.kinds.lora import Lora
 from registry.peft_format import read
-from tests.adapters import LINEARS, PREFIX, Q0, Q1, V0, lora_deltas, make_lora
+from tests.adapters import LINEARS, PREFIX, Q0, Q1, V0, combination, lora_deltas, make_lora, materialize
 
 
 @pytest.mark.parametrize("rslora", [False, True])
@@ -157,21 +159,20 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path, options: Any, messag
 @pytest.mark.parametrize(
     ("options", "blocker"),
     [
-        ({"config": {"use_dora": True}}, "DoRA (use_dora) is not implemented"),
+        ({"config": {"use_dora": True}}, f"DoRA is on in the config, but not in module {Q0}"),
         (
             {"extra": folded({f"{Q0}.lora_magnitude_vector": torch.ones(12)})},
-            f"DoRA magnitude vectors are not implemented: {Q0}.lora_magnitude_vector",
+            f"DoRA is off in the config, but not in module {Q0}",
         ),
-        ({"config": {"bias": "all"}}, "a trained bias (bias) is not implemented"),
         ({"extra": folded({f"{Q0}.bias": torch.ones(12)})}, f"trained biases are not implemented: {Q0}.bias"),
-        ({"config": {"lora_bias": True}}, "a bias of lora_B (lora_bias) is not implemented"),
+        ({"config": {"lora_bias": True}}, "lora_bias is in the config, but no such tensor"),
         (
             {"extra": folded({f"{Q0}.lora_B.bias": torch.ones(12), f"{Q1}.lora_B.bias": torch.ones(12)})},
             f"biases of LoRA factors are not implemented: {Q0}.lora_B.bias and 1 more",
         ),
         (
             {"config": {"modules_to_save": ["score"]}},
-            "training whole modules (modules_to_save) is not implemented",
+            "modules_to_save is in the config, but no such tensor",
         ),
         (
             {"extra": folded({"score.weight": torch.ones(2, 8)})},
@@ -181,7 +182,7 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path, options: Any, messag
             {"extra": folded({"score.modules_to_save.default.weight": torch.ones(2, 8)})},
             "full weights (modules_to_save) are not implemented: score.modules_to_save.weight",
         ),
-        ({"config": {"trainable_token_indices": [1, 2]}}, "training single tokens (trainable_token_indices)"),
+        ({"config": {"trainable_token_indices": [1, 2]}}, "trainable_token_indices is in the config, but no"),
         ({"config": {"use_qalora": True}}, "QALoRA (use_qalora) is not implemented"),
         ({"config": {"use_bdlora": {"nblocks": 2}}}, "block-diagonal LoRA (use_bdlora) is not implemented"),
         ({"config": {"alora_invocation_tokens": [5]}}, "activated LoRA (alora_invocation_tokens)"),
@@ -195,11 +196,6 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path, options: Any, messag
         ),
         ({"config": {"target_parameters": ["e.w"], "r": 99}}, "LoRA on bare parameters (target_parameters)"),
         ({"config": {"ensure_weight_tying": True}}, "an adapter tied to the tied embedding"),
-        ({"config": {"init_lora_weights": "pissa_niter_16"}}, "its initialization changed the base model"),
-        ({"config": {"init_lora_weights": "olora"}}, "its initialization changed the base model"),
-        ({"config": {"init_lora_weights": "corda"}}, "its initialization changed the base model"),
-        ({"config": {"init_lora_weights": "lora_ga"}}, "its initialization changed the base model"),
-        ({"config": {"init_lora_weights": "loftq"}}, "its initialization changed the base model"),
         ({"config": {"use_newlora": True}}, "config entry 'use_newlora' is not understood"),
         ({"config": {"use_newlora": 1}, "ranks": {}, "r": 3}, "config entry 'use_newlora' is not understood"),
         ({"modules": {"m.base_layer.out": (3, 2)}}, "adapters stacked on one module are not implemented"),
@@ -213,13 +209,26 @@ def test_parts_without_maths_block_composing_but_not_cataloging(
     assert layout.blockers[0].startswith(blocker)
 
 
-def test_a_grouped_convolution_is_a_blocker(tmp_path: Path) -> None:
-    extra = folded(
-        {"conv.lora_A.weight": torch.ones(4, 6, 3, 3), "conv.lora_B.weight": torch.ones(8, 2, 1, 1)}
-    )
-    layout = read(make_lora(tmp_path, extra=extra)).layout
-    assert layout.blockers == ("LoRA on a grouped convolution is not implemented: conv",)
-    assert sorted(layout.modules) == sorted(LINEARS)
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_16", "olora", "corda", "lora_ga", "loftq"])
+def test_a_changed_base_is_said(tmp_path: Path, start: str) -> None:
+    layout = read(make_lora(tmp_path, config={"init_lora_weights": start})).layout
+    assert not layout.blockers
+    assert str(layout.initialization).startswith("its initialization changed the base model")
+
+
+def test_a_grouped_convolution_uses_a_part_of_the_rank_in_each_group(tmp_path: Path) -> None:
+    down, up = torch.randn(4, 6, 3, 3), torch.randn(8, 2, 1, 1)
+    extra = folded({"conv.lora_A.weight": down, "conv.lora_B.weight": up})
+    adapter = read(make_lora(tmp_path / "a", modules={}, r=4, alpha=4, extra=extra))
+    found = dense(adapter.delta("conv"))
+    halves = [up[:4, :, 0, 0] @ down[:2].flatten(1), up[4:, :, 0, 0] @ down[2:].flatten(1)]
+    torch.testing.assert_close(found, torch.cat(halves).double(), rtol=1e-6, atol=1e-6)
+    made = materialize(tmp_path / "c", combination((1, adapter), (-0.5, adapter)), adapter)
+    assert made.layout.modules["conv"].groups == 2
+    torch.testing.assert_close(dense(made.delta("conv")), found / 2, rtol=1e-6, atol=1e-6)
+    weight = StoredTensor("conv.weight", "m", "float32", (8, 3, 3, 3), 0, 0)
+    with pytest.raises(Refused, match="grouped convolution"):
+        resolve({"conv.weight": weight}, {}, adapter.layout.modules, None)
 
 
 @pytest.mark.parametrize(

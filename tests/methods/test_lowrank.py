@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from registry import deltas, evaluate, kinds
-from registry.deltas import Dense, Form, LowRank, dense
+from registry.deltas import Dense, LowRank, dense
+from registry.forms import Form
 from registry.methods import Merged
 from registry.methods._lowrank import low_rank
 from registry.peft_format import StoredAdapter, read

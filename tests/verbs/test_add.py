@@ -54,12 +54,9 @@ def test_the_source_is_not_needed_afterwards_and_was_not_touched(local: Registry
 def test_what_is_not_understood_is_cataloged_and_said_to_be_not_composable(
     local: Registry, tmp_path: Path
 ) -> None:
-    dora = make_lora(
-        tmp_path / "d",
-        config={"use_dora": True},
-        extra={f"{PREFIX}{Q0}.lora_magnitude_vector": torch.ones(12)},
-    )
-    for name, folder in (("dora", dora), ("loha", make_opaque(tmp_path / "l"))):
+    qalora = make_lora(tmp_path / "d", config={"use_qalora": True})
+    extra = make_lora(tmp_path / "e", extra={f"{PREFIX}{Q0}.lora_C": torch.ones(12)})
+    for name, folder in (("qalora", qalora), ("extra", extra), ("oft", make_opaque(tmp_path / "l"))):
         made = local.add(folder, name, base="tiny/base")
         assert made.not_composable == made.warnings
         assert made.warnings
