@@ -95,9 +95,27 @@ def check(recipe: Recipe, readers: Mapping[str, Reader], labels: Mapping[str, st
             raise Incompatible(f"{names[digest]} is of kind {reader.kind}, the recipe of kind {recipe.kind}")
     kind = kinds.load(recipe.kind)
     _check_algorithm(recipe.kind, recipe.algorithm, kind.algorithm)
-    accounted, layouts = _waived(recipe, _methods(recipe)), labelled(names, inputs)
+    built = _methods(recipe)
+    for call in _calls(recipe.expression):
+        if built[id(call)].in_factor_space():
+            below = {digest for argument in call.arguments for digest in argument.inputs()}
+            modules = space({digest: inputs[digest] for digest in sorted(below)}).values()
+            if part := next((module for module in modules if module.form in OF_PARAMETERS), None):
+                raise Refused(
+                    f"{call.method} works on LoRA's factors, and {part.target} is stored whole",
+                    hint="use the exact sum, or a method that works on deltas",
+                )
+    accounted, layouts = _waived(recipe, built), labelled(names, inputs)
     waived = {label for digest, label in zip(inputs, layouts, strict=True) if digest in accounted}
     check_compatible(layouts, waived=waived)
+
+
+def full_rank(module: str) -> Refused:
+    """Why a DoRA module is not stored without saying how much of it to keep."""
+    return Refused(
+        f"module {module}: with DoRA its delta has full rank",
+        hint="say how much of it to keep: --rank N or --energy F; the error is reported",
+    )
 
 
 def _names(recipe: Recipe, labels: Mapping[str, str] | None) -> dict[str, str]:
@@ -143,10 +161,7 @@ class _Evaluator:
         found, place = self.module(module), self.space[module]
         if isinstance(found.delta, Dense) and place.form not in OF_PARAMETERS:
             if place.based and found.delta.rank >= min(found.delta.shape):
-                raise Refused(
-                    f"module {module}: with DoRA its delta has full rank",
-                    hint="say how much of it to keep: --rank N or --energy F; the error is reported",
-                )
+                raise full_rank(module)
             with _exact():
                 merged = low_rank(found.delta)
             found = replace(found, delta=merged.delta, report={**found.report, **merged.report})
@@ -166,11 +181,6 @@ class _Evaluator:
             delta = delta_of(self.inputs[node.digest], self.space[module])
             return None if delta is None else delta.to(self.device)
         method = self.methods[id(node)]
-        if self.space[module].form in OF_PARAMETERS and method.in_factor_space():
-            raise Refused(
-                f"{node.method} works on LoRA's factors, and {self.space[module].target} is stored whole",
-                hint="use the exact sum, or a method that works on deltas",
-            )
         slot = len(reports)  # a call reports before the calls inside it
         last = node
         while self.methods[id(last)].wraps and (inside := wrapped(last)):

@@ -90,6 +90,9 @@ class Kind:
     algorithm: ClassVar[int] = 1
     """Version of this kind's linear algebra; part of every recipe."""
 
+    loadable: ClassVar[bool] = True
+    """Whether PEFT loads the folders of this kind."""
+
     writes_as: ClassVar[str | None] = None
     """The kind that results are stored as, where that is another one: its deltas are of that kind."""
 

@@ -18,6 +18,7 @@ class TaskVector(Kind):
     """Differences of parameters of any shape; :mod:`registry.kinds._weights` has the rules for each of them."""
 
     peft_type = "TASK_VECTOR"
+    loadable = False
 
     def layout(self, config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> Layout:
         blocked = _parts.in_config(config, frozenset(), {})

@@ -30,6 +30,7 @@ class Factors(Method):
         in_adapters="`lora_linear_only_negate_b` with `normalize_weights=False`; `linear`, where no weight is negative",
     )
 
+    kinds: ClassVar[frozenset[str]] = frozenset({"lora"})
     spread: ClassVar[bool] = True
 
     def merge(self, deltas: Sequence[Delta | None], weights: Sequence[float], site: Site) -> Merged:

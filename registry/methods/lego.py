@@ -37,6 +37,8 @@ class Lego(Method):
         example="lego(a, b, rank=8)",
     )
 
+    kinds: ClassVar[frozenset[str]] = frozenset({"lora"})
+
     rank: int | None = Field(
         default=None, ge=1, description="the number of clusters; by default the inputs' largest rank"
     )

@@ -30,6 +30,8 @@ class Linear(Method):
         in_peft="`linear`",
     )
 
+    kinds: ClassVar[frozenset[str]] = frozenset({"lora"})
+
     def merge(self, deltas: Sequence[Delta | None], weights: Sequence[float], site: Site) -> Merged:
         from registry.methods._sparsify import weighted_sum
 

@@ -35,6 +35,8 @@ class RobustMerge(Method):
         example="robust_merge(a, b)",
     )
 
+    kinds: ClassVar[frozenset[str]] = frozenset({"lora"})
+
     density: Decimal = Field(
         default=Decimal("0.2"), gt=0, le=1, description="the share of a factor's entries that is kept"
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from registry.deltas import Delta
     from registry.kinds import Module
 
-_AT_EASE = 20_000_000_000
+_AT_EASE = 15_000_000_000
 """Operations that nobody waits for: about two seconds on one core."""
 
 # What a module costs beside its bases, in the same operations.

@@ -39,13 +39,16 @@ class Bound:
 
 @dataclass(frozen=True)
 class Estimated:
-    """A module of the result. ``rank`` is None for what has none; ``exact`` as in ``results.CheckedModule``."""
+    """A module of the result. ``rank`` is None for what has none; ``exact`` as in ``results.CheckedModule``; ``dense`` where
+    the delta is no product of factors.
+    """
 
     module: Module
     rank: int | None
     exact: bool
     parameters: int
     operations: int
+    dense: bool = False
 
 
 def estimate(wanted: Recipe, inputs: Mapping[str, Reader]) -> dict[str, Estimated]:
@@ -80,7 +83,7 @@ class _Walk:
         groups, plain = self.module.groups, all(isinstance(term.operand, Input) for term in node.terms)
         rank = rank if plain else rank * groups  # every group of a convolution may need all directions
         exact = not found.dense or found.rank >= min(m, n)
-        return Estimated(self.module, rank, exact, rank * (m // groups + n), operations)
+        return Estimated(self.module, rank, exact, rank * (m // groups + n), operations, found.dense)
 
     def _sum(self, node: Sum) -> Bound | None:
         terms = [(term.weight != 0, self._operand(term.operand)) for term in node.terms]

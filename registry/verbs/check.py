@@ -46,6 +46,9 @@ def check(
     evaluate.check(made.recipe, inputs, made.labels)
     _check_ranks(made.recipe.expression, made.labels, inputs)
     expected = estimate(made.recipe, inputs)
+    for name, each in expected.items():
+        if each.dense and each.module.based and (each.rank or 0) >= min(each.module.shape):
+            raise evaluate.full_rank(name)
     found = _measured(made, inputs, conflicts)
     parameters = sum(each.parameters for each in expected.values())
     size = parameters * kinds.DTYPE_BYTES[made.recipe.dtype]

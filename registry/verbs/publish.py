@@ -11,7 +11,7 @@ from typing import get_args
 
 from sqlalchemy.orm import Session
 
-from registry import digest, hub, reference
+from registry import digest, hub, kinds, reference
 from registry.blobs import BlobStore
 from registry.catalog import publications as outbox
 from registry.catalog import references
@@ -77,6 +77,11 @@ def publish(
     where = publisher.place(repo, revision)
     with database.read() as session:
         pin = references.resolve(session, reference.parse(ref))
+    if into == "adapter" and not kinds.load(pin.kind).loadable:
+        raise Refused(
+            f"{pin.ref} is {pin.kind}, which PEFT does not load",
+            hint="publish it merged into its base model: --as model",
+        )
     request = _Request(pin, where, into, _title(pin, message), actor)
     release = _planned(database, blobs, request, base_path=base_path, progress=progress)
     if dry_run:

@@ -184,5 +184,7 @@ def test_what_has_no_form_as_lora_is_refused(local: Registry, tmp_path: Path) ->
     local.extract(base, tuned, "ft", repo="tiny/base")
     with pytest.raises(Refused, match="ft@1 is task_vector"):
         local.convert("ft")
+    with pytest.raises(Refused, match="PEFT does not load"):
+        local.publish("ft", "team/ft", dry_run=True)
     with pytest.raises(UsageError, match="ia3"):
         local.convert("ft", to="ia3")

@@ -161,6 +161,8 @@ def test_a_resized_or_trained_copy_of_an_embedding_is_refused(local: Registry, t
 def test_methods_that_need_factors_refuse_what_has_none(local: Registry, tmp_path: Path) -> None:
     base, _ = prepare(local, *CASES["head"], tmp_path)
     with pytest.raises(Refused, match=r"factors works on LoRA's factors, and lm_head.weight is stored whole"):
+        local.check("factors(0.5*a + 0.5*b)", base_path=base)
+    with pytest.raises(Refused, match="stored whole"):
         local.compose("c", "factors(0.5*a + 0.5*b)", base_path=base)
     made = local.compose("c", "ties(a, b, density=0.5)", base_path=base)
     local.checkout(made, tmp_path / "c")
@@ -179,8 +181,10 @@ def test_dora_is_exact_in_a_model_and_at_full_rank(local: Registry, tmp_path: Pa
     base, wanted = prepare(local, *DORA[case], tmp_path)
     with pytest.raises(Refused, match=r"a@1 composes only with its base model at hand: DoRA"):
         local.compose("c", "0.5*a + 0.25*b")
-    with pytest.raises(Refused, match="full rank"):
-        local.compose("c", "0.5*a + 0.25*b", base_path=base)
+    for verb in (local.check, lambda text, **where: local.compose("c", text, **where)):
+        with pytest.raises(Refused, match="full rank"):
+            verb("0.5*a + 0.25*b", base_path=base)
+    assert local.check("0.5*a + 0.25*b", base_path=base, rank=32).rank == 32
     made = local.compose("c", "0.5*a + 0.25*b", base_path=base, rank=32)
     local.materialize("c", into="model", base_path=base, out=tmp_path / "model")
     same(load_tensors(tmp_path / "model"), wanted)

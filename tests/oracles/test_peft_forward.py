@@ -55,13 +55,19 @@ def gpt2() -> nn.Module:
 
 
 class Convolutional(nn.Module):
+    """Convolutions of every dimension."""
+
     def __init__(self) -> None:
         super().__init__()
         self.wide = nn.Conv2d(3, 6, 3, padding=1, stride=2)
         self.narrow = nn.Conv2d(6, 4, 1)
+        self.cube = nn.Conv3d(4, 5, (2, 3, 1), padding=(0, 1, 0))
+        self.line = nn.Conv1d(5, 3, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.narrow(torch.relu(self.wide(x)))
+        x = torch.tanh(self.narrow(torch.relu(self.wide(x))))  # (batch, 4, 4, 4)
+        x = self.cube(torch.stack([x, x.flip(-1)], dim=2))  # (batch, 5, 1, 4, 4)
+        out: Tensor = self.line(x.flatten(2))
         return out
 
 
@@ -138,8 +144,9 @@ GPT2: list[tuple[float, dict[str, Any]]] = [
     ),
 ]
 CONV: list[tuple[float, dict[str, Any]]] = [
-    (1.0, {"r": 2, "lora_alpha": 8, "target_modules": ["wide", "narrow"]}),
-    (-0.3, {"r": 3, "lora_alpha": 2, "target_modules": ["wide"], "use_rslora": True}),
+    (1.0, {"r": 2, "lora_alpha": 8, "target_modules": ["wide", "narrow", "line"]}),
+    (-0.3, {"r": 3, "lora_alpha": 2, "target_modules": ["wide", "cube"], "use_rslora": True}),
+    (0.5, {"r": 7, "target_modules": ["cube", "line"], "rank_pattern": {"line": 1}}),
 ]
 
 
