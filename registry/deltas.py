@@ -143,6 +143,10 @@ def stack(terms: Sequence[tuple[float, LowRank]]) -> LowRank:
     first = deltas[0]
     if not live:
         return zero(first, dtype)
+    if len(live) == 1:
+        factor, only = live[0]
+        up, down = _scaled(only.up.to(dtype), factor), only.down.to(dtype)
+        return LowRank(up, down, form=first.form, kernel=first.kernel)
     up = torch.cat([_scaled(delta.up.to(dtype), factor) for factor, delta in live], dim=1)  # (m, Σk)
     down = torch.cat([delta.down.to(dtype) for _, delta in live], dim=0)  # (Σk, n)
     return LowRank(up, down, form=first.form, kernel=first.kernel)

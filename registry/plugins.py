@@ -8,6 +8,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
+from functools import cached_property
 from typing import Generic, TypeVar
 
 from registry.errors import Refused
@@ -23,8 +24,13 @@ class Family(Generic[T]):
         self._noun = noun
 
     def names(self) -> list[str]:
+        return list(self._names)
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
         package = sys.modules[self._base.__module__]
-        return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+        found = (module.name for module in pkgutil.iter_modules(package.__path__))
+        return tuple(sorted(name for name in found if not name.startswith("_")))
 
     def load(self, name: str) -> type[T]:
         """The class in module ``name``. Raises ``Refused``, listing the known names, for an unknown one."""

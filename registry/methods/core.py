@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -22,7 +23,7 @@ class Core(Method):
     method that looks at single elements depends on the basis. ``basis=factors`` is the paper's: left singular
     vectors of ``[s₁B₁ … s_NB_N]`` and right ones of ``[A₁; …; A_N]``. ``basis=deltas`` takes those of
     ``[ΔW₁ … ΔW_N]`` and ``[ΔW₁; …; ΔW_N]``, which do not depend on how a ΔW is factored (ours). Singular values
-    fall, those that are zero are cut, and the largest entry of each vector is positive (ours): the basis, and
+    fall, those up to ``tolerance·σ₁`` are cut, and the largest entry of each vector is positive (ours): the basis, and
     with it the result, is reproducible unless singular values coincide.
     """
 
@@ -41,6 +42,13 @@ class Core(Method):
     basis: Literal["factors", "deltas"] = Field(
         default="factors",
         description="whose singular vectors the basis is: the stacked factors' or the deltas'",
+    )
+
+    tolerance: Decimal = Field(
+        default=Decimal("0.000001"),
+        ge=0,
+        lt=1,
+        description="directions shorter than this share of the longest are taken for rounding of the inputs",
     )
 
     def around(self, inner: Inner, deltas: Sequence[Delta | None]) -> Merged:
@@ -67,13 +75,14 @@ class Core(Method):
         from registry.methods._joint import joint, parts
 
         found = joint(given, [1.0] * len(given))
+        floor = max(found.floor, float(self.tolerance))
         if self.basis == "deltas":
             ups, downs = torch.cat(tuple(found.cores), dim=1), torch.cat(tuple(found.cores))
         else:
             ups = found.left.T @ torch.cat([d.scale * d.up for d in given], dim=1)  # (p, Σk)
             downs = torch.cat([d.down for d in given]) @ found.right.T  # (Σk, q)
-        left = found.left @ parts(ups, found.floor).left  # (m, p)
-        right = parts(downs, found.floor).right @ found.right  # (q, n)
+        left = found.left @ parts(ups, floor).left  # (m, p)
+        right = parts(downs, floor).right @ found.right  # (q, n)
         if not left.shape[1] or not right.shape[0]:
             return left, right
         return left * canonical_signs(left), right * canonical_signs(right.T)[:, None]

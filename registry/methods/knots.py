@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
 
 from registry.methods import About, Inner, Merged, Method
 from registry.methods._core import canonical_signs, one_thread
@@ -15,8 +18,8 @@ class Knots(Method):
 
     ``[ΔW₁ … ΔW_N] = U Σ [V₁ᵀ … V_Nᵀ]``, thin, and ``M`` is the inner method's result on the ``Σ Vᵢᵀ = Uᵀ ΔWᵢ`` (k, n),
     to which it applies its own weights. U comes from QR and a small SVD; no (m, n) matrix is formed unless the
-    inner method does. The scale alpha/r is part of ΔW (the authors' code leaves it out), singular values are cut
-    relative to the largest, and the largest entry of each column of U is positive (ours), so that the result is
+    inner method does. The scale alpha/r is part of ΔW (the authors' code leaves it out), singular values up to
+    ``tolerance·σ₁`` are cut, and the largest entry of each column of U is positive (ours), so that the result is
     reproducible unless singular values coincide. It does not depend on how a ΔW is factored.
     """
 
@@ -31,6 +34,13 @@ class Knots(Method):
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
     wraps: ClassVar[bool] = True
 
+    tolerance: Decimal = Field(
+        default=Decimal("0.000001"),
+        ge=0,
+        lt=1,
+        description="directions shorter than this share of the longest are taken for rounding of the inputs",
+    )
+
     def around(self, inner: Inner, deltas: Sequence[Delta | None]) -> Merged:
         import torch
 
@@ -41,7 +51,7 @@ class Knots(Method):
         bases = joint(found, [1.0] * len(found))
         with one_thread(bases.left.device):
             wide = torch.cat(tuple(bases.cores), dim=1)  # (p, N·q)
-            left = bases.left @ parts(wide, bases.floor).left  # (m, r)
+            left = bases.left @ parts(wide, max(bases.floor, float(self.tolerance))).left  # (m, r)
             if not left.shape[1]:
                 return Merged(zero(bases.like, left.dtype))
             left = left * canonical_signs(left)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from pydantic import Field, model_validator
 
 from registry.methods import About, Merged, Method, Site
-from registry.methods._core import Singular, leading, one_thread, singular
+from registry.methods._core import canonical_signs, leading, one_thread, singular
+from registry.methods._gram import is_suited, truncated
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from registry.deltas import Delta, LowRank
 
 
@@ -19,7 +22,8 @@ class Truncate(Method):
 
     ``ΔW = Σ σᵢuᵢvᵢᵀ``, and no matrix of rank q is closer to it in Frobenius norm; the relative error is
     ``√(Σ_{i>q}σᵢ² / Σσᵢ²)``. Give one of ``rank`` and ``energy``. Computed from the stacked factors by QR and a small
-    SVD in float64; a ΔW that is dense already is cut to a rank by block power iteration. Both factors get ``√σᵢ``.
+    SVD in float64, or for float32 factors from their Gram matrices where that is as good (``gram`` then reports the
+    bits of its products); a ΔW that is dense already is cut to a rank by block power iteration. Both factors get ``√σᵢ``.
     Reports ``rank``, ``energy`` kept and relative ``error`` per module. Parameters stored whole stay as they are.
     """
 
@@ -62,28 +66,34 @@ class Truncate(Method):
             return Merged(total(given))
         if self.rank is not None and any(isinstance(delta, Dense) for _, delta in given):
             return low_rank(replace(total(given), rank=min(self.rank, *first.shape)))
-        low = [(w, doubled(factored(d) if isinstance(d, Dense) else d)) for w, d in given]
-        with one_thread(low[0][1].up.device):
-            return self._truncated(stack(low))
+        low = [(w, factored(d) if isinstance(d, Dense) else d) for w, d in given]
+        whole = stack(low)
+        with one_thread(whole.up.device):
+            if is_suited(whole.up, whole.down) and (found := truncated(whole.up, whole.down, self._kept)):
+                signs = canonical_signs(found.left)
+                up, down = found.left * signs, signs[:, None] * found.right  # (m, q), (q, n)
+                report = {**_report(found.squares, up.shape[1]), "gram": float(found.bits)}
+                return Merged(replace(whole, up=up, down=down), report)
+            return self._by_qr(stack([(w, doubled(d)) for w, d in low]))
 
-    def _truncated(self, whole: LowRank) -> Merged:
+    def _by_qr(self, whole: LowRank) -> Merged:
         parts = singular(whole)
         if not len(parts.values):
             return Merged(leading(whole, parts, 0), {"rank": 1.0, "energy": 1.0, "error": 0.0})
-        q = self._kept(parts)
-        return Merged(leading(whole, parts, q), _report(parts, q))
+        squares = parts.values.square()
+        q = self._kept(squares)
+        return Merged(leading(whole, parts, q), _report(squares, q))
 
     def rank_bound(self, ranks: Sequence[int]) -> int:
         return min(sum(ranks), self.rank or sum(ranks))
 
-    def _kept(self, parts: Singular) -> int:
+    def _kept(self, squares: Tensor) -> int:
         if self.rank is not None:
-            return min(self.rank, len(parts.values))
-        kept = parts.values.square().cumsum(0)  # (s,)
+            return min(self.rank, len(squares))
+        kept = squares.cumsum(0)  # (s,)
         return int((kept < float(self.energy or 1) * kept[-1]).sum()) + 1
 
 
-def _report(parts: Singular, q: int) -> Mapping[str, float]:
-    squares = parts.values.square()
+def _report(squares: Tensor, q: int) -> Mapping[str, float]:
     total, kept, lost = (float(part.sum()) for part in (squares, squares[:q], squares[q:]))
     return {"rank": float(q), "energy": kept / total, "error": (lost / total) ** 0.5}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,7 +45,7 @@ def test_the_stored_result_is_what_peft_computes_with(name: str, local: Registry
     stored, patched, found = read(tmp_path / "out"), base(), deltas(result)
     assert sorted(stored.layout.modules) == sorted(found) == sorted(SORTS)
     for module in SORTS:
-        target = patched.get_submodule(module)
+        target: Any = patched.get_submodule(module)
         whole = weight(stored.delta(module), target.weight, turned=module == "turned")
         torch.testing.assert_close(found[module], whole, rtol=1e-13, atol=1e-13)
         target.weight.data += whole
@@ -59,14 +60,13 @@ def test_stored_vectors_are_what_peft_computes_with(name: str, local: Registry, 
     stored, patched, found = read(tmp_path / "out"), base(), ells(result)
     assert sorted(stored.layout.modules) == sorted(found)
     for module, ell in found.items():
-        delta, target = stored.delta(module), patched.get_submodule(module)
+        delta = stored.delta(module)
+        target: Any = patched.get_submodule(module)
         assert isinstance(delta, Rescaling)
         assert delta.feedforward == (module == "turned")
         torch.testing.assert_close(ell.flatten(), 1 + delta.offset, rtol=0, atol=0)
-        if module == "turned":  # (in, out), scaled on its input
-            target.weight.data *= (1 + delta.offset)[:, None]
-        else:
-            target.weight.data *= (1 + delta.offset)[:, None]
+        target.weight.data *= (1 + delta.offset)[:, None]  # rows: outputs of a Linear, inputs of a Conv1D
+        if not delta.feedforward:
             target.bias.data *= 1 + delta.offset
     torch.testing.assert_close(output(result), output(patched), rtol=1e-12, atol=1e-12)
     assert float((output(result) - output(base())).abs().max()) > 1e-6
