@@ -9,14 +9,17 @@ Callers say how a file is named in messages, how much of it may be header, and w
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-import shutil
 import stat
-import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -25,6 +28,11 @@ from registry.errors import Refused
 MOST_TENSORS = 200_000
 LONGEST_NAME = 512
 MOST_DIMENSIONS = 8
+
+_PREFIX = 8  # the header's length, before it
+_ENTRY = 160  # what an entry holds beside its name: dtype, shape and two offsets
+_BEHIND = 8  # tensors hashed and written behind the one being made
+_CHUNK = 1 << 20
 
 DTYPES: Mapping[str, tuple[str, int]] = {
     "F64": ("float64", 64),
@@ -113,27 +121,73 @@ def encode_header(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> bytes:
     return _framed(json.dumps(header, separators=(",", ":"), ensure_ascii=False))
 
 
-def write(path: Path, tensors: Iterable[tuple[str, str, tuple[int, ...], bytes]]) -> None:
-    """Write ``(name, dtype, shape, bytes)`` in the order given, without holding more than one, and fsync.
+@dataclass(frozen=True)
+class Written:
+    """What a writer saw go by: the sha256 of the file, and of each tensor's bytes, in hexadecimal."""
 
-    The bytes depend on nothing but the arguments. The header comes first but is known last, so tensors wait in an
-    unnamed file beside the target.
+    sha256: str
+    tensors: Mapping[str, str]
+
+
+Tensors = Iterable[tuple[str, str, tuple[int, ...], "bytes | memoryview"]]
+"""``(name, dtype, shape, bytes)``."""
+
+
+def write(path: Path, tensors: Tensors, *, room: int) -> Written:
+    """Write tensors in the order given, and fsync. Only a few are held at a time: hashing and writing run behind.
+
+    The bytes depend on nothing but the arguments. ``room`` is how long the header may become, which is known last
+    and comes first; what it does not need is filled with spaces, as the format allows. Raises ``ValueError`` where
+    it needs more.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    with tempfile.TemporaryFile(dir=path.parent) as body:
+    hashes: dict[str, Future[str]] = {}
+    position, start = 0, _PREFIX + _aligned(room)
+    with path.open("w+b", buffering=0) as file, ExitStack() as stack:
+        hasher, writer = (stack.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
+        file.seek(start)
+        behind: deque[Future[Any]] = deque()
         for name, dtype, shape, data in tensors:
-            begin = body.tell()
-            body.write(data)
-            header[name] = {
-                "dtype": CODE_OF[dtype],
-                "shape": list(shape),
-                "data_offsets": [begin, body.tell()],
-            }
-        body.seek(0)
-        with path.open("wb") as file:
-            file.write(_framed(json.dumps(header, sort_keys=True, separators=(",", ":"))))
-            shutil.copyfileobj(body, file, 2**20)
-            sync(file)
+            hashes[name] = hasher.submit(_sha256, data)
+            behind += [hashes[name], writer.submit(_write_all, file, data)]
+            end = position + len(data)
+            header[name] = {"dtype": CODE_OF[dtype], "shape": list(shape), "data_offsets": [position, end]}
+            position = end
+            while len(behind) > _BEHIND:
+                behind.popleft().result()
+        for each in behind:
+            each.result()
+        text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+        if len(text) > start - _PREFIX:
+            raise ValueError(f"a header of {len(text)} bytes has only room for {room}")
+        file.seek(0)
+        _write_all(file, (start - _PREFIX).to_bytes(_PREFIX, "little") + text.ljust(start - _PREFIX))
+        synced = writer.submit(os.fsync, file.fileno())
+        file.seek(0)
+        state = hashlib.sha256()
+        while chunk := file.read(_CHUNK):
+            state.update(chunk)
+        synced.result()
+    return Written(state.hexdigest(), {name: found.result() for name, found in hashes.items()})
+
+
+def room_for(names: Iterable[str]) -> int:
+    """Bytes that the header of a file needs at most, whatever the tensors' shapes."""
+    return _ENTRY + sum(len(json.dumps(name)) + _ENTRY for name in names)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 8) * 8
+
+
+def _sha256(data: bytes | memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _write_all(file: RawIOBase, data: bytes | memoryview) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
 
 
 def sync(file: BinaryIO) -> None:

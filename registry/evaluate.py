@@ -311,13 +311,18 @@ def _merged(reports: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, flo
 
 @contextmanager
 def _exact() -> Iterator[None]:
-    """Full float32 products (no TF32, no bfloat16 passes) and no gradients while a module is computed."""
+    """Full float32 products (no TF32, no bfloat16 passes), no gradients, and one thread while a module is computed.
+
+    A module is too small to be split among threads, whose results would depend on how many there are.
+    """
     import torch
 
-    precision = torch.get_float32_matmul_precision()
+    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     torch.set_float32_matmul_precision("highest")
+    torch.set_num_threads(1)
     try:
         with torch.no_grad():
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
+        torch.set_num_threads(threads)

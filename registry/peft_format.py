@@ -12,7 +12,7 @@ import math
 import mmap
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry import _safetensors, digest, kinds
-from registry._safetensors import Entry
+from registry._safetensors import Entry, Written
 from registry.errors import NotFound, Refused, StorageFailure
 from registry.results import BaseModelIdentity
 
@@ -45,6 +45,7 @@ _INFIX = re.compile(
     r"(?:\.default)+(?=\.|$)"
 )
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_ROLES = (".lora_embedding_A", ".lora_embedding_B")  # the most and the longest names a module has, about
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
 # Beside the tensors, this decides what an adapter does: how it is loaded, and which way a weight is stored.
 _SAID = ("fan_in_fan_out", "task_type")
@@ -56,7 +57,8 @@ class StoredAdapter:
     """An adapter on disk: its config, its layout, and its tensors on demand. It is an ``inputs.Reader``.
 
     ``entries`` holds the stored tensors by normalized name, ``names`` the names they have in the file. ``base`` is
-    the base model, for modules that are differences from it.
+    the base model, for modules that are differences from it. ``written`` has the hashes of an adapter that was just
+    written; ``checked`` says that its bytes are those of an adapter that was added: sound, and without NaN.
     """
 
     kind: str
@@ -66,6 +68,8 @@ class StoredAdapter:
     names: Mapping[str, str]
     files: Mapping[str, tuple[Path, int]]
     base: BaseValues | None = None
+    written: Written | None = None
+    checked: bool = False
 
     @property
     def size(self) -> int:
@@ -104,7 +108,10 @@ class StoredAdapter:
         """
         layout = self.layout
         with self.bytes() as view:
-            tensors = {name: self._tensor_digest(view, name) for name in sorted(self.entries)}
+            tensors = {
+                name: {"dtype": entry.dtype, "shape": list(entry.shape), "sha256": self._sha256(view, name)}
+                for name, entry in sorted(self.entries.items())
+            }
         used = {key for module in layout.modules.values() for key in module.tensors.values()}
         content: dict[str, Any] = {
             "format": DIGEST_FORMAT,
@@ -121,9 +128,10 @@ class StoredAdapter:
     def delta(self, module: str) -> Delta:
         """One module's delta, on the CPU, in the stored dtype. Raises ``Refused`` for NaN or infinity."""
         found = self.layout.modules[module]
-        with self.bytes() as view:
-            for name in found.tensors.values():
-                self._require_finite(view, name)
+        if not self.checked:
+            with self.bytes() as view:
+                for name in found.tensors.values():
+                    self._require_finite(view, name)
         tensors = {role: self.tensor(name) for role, name in found.tensors.items()}
         if found.based:
             if self.base is None:
@@ -184,11 +192,12 @@ class StoredAdapter:
         with mapped, memoryview(mapped) as view:
             yield view
 
-    def _tensor_digest(self, view: memoryview, name: str) -> dict[str, Any]:
-        entry, state = self.entries[name], hashlib.sha256()
+    def _sha256(self, view: memoryview, name: str) -> str:
+        if self.written is not None:
+            return self.written.tensors[self.names[name]]
         self._require_finite(view, name)
-        state.update(view[entry.begin : entry.end])
-        return {"dtype": entry.dtype, "shape": list(entry.shape), "sha256": state.hexdigest()}
+        entry = self.entries[name]
+        return hashlib.sha256(view[entry.begin : entry.end]).hexdigest()
 
     def _require_finite(self, view: memoryview, name: str) -> None:
         entry = self.entries[name]
@@ -249,6 +258,7 @@ def write(
     *,
     kind: str,
     modules: Iterable[Evaluated],
+    names: Collection[str],
     dtype: str,
     base_model: BaseModelIdentity,
     inputs_config: Sequence[Mapping[str, Any]],
@@ -256,15 +266,15 @@ def write(
 ) -> StoredAdapter:
     """Write modules as a PEFT folder and fsync it; equal arguments give equal bytes.
 
-    ``modules`` is consumed once, one module at a time, and each tensor rounded once to ``dtype``. The folder is
-    made if need be; making it appear whole is the caller's part. ``base`` is the base model, for what is stored
-    whole. Raises ``Refused`` where a value overflows
-    ``dtype`` and ``StorageFailure`` where the disk is full.
+    ``modules``, whose names are ``names``, is consumed once, one module at a time, and each tensor rounded once to
+    ``dtype``. The folder is made if need be; making it appear whole is the caller's part. ``base`` is the base model,
+    for what is stored whole. Raises ``Refused`` where a value overflows ``dtype`` and ``StorageFailure`` where the
+    disk is full.
     """
     rules = kinds.load(kinds.load(kind).writes_as or kind)
     described: dict[str, Module] = {}
 
-    def tensors() -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
+    def tensors() -> Iterator[tuple[str, str, tuple[int, ...], memoryview]]:
         for item in modules:
             own = rules if item.place is None else kinds.rules(rules, item.place)
             whole = base.value(item.place) if base is not None and item.place and item.place.based else None
@@ -274,7 +284,8 @@ def write(
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _safetensors.write(folder / TENSORS, tensors())
+        longest = (f"{PREFIX}{name}{role}" for name in names for role in _ROLES)
+        written = _safetensors.write(folder / TENSORS, tensors(), room=_safetensors.room_for(longest))
         if not described:
             raise Refused("the result has no modules", hint="at least one input must adapt something")
         named = {"base_model_name_or_path": base_model.repo, "revision": base_model.revision}
@@ -285,7 +296,7 @@ def write(
             f"{error.filename or folder} cannot be written: {error.strerror}",
             hint="make room or choose another disk",
         ) from error
-    return open_files(folder / CONFIG, folder / TENSORS)
+    return replace(open_files(folder / CONFIG, folder / TENSORS), written=written)
 
 
 def is_canonical(stored: StoredAdapter) -> bool:
@@ -318,7 +329,8 @@ def rewrite(stored: StoredAdapter, folder: Path, base_model: BaseModelIdentity) 
 
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _safetensors.write(folder / TENSORS, tensors())
+            room = _safetensors.room_for(_named(name) for name in stored.entries)
+            _safetensors.write(folder / TENSORS, tensors(), room=room)
             _write_config(folder / CONFIG, {**stored.config, **named})
             _sync_folder(folder)
         except OSError as error:
@@ -390,14 +402,15 @@ def _finite(data: memoryview, dtype: str) -> bool:
     return True
 
 
-def _raw(tensor: Tensor, module: str, dtype: str) -> bytes:
+def _raw(tensor: Tensor, module: str, dtype: str) -> memoryview:
     """A tensor's bytes, little-endian. Raises ``Refused`` unless all its elements are finite."""
     import torch
 
-    if not bool(torch.isfinite(tensor).all()):
+    low, high = torch.aminmax(tensor)
+    if not (low.isfinite() and high.isfinite()):
         raise Refused(f"module {module} overflows {dtype}", hint="use a wider --dtype, such as float32")
-    data: bytes = tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-    return data
+    data = tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data
+    return memoryview(data)
 
 
 def _write_config(path: Path, config: Mapping[str, Any]) -> None:

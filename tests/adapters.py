@@ -200,7 +200,8 @@ def materialize(folder: Path, made: recipe.Recipe, *adapters: StoredAdapter) -> 
     return peft_format.write(
         folder,
         kind=made.kind,
-        modules=compute(made, *adapters),
+        modules=(items := compute(made, *adapters)),
+        names=[item.module for item in items],
         dtype=made.dtype,
         base_model=adapters[0].base_model,
         inputs_config=[adapter.config for adapter in adapters],

@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from registry import peft_format
+from registry import _safetensors, peft_format
 from registry.deltas import LowRank
 from registry.errors import NotFound, Refused, StorageFailure
 from registry.evaluate import Evaluated
@@ -260,7 +259,8 @@ def write(folder: Path, *modules: tuple[str, LowRank], dtype: str = "float32", *
         **options,
     }
     items = [Evaluated(name, delta) for name, delta in modules]
-    return peft_format.write(folder, kind="lora", modules=items, dtype=dtype, **settings_)
+    names = [name for name, _ in modules]
+    return peft_format.write(folder, kind="lora", modules=items, names=names, dtype=dtype, **settings_)
 
 
 def delta(m: int = 4, n: int = 3, k: int = 2, value: float = 1.0) -> LowRank:
@@ -317,7 +317,7 @@ def test_a_result_without_modules_is_refused(tmp_path: Path) -> None:
         write(tmp_path)
 
 
-@pytest.mark.parametrize("failing", [(os, "fsync"), (shutil, "copyfileobj"), (Path, "mkdir")])
+@pytest.mark.parametrize("failing", [(os, "fsync"), (_safetensors, "_write_all"), (Path, "mkdir")])
 def test_a_full_disk_is_a_storage_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: tuple[Any, str]
 ) -> None:

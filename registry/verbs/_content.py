@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +28,8 @@ class Swept(StorageFailure):
 def store(blobs: BlobStore, stored: StoredAdapter, stage: Path) -> Content:
     """Move a staged adapter into the blob store; returns what is to be recorded of it."""
     content = stored.digest  # reads the tensors, so it comes before they move
-    files = put(blobs, stage, (peft_format.CONFIG, peft_format.TENSORS))
+    seen = {} if stored.written is None else {peft_format.TENSORS: digest.PREFIX + stored.written.sha256}
+    files = put(blobs, stage, (peft_format.CONFIG, peft_format.TENSORS), digests=seen)
     return Content(
         digest=content,
         target="adapter",
@@ -76,7 +78,9 @@ def open_adapter(blobs: BlobStore, files: Mapping[str, File], label: str) -> Sto
     Raises ``IntegrityFailure`` for bytes that are missing or damaged.
     """
     paths = verified_paths(files, blobs, label)
-    return peft_format.open_files(paths[peft_format.CONFIG], paths[peft_format.TENSORS])
+    return replace(
+        peft_format.open_files(paths[peft_format.CONFIG], paths[peft_format.TENSORS]), checked=True
+    )
 
 
 def verified_paths(files: Mapping[str, File], blobs: BlobStore, label: str) -> dict[str, Path]:

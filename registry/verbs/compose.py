@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from registry.verbs._text import check_device, check_tags, check_text
 
 Progress = Callable[[str, int, int], None]
 _SEED_BITS = 63
+_HASHING = 4  # files at once
 _COMMON_START = 0.9  # A's of one initialization stay this similar after training with a moderate step size
 
 
@@ -63,13 +66,15 @@ def compose(
             held = recorded(session, made)
         grounds: Grounds | None = None
         if base_path is not None:
-            grounds = ground(opened(blobs, made, held), made.labels, base_path, made.base_model)
+            inputs = opened(blobs, made, held, computing=True)
+            grounds = ground(inputs, made.labels, base_path, made.base_model)
             made = made.on(grounds)
         with database.read() as session:
             before = known(session, made.recipe)
         cached = usable(blobs, before)
         if cached is None and grounds is None:
-            grounds = ground(opened(blobs, made, held), made.labels, None, made.base_model)
+            inputs = opened(blobs, made, held, computing=True)
+            grounds = ground(inputs, made.labels, None, made.base_model)
         realisation, content = cached or compute(
             blobs, made, grounds or Grounds({}), device=device, progress=progress
         )
@@ -123,6 +128,7 @@ def compute(
             stage,
             kind=made.recipe.kind,
             modules=_watched(computation, report, progress),
+            names=computation.modules,
             dtype=made.recipe.dtype,
             base_model=made.base_model,
             inputs_config=[inputs[digest].config for digest in made.recipe.inputs],
@@ -149,11 +155,18 @@ def recorded(session: Session, made: Plan) -> dict[str, dict[str, File]]:
     return {digest: artifacts.files(session, digest) for digest in made.recipe.inputs}
 
 
-def opened(blobs: BlobStore, made: Plan, held: Mapping[str, Mapping[str, File]]) -> dict[str, StoredAdapter]:
-    """The inputs by digest, every byte checked."""
-    return {
-        digest: _content.open_adapter(blobs, files, made.labels[digest]) for digest, files in held.items()
-    }
+def opened(
+    blobs: BlobStore, made: Plan, held: Mapping[str, Mapping[str, File]], *, computing: bool = False
+) -> dict[str, StoredAdapter]:
+    """The inputs by digest, every byte checked; where they are for ``computing``, torch is imported meanwhile."""
+    with ThreadPoolExecutor(_HASHING) as pool:
+        found = {
+            digest: pool.submit(_content.open_adapter, blobs, files, made.labels[digest])
+            for digest, files in held.items()
+        }
+        if computing:
+            importlib.import_module("torch")
+        return {digest: adapter.result() for digest, adapter in found.items()}
 
 
 def _record(

@@ -68,6 +68,7 @@ def extract(
                 stage,
                 kind=kind,
                 modules=_modules(found, truncate, report, progress),
+                names=found.layout.modules,
                 dtype=dtype or "float32",
                 base_model=identity,
                 inputs_config=[_config(found, sides[1][0])],

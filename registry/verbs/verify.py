@@ -123,11 +123,13 @@ def _rebuild(
     grounds = ground(job.open(blobs), job.labels, base_path, job.pin.base_model)
     inputs = grounds.inputs
     device = device_of("cpu" if target.made is not None and target.made.device == "cpu" else "auto")
+    computation = evaluate.prepare(job.recipe, inputs, device=device, labels=job.labels)
     with blobs.stage() as stage:
         again = peft_format.write(
             stage,
             kind=job.recipe.kind,
-            modules=evaluate.prepare(job.recipe, inputs, device=device, labels=job.labels),
+            modules=computation,
+            names=computation.modules,
             dtype=job.recipe.dtype,
             base_model=job.pin.base_model,
             inputs_config=[inputs[digest].config for digest in job.recipe.inputs],
