@@ -143,6 +143,12 @@ base_path = click.option(
     metavar="DIR",
     help="Folder with the base model; by default it comes from the Hub.",
 )
+base_values = click.option(
+    "--base-path",
+    type=click.Path(),
+    metavar="DIR",
+    help="Folder with the base model, for inputs that hold parameters whole or use DoRA.",
+)
 into = click.option(
     "--as",
     "into",

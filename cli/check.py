@@ -18,7 +18,7 @@ from ._views import check
     default=None,
     help="Compare the inputs in all modules, or not at all; by default in as many as take about two seconds.",
 )
-@options.base_path
+@options.base_values
 @options.common
 def command(
     *,

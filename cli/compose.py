@@ -16,7 +16,7 @@ from ._views import composed
 @options.dtype("Data type of the result, by default that of the inputs.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of methods that draw at random.")
 @options.device
-@options.base_path
+@options.base_values
 @options.task
 @options.tags
 @options.note

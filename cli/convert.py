@@ -20,7 +20,7 @@ from ._views import composed
 )
 @options.dtype("Data type of the result, by default that of the input.")
 @options.device
-@options.base_path
+@options.base_values
 @options.tags
 @options.note
 @options.common

@@ -2,7 +2,7 @@
 
 import click
 
-from ._options import base_path, common, open_registry
+from ._options import base_values, common, open_registry
 from ._render import emit
 from ._views import difference
 
@@ -10,7 +10,7 @@ from ._views import difference
 @click.command("diff")
 @click.argument("before", metavar="REF")
 @click.argument("after", metavar="REF")
-@base_path
+@base_values
 @common
 def command(before: str, after: str, *, base_path: str | None) -> None:
     """Show how two versions differ.

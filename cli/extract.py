@@ -37,7 +37,7 @@ def command(
     """Catalog what fine-tuning changed, as the next version of NAME.
 
     BASE and FINETUNED are checkpoint folders or hf://owner/repo[@revision]. With --rank or --energy the result
-    is a LoRA, and the error is shown; without, it is a task vector: every changed parameter, exactly.
+    is a LoRA, and the error is shown; without, it is a task vector: the difference of every changed parameter.
 
     For example:
 

@@ -4,7 +4,7 @@ import click
 
 from registry.errors import IntegrityFailure
 
-from ._options import base_path, common, open_registry
+from ._options import base_values, common, open_registry
 from ._render import emit_all
 from ._tables import verifications
 from ._text import plural
@@ -13,7 +13,7 @@ from ._text import plural
 @click.command("verify")
 @click.argument("refs", metavar="[REF]...", nargs=-1)
 @click.option("--rebuild", is_flag=True, help="Compute derived versions again and compare the digests.")
-@base_path
+@base_values
 @common
 def command(refs: tuple[str, ...], *, rebuild: bool, base_path: str | None) -> None:
     """Check stored bytes and digests, of all versions or some.

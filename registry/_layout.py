@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from registry._safetensors import BITS_OF, data_size, encode_header
 from registry._shards import FLOATS, StoredTensor
 from registry._targets import Target, Tie, find_tie
-from registry.errors import UsageError
+from registry.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from registry.checkpoint import BaseCheckpoint
@@ -73,6 +73,8 @@ def lay_out(
     tie = find_tie(base.tensors, base.config)
     untying = [target for target in targets.values() if not target.keeps_tie]
     touched = {target.source for target in untying} | {target.tensor for target in untying}
+    if tie is not None and any(t.rows and t.source == tie.embedding for t in targets.values()):
+        _refuse_rows(tie, targets, touched)
     if tie is not None and touched.isdisjoint({tie.embedding, tie.head}):
         tie = None
     pieces = _pieces(base, targets, tie, dtype)
@@ -82,6 +84,16 @@ def lay_out(
         files = _packed(pieces, max_shard_size)
     indexed = base.indexed if max_shard_size is None else len(files) > 1
     return Layout(files, _index(files) if indexed else None, untied=tie is not None)
+
+
+def _refuse_rows(tie: Tie, targets: Mapping[str, Target], touched: set[str]) -> None:
+    """Trained tokens are meant for both ends of a tied model: neither end may be another one's, or separate."""
+    of_head = any(target.rows and target.tensor == tie.head for target in targets.values())
+    if of_head or not touched.isdisjoint({tie.embedding, tie.head}):
+        raise Refused(
+            f"trained tokens and {tie.head!r}, which is tied to {tie.embedding!r}, cannot be merged into one model",
+            hint="save the base with tie_word_embeddings=false and both tensors stored, and merge into that",
+        )
 
 
 def _pieces(
@@ -98,7 +110,9 @@ def _pieces(
             stays = tie is None or name == tie.head or name in copies
             final = name if stays else prefix + name
             out = dtype if dtype is not None and source.dtype in FLOATS else source.dtype
-            pieces.append(_piece(final, name, source, out, owners))
+            # A copy is what it is a copy of, but for a head that is separated because the two differ.
+            owner = name if name in owners or (tie is not None and name == tie.head) else source.name
+            pieces.append(_piece(final, owner, source, out, owners))
     return pieces
 
 

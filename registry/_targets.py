@@ -45,13 +45,15 @@ class Target:
 
     ``tensor`` is its name in the checkpoint; it is computed from ``source``, another tensor only where the
     module is an output head that is tied to the embedding and not stored. ``transposed``: kept as (in, out).
-    ``keeps_tie``: an embedding that stays tied to its head, since both of them are meant.
+    ``keeps_tie``: an embedding that stays tied to its head, since both of them are meant. ``rows``: it is for some
+    rows of it.
     """
 
     tensor: str
     source: str
     transposed: bool
     keeps_tie: bool = False
+    rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +119,12 @@ def resolve(
     targets = {}
     for name, module in modules.items():
         tensor = rename(module.target)
-        source = tensor if tensor in tensors or tie is None or tensor != tie.head else tie.embedding
+        source = tensor if tensor in tensors or tie is None else tie.copies.get(tensor, tensor)
         if source not in tensors:
+            _refuse_unknown_head(name, tensor, config)
             continue  # a new head
+        if tie is not None and tensor != tie.head:
+            tensor = source  # a bias that is stored once, under the other of its names
         stored = tensors[source]
         if stored.dtype not in FLOATS:
             raise Refused(
@@ -127,10 +132,14 @@ def resolve(
                 hint="merge into the model's checkpoint in bfloat16, float16 or float32",
             )
         transposed = _is_transposed(module, name, stored, config, fan_in_fan_out)
-        targets[name] = Target(tensor, source, transposed, keeps_tie=module.form in {"tokens", "difference"})
-        if tie is None and module.form == "embedding":
-            _refuse_unknown_tie(name, stored, config)
-    _refuse_shared({name: t for name, t in targets.items() if modules[name].form != "copy"})
+        keeps_tie = module.form in {"tokens", "difference"} and not (tie and tensor == tie.head)
+        targets[name] = Target(tensor, source, transposed, keeps_tie, rows=module.form == "tokens")
+        if tie is None and (
+            module.form == "embedding" or (module.form in {"whole", "tokens"} and not new_heads)
+        ):
+            _refuse_unknown_tie(name, stored, config, embedding=module.form == "embedding")
+    if not new_heads:
+        _refuse_shared(targets)
     return targets
 
 
@@ -181,11 +190,21 @@ def _has_head(config: Mapping[str, Any]) -> bool | None:
     return False if architectures[0].endswith(_HEADLESS) else None
 
 
-def _refuse_unknown_tie(module: str, stored: StoredTensor, config: Mapping[str, Any]) -> None:
+def _refuse_unknown_head(module: str, tensor: str, config: Mapping[str, Any]) -> None:
+    """A parameter that is not stored may be one that is tied to another: only a new head counts from zero."""
+    if tensor.split(".")[-2:-1] and tensor.split(".")[-2] in _HEAD_NAMES and _tie_flag(config) is not False:
+        raise _unknown_tie(f"adapter module {module!r} is a head that the base does not store", config)
+
+
+def _refuse_unknown_tie(
+    module: str, stored: StoredTensor, config: Mapping[str, Any], *, embedding: bool
+) -> None:
     text = config.get("text_config")
     vocabulary = config.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else None)
+    if not embedding and not (isinstance(vocabulary, int) and len(stored.shape) == 2):
+        return
     if isinstance(vocabulary, int) and stored.shape[0] < vocabulary:
-        return  # positions or token types, which nothing is tied to
+        return  # positions, token types or an inner layer, which nothing is tied to
     if _tie_flag(config) is not False and _has_head(config) is not False:
         raise _unknown_tie(f"adapter module {module!r} changes the token embedding {stored.name!r}", config)
 
@@ -213,7 +232,7 @@ def _rule(
     """
 
     def known(name: str) -> bool:
-        return name in tensors or (tie is not None and name == tie.head)
+        return name in tensors or (tie is not None and name in {tie.head, *tie.copies})
 
     names = [m.target for m in modules.values() if not (new_heads and m.form == "whole")]
     if not names:  # nothing but parameters stored whole: those that are known decide
@@ -270,6 +289,11 @@ def _missing(
         )
     if name.rpartition(".")[2] in _HEAD_NAMES and _tie_flag(config) is not False:
         return _unknown_tie(f"adapter module {name!r} is a head that the base does not store", config)
+    if modules[name].form in {"whole", "offset"}:
+        return Incompatible(
+            f"the base model has no tensor {rule(modules[name].target)!r}, which the adapter changes",
+            hint="a new head, or the bias of a layer without one, has no place in the base: use it as an adapter",
+        )
     return Incompatible(
         f"adapter module {name!r}, of shape {modules[name].shape}, has no weight in the base model:"
         f" there is no tensor {rule(modules[name].target)!r} (shape none)",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from registry.errors import Incompatible, Refused
@@ -32,8 +33,13 @@ def space(readers: Mapping[str, Reader]) -> dict[str, Module]:
     for reader in readers.values():
         for name, module in reader.layout.modules.items():
             found.setdefault(name, []).append(module)
-    merged = {name: _weights.union(each) if each[0].rows else each[0] for name, each in found.items()}
+    merged = {name: _merged(each) for name, each in found.items()}
     return {name: _weights.stored_at(module, merged) for name, module in sorted(merged.items())}
+
+
+def _merged(each: Sequence[Module]) -> Module:
+    first = _weights.union(each) if each[0].rows else each[0]
+    return replace(first, based=any(module.based for module in each))
 
 
 def delta_of(reader: Reader, place: Module) -> Delta | None:

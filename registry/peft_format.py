@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from registry import _safetensors, digest, kinds
 from registry._safetensors import Entry, Written
 from registry.errors import NotFound, Refused, StorageFailure
+from registry.forms import OF_PARAMETERS
 from registry.results import BaseModelIdentity
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def write(
     def tensors() -> Iterator[tuple[str, str, tuple[int, ...], memoryview]]:
         for item in modules:
             own = rules if item.place is None else kinds.rules(rules, item.place)
-            whole = base.value(item.place) if base is not None and item.place and item.place.based else None
+            whole = _base_of(item.place, base)
             described[item.module] = own.describe(item.module, item.delta)
             for key, tensor in sorted(own.tensors(item.module, item.delta, dtype, whole).items()):
                 yield f"{PREFIX}{key}", dtype, tuple(tensor.shape), _raw(tensor, item.module, dtype)
@@ -285,7 +286,8 @@ def write(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         longest = (f"{PREFIX}{name}{role}" for name in names for role in _ROLES)
-        written = _safetensors.write(folder / TENSORS, tensors(), room=_safetensors.room_for(longest))
+        with _one_thread():
+            written = _safetensors.write(folder / TENSORS, tensors(), room=_safetensors.room_for(longest))
         if not described:
             raise Refused("the result has no modules", hint="at least one input must adapt something")
         named = {"base_model_name_or_path": base_model.repo, "revision": base_model.revision}
@@ -297,6 +299,12 @@ def write(
             hint="make room or choose another disk",
         ) from error
     return replace(open_files(folder / CONFIG, folder / TENSORS), written=written)
+
+
+def _base_of(place: Module | None, base: BaseValues | None) -> Tensor | None:
+    """The base model's value of what is stored whole."""
+    whole = place is not None and place.based and place.form in OF_PARAMETERS
+    return base.value(place) if whole and place is not None and base is not None else None
 
 
 def is_canonical(stored: StoredAdapter) -> bool:
@@ -400,6 +408,19 @@ def _finite(data: memoryview, dtype: str) -> bool:
         if bool(np.any((words & words.dtype.type(mask)) == mask)):
             return False
     return True
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Rounding and checking are over sooner than threads are there, which on a busy machine wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _raw(tensor: Tensor, module: str, dtype: str) -> memoryview:

@@ -26,7 +26,7 @@ from registry.kinds import Kind, Module, TensorInfo, _parts
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from registry.deltas import Delta, Dense
+    from registry.deltas import Delta, Dense, LowRank
 
 _TOKENS = ".token_adapter.trainable_tokens_delta"
 _OFFSET = ".lora_B.bias"
@@ -34,6 +34,8 @@ _BASE = ".base_layer."
 _OWN = ("lora_", "ia3_", "hada_", "lokr_", "vera_")
 _MOST_ROWS = 2**20
 _MOST_ENTRIES = 1000
+_MOST_WORK = 20_000_000
+_ORIGINAL = ".original_module."
 
 
 class Weights(Kind):
@@ -56,7 +58,12 @@ class Weights(Kind):
     def combine(self, terms: Sequence[tuple[float, Delta]]) -> Dense:
         from registry.deltas import Rescaling, total
 
-        return total([(w, d) for w, d in terms if not isinstance(d, Rescaling)])
+        matrices: list[tuple[float, LowRank | Dense]] = []
+        for weight, delta in terms:
+            if isinstance(delta, Rescaling):
+                raise TypeError(f"not a delta of a weight: {delta!r}")
+            matrices.append((weight, delta))
+        return total(matrices)
 
     def tensors(self, module: str, delta: Delta, dtype: str, base: Tensor | None = None) -> dict[str, Tensor]:
         import torch
@@ -101,14 +108,23 @@ def read(
     rest = []
     if len(_listed(config)) > _MOST_ENTRIES:
         raise Refused(f"config entry modules_to_save has more than {_MOST_ENTRIES} names")
+    work = 0
     for name in sorted(names):
+        if _ORIGINAL in name:  # the base's own, which PEFT saves along with a bias
+            continue
+        work += (name.count(".") + 1) * len(_listed(config))
+        if work > _MOST_WORK:
+            raise Refused("config entry modules_to_save has too many names for as many tensors")
         part = _part(config, name, tensors[name], modules)
         if part is None:
             rest.append(name)
             continue
         _parts.require_floats(tensors, [name])
+        if part.name in modules:
+            raise Refused(f"tensor {name} has the name of a LoRA module")
         if part.name in found:
-            raise Refused(f"tensors {found[part.name].tensors['value']} and {name} are one parameter")
+            rest.append(name)  # stored twice: which of them is meant, nobody can say
+            continue
         found[part.name] = part
     return found, rest
 

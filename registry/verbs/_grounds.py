@@ -22,6 +22,7 @@ class Grounds:
     inputs: Mapping[str, StoredAdapter]
     values: BaseValues | None = None
     digest: str | None = None
+    base: BaseCheckpoint | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -43,6 +44,8 @@ def ground(
     ``Incompatible`` where it is another one than the one recorded.
     """
     if not needing(inputs):
+        if base_path is not None:
+            checkpoint.open_base(Path(base_path).expanduser())  # what is given is looked at
         return Grounds(inputs)
     if base_path is None:
         digest, part = min(needing(inputs).items(), key=lambda found: labels.get(found[0], found[0]))
@@ -64,7 +67,7 @@ def on_base(inputs: Mapping[str, StoredAdapter], base: BaseCheckpoint) -> Ground
     values = BaseValues(base, space, fan_in_fan_out(inputs))
     grounded = {digest: adapter.on(values) for digest, adapter in inputs.items()}
     used = [module for module in shared(grounded).values() if module.based]
-    return Grounds(grounded, values, values.digest(used))
+    return Grounds(grounded, values, values.digest(used), base)
 
 
 def needing(inputs: Mapping[str, StoredAdapter]) -> dict[str, str]:
@@ -84,6 +87,15 @@ def fan_in_fan_out(inputs: Mapping[str, StoredAdapter]) -> bool | None:
     configs = [adapter.config for adapter in inputs.values()]
     said = {bool(config["fan_in_fan_out"]) for config in configs if "fan_in_fan_out" in config}
     return said.pop() if len(said) == 1 else None
+
+
+def check_values(pinned: str | None, grounds: Grounds) -> None:
+    """Raise ``Incompatible`` where the base's values are not those that a recipe pinned."""
+    if pinned is not None and pinned != grounds.digest:
+        raise Incompatible(
+            "the base model's values are not those that the recipe's inputs were differences from",
+            hint="give the base model the adapters were trained on",
+        )
 
 
 def check_fingerprint(identity: BaseModelIdentity, fingerprint: str) -> None:

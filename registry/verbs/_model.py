@@ -21,7 +21,7 @@ from registry.catalog.events import record
 from registry.catalog.references import Pin
 from registry.checkpoint import BaseCheckpoint
 from registry.deltas import Delta
-from registry.errors import Incompatible, UsageError
+from registry.errors import UsageError
 from registry.evaluate import Computation
 from registry.inputs import space
 from registry.merge import MergedModel
@@ -31,7 +31,7 @@ from registry.results import Materialized
 from registry.verbs import _content
 from registry.verbs._devices import device_of, libraries
 from registry.verbs._folders import new_folder
-from registry.verbs._grounds import Grounds, check_fingerprint, fan_in_fan_out, on_base
+from registry.verbs._grounds import check_fingerprint, check_values, fan_in_fan_out, on_base
 from registry.verbs._recipes import job_of, reports
 
 VARIANT_FORMAT = 1
@@ -90,7 +90,7 @@ class Merge:
         base = checkpoint.open_base(_base_folder(found.pin, base_path))
         grounds = on_base(found.open(self.blobs), base)
         job = _Ready(found.pin, found.recipe, grounds.inputs, found.labels)
-        _check_values(found.recipe, grounds)
+        check_values(found.recipe.base, grounds)
         if out is not None and out.expanduser().resolve().is_relative_to(base.folder.resolve()):
             raise UsageError(f"{out} lies inside the base model's folder", hint="write it somewhere else")
         base.resolve(space(job.inputs), fan_in_fan_out=fan_in_fan_out(job.inputs))
@@ -243,14 +243,6 @@ def _known(session: Session, wanted: Recipe, variant: str) -> list[tuple[Realisa
     made = artifacts.realisations(session, wanted.digest, "model", variant)
     loaded = [(each, artifacts.load(session, each.output_digest)) for each in made]
     return [(each, content) for each, content in loaded if content is not None and content.files]
-
-
-def _check_values(wanted: Recipe, grounds: Grounds) -> None:
-    if wanted.base is not None and wanted.base != grounds.digest:
-        raise Incompatible(
-            "the base model's values are not those that the recipe's inputs were differences from",
-            hint="give the base model the adapters were trained on",
-        )
 
 
 def _reporting(computation: Computation, report: list[dict[str, Any]]) -> Callable[[str], Delta]:

@@ -15,11 +15,12 @@ from registry.catalog import artifacts, references, search
 from registry.catalog.artifacts import Content, File, Realisation
 from registry.catalog.database import Database
 from registry.catalog.references import Pin
+from registry.checkpoint import BaseCheckpoint
 from registry.errors import IntegrityFailure, RegistryError
 from registry.peft_format import StoredAdapter
 from registry.results import Verification
 from registry.verbs import _content
-from registry.verbs._grounds import ground
+from registry.verbs._grounds import check_values, ground, on_base
 from registry.verbs._recipes import Job, job_of
 
 TOLERANCE = 1e-5
@@ -121,6 +122,7 @@ def _rebuild(
     from registry.verbs._devices import device_of
 
     grounds = ground(job.open(blobs), job.labels, base_path, job.pin.base_model)
+    check_values(job.recipe.base, grounds)
     inputs = grounds.inputs
     device = device_of("cpu" if target.made is not None and target.made.device == "cpu" else "auto")
     computation = evaluate.prepare(job.recipe, inputs, device=device, labels=job.labels)
@@ -142,7 +144,20 @@ def _rebuild(
             if mend:
                 _content.put(blobs, stage, target.files)
             return _Rebuilt(found, None, mend)
-        return _Rebuilt(found, None if stored is None else _distance(stored, again), mended=False)
+        if stored is None:
+            return _Rebuilt(found, None, mended=False)
+        sides = (
+            {"stored": stored, "again": again}
+            if grounds.base is None
+            else _both_on(grounds.base, stored, again)
+        )
+        return _Rebuilt(found, _distance(*sides.values()), mended=False)
+
+
+def _both_on(
+    base: BaseCheckpoint, stored: StoredAdapter, again: StoredAdapter
+) -> Mapping[str, StoredAdapter]:
+    return on_base({"stored": stored, "again": again}, base).inputs
 
 
 def _distance(stored: StoredAdapter, again: StoredAdapter) -> float:

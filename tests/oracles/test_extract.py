@@ -9,11 +9,11 @@ import pytest
 import torch
 from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftModel, VeraConfig, get_peft_model
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from registry import Registry
 from registry.errors import Incompatible, Refused, UsageError
-from tests.models import VOCABULARY, load_tensors, reconfigure, rewrite, tiny_gpt2, tiny_llama
+from tests.models import VOCABULARY, load_tensors, reconfigure, rewrite, tiny_bert, tiny_gpt2, tiny_llama
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
@@ -188,3 +188,56 @@ def test_what_has_no_form_as_lora_is_refused(local: Registry, tmp_path: Path) ->
         local.publish("ft", "team/ft", dry_run=True)
     with pytest.raises(UsageError, match="ia3"):
         local.convert("ft", to="ia3")
+
+
+def test_a_head_that_fine_tuning_untied_comes_along(local: Registry, tmp_path: Path) -> None:
+    base, tuned = tiny_llama(tmp_path / "base", tied=True), tiny_llama(tmp_path / "tuned")
+    rewrite(tuned, lambda tensors: {name: tensor + 0.25 for name, tensor in tensors.items()})
+    local.extract(base, tuned, "ft", dtype="float64", repo="tiny/base")
+    local.materialize("ft", into="model", base_path=base, out=tmp_path / "model")
+    wanted, found = load_tensors(tuned), load_tensors(tmp_path / "model")
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+
+
+def test_a_masked_model_comes_back_with_all_its_embeddings_and_biases(
+    local: Registry, tmp_path: Path
+) -> None:
+    def masked(folder: Path) -> Path:
+        return tiny_bert(folder, masked=True)
+
+    base, tuned = finetuned(masked, tmp_path)
+    local.extract(base, tuned, "ft", rank=2, repo="tiny/base")
+    local.checkout("ft", tmp_path / "ft")
+    local.materialize("ft", into="model", base_path=base, out=tmp_path / "model")
+    wanted = forward(AutoModelForMaskedLM.from_pretrained(tuned))
+    adapted = PeftModel.from_pretrained(AutoModelForMaskedLM.from_pretrained(base), tmp_path / "ft")
+    for model in (adapted, AutoModelForMaskedLM.from_pretrained(tmp_path / "model")):
+        torch.testing.assert_close(forward(model), wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_a_body_without_its_prefix_is_the_same_model(local: Registry, tmp_path: Path) -> None:
+    base, tuned = tiny_gpt2(tmp_path / "base", prefix=False), tiny_gpt2(tmp_path / "tuned")
+    rewrite(tuned, lambda tensors: {name: tensor + 0.1 for name, tensor in tensors.items()})
+    local.extract(base, tuned, "ft", rank=1, repo="tiny/base")
+    local.checkout("ft", tmp_path / "ft")
+    found = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "ft")
+    torch.testing.assert_close(
+        forward(found), forward(AutoModelForCausalLM.from_pretrained(tuned)), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_what_has_no_difference_of_that_sort_is_refused_by_name(local: Registry, tmp_path: Path) -> None:
+    base, tuned = tiny_llama(tmp_path / "base"), tiny_llama(tmp_path / "tuned")
+    rewrite(tuned, lambda tensors: {n: t + 1 if "norm" in n else t for n, t in tensors.items()})
+    with pytest.raises(Refused, match="no weight matrix changed"):
+        local.extract(base, tuned, "ft", rank=2, repo="tiny/base")
+    assert local.extract(base, tuned, "norms", repo="tiny/base").modules == 5
+    for folder, number in ((base, 1), (tuned, 2)):
+        rewrite(folder, lambda tensors, n=number: {**tensors, "model.steps": torch.tensor([n])})
+    with pytest.raises(Refused, match=r"tensor 'model\.steps' changed, and holds int64"):
+        local.extract(base, tuned, "ft", repo="tiny/base")
+    for folder, number in ((base, 1.0), (tuned, 2.0)):
+        value = torch.full((3, 4), number)
+        rewrite(folder, lambda t, v=value: {**t, "model.steps": torch.tensor([1]), "model.token": v})
+    with pytest.raises(Refused, match=r"parameter 'model\.token' belongs to a module that holds others"):
+        local.extract(base, tuned, "ft", rank=2, repo="tiny/base")

@@ -10,10 +10,11 @@ import pytest
 import torch
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from registry import Registry
 from registry.errors import Incompatible, Refused
+from tests.adapters import make_lora
 from tests.models import load_tensors, rewrite, tiny_bert, tiny_gpt2, tiny_llama
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -192,3 +193,98 @@ def test_dora_is_exact_in_a_model_and_at_full_rank(local: Registry, tmp_path: Pa
     same(merged(AutoModelForCausalLM, base, tmp_path / "c"), wanted)
     errors = [item.values["error"] for item in local.compose("d", "a", base_path=base, rank=4).report]
     assert 0 < max(errors) < 1
+
+
+def test_the_base_is_pinned_whichever_input_needs_it(local: Registry, tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path / "base")
+    for seed, name in enumerate(("plain", "dora", "other")):
+        config = LoraConfig(**LLAMA, use_dora=name == "dora")
+        train(AutoModelForCausalLM, base, config, tmp_path / name, seed)
+        local.add(tmp_path / name, name)
+    for text in ("plain + dora", "other + dora"):  # whatever their digests' order
+        with pytest.raises(Refused, match="full rank"):
+            local.compose("c", text, base_path=base)
+        one = local.compose("c", text, base_path=base, rank=4)
+        two = local.compose("c", text, base_path=another(tmp_path / f"other {text}"), rank=4)
+        assert one.recipe
+        assert two.recipe
+        assert one.recipe.digest != two.recipe.digest
+        assert not two.cached
+
+
+@pytest.mark.parametrize("rows", [{"lm_head": [9]}, {"embed_tokens": [3], "lm_head": [9]}])
+def test_tokens_of_a_tied_head_are_not_merged_away(local: Registry, tmp_path: Path, rows: Any) -> None:
+    base = tiny_llama(tmp_path / "base", tied=True)
+    train(AutoModelForCausalLM, base, LoraConfig(**LLAMA, trainable_token_indices=rows), tmp_path / "a", 1)
+    local.add(tmp_path / "a", "a")
+    with pytest.raises(Refused, match=r"trained tokens and 'lm_head\.weight'"):
+        local.materialize("a", into="model", base_path=base, out=tmp_path / "model")
+
+
+def test_tokens_and_a_separated_head_are_not_merged_into_one_model(local: Registry, tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path / "base", tied=True)
+    tokens = LoraConfig(**LLAMA, trainable_token_indices=[3, 9])
+    head = LoraConfig(target_modules=["q_proj", "lm_head"])
+    for name, config in (("tokens", tokens), ("head", head)):
+        train(AutoModelForCausalLM, base, config, tmp_path / name, 1)
+        local.add(tmp_path / name, name)
+    local.compose("c", "tokens + head", base_path=base)
+    with pytest.raises(Refused, match="cannot be merged into one model"):
+        local.materialize("c", into="model", base_path=base, out=tmp_path / "model")
+    local.materialize("tokens", into="model", base_path=base, out=tmp_path / "tied")
+    wanted = merged(AutoModelForCausalLM, base, tmp_path / "tokens")
+    assert torch.equal(
+        load_tensors(tmp_path / "tied")["model.embed_tokens.weight"].double(),
+        wanted["model.embed_tokens.weight"],
+    )
+
+
+def test_a_bias_under_two_names_is_no_new_head(local: Registry, tmp_path: Path) -> None:
+    base = tiny_bert(tmp_path / "base", masked=True)
+    config = LoraConfig(target_modules=["query"], bias="all")
+    found = [train(AutoModelForMaskedLM, base, config, tmp_path / name, n) for n, name in enumerate("ab")]
+    for name in "ab":
+        local.add(tmp_path / name, name)
+    made = local.compose("c", "0.5*a + 0.25*b", base_path=base)
+    assert not any("differences from zero" in warning for warning in made.warnings)
+    local.checkout(made, tmp_path / "c")
+    before = {k: t.double() for k, t in AutoModelForMaskedLM.from_pretrained(base).state_dict().items()}
+    wanted = {k: t + 0.5 * (found[0][k] - t) + 0.25 * (found[1][k] - t) for k, t in before.items()}
+    same(merged(AutoModelForMaskedLM, base, tmp_path / "c"), wanted)
+
+
+def test_a_head_saved_beside_all_biases_is_cataloged(local: Registry, tmp_path: Path) -> None:
+    base = tiny_bert(tmp_path / "base")
+    config = LoraConfig(task_type="SEQ_CLS", target_modules=["query"], bias="all")
+    train(AutoModelForSequenceClassification, base, config, tmp_path / "a", 1)
+    added = local.add(tmp_path / "a", "a")
+    assert any("classifier" in part for part in added.not_composable)
+
+
+def test_a_rebuild_with_a_tolerated_difference_needs_the_base_it_was_given(
+    local: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from registry.kinds.lora import Lora
+    from registry.verbs import _devices
+
+    base, _ = prepare(local, *CASES["head"], tmp_path)
+    local.compose("c", "0.5*a + 0.25*b", base_path=base)
+    plain, versions = Lora.combine, _devices.libraries()
+    monkeypatch.setattr(
+        Lora, "combine", lambda self, terms: plain(self, [(w * (1 + 3e-7), d) for w, d in terms])
+    )
+    assert not local.verify(["c"], rebuild=True, base_path=base)[0].ok
+    monkeypatch.setattr(_devices, "libraries", lambda: {**versions, "torch": "another"})
+    found = local.verify(["c"], rebuild=True, base_path=base)[0]
+    assert found.ok
+    assert 0 < (found.error or 0) < 1e-5
+    problems = local.verify(["c"], rebuild=True, base_path=another(tmp_path / "other"))[0].problems
+    assert any("values are not those that the recipe" in problem for problem in problems)
+
+
+def test_names_without_end_are_refused(local: Registry, tmp_path: Path) -> None:
+    deep = ".".join("a" * 100)
+    extra = {f"base_model.model.{deep}.{n}.weight": torch.ones(1) for n in range(300)}
+    folder = make_lora(tmp_path / "a", config={"modules_to_save": [f"x{n}" for n in range(999)]}, extra=extra)
+    with pytest.raises(Refused, match="too many names"):
+        local.add(folder, "a")
