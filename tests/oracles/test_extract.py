@@ -233,11 +233,14 @@ def test_what_has_no_difference_of_that_sort_is_refused_by_name(local: Registry,
         local.extract(base, tuned, "ft", rank=2, repo="tiny/base")
     assert local.extract(base, tuned, "norms", repo="tiny/base").modules == 5
     for folder, number in ((base, 1), (tuned, 2)):
-        rewrite(folder, lambda tensors, n=number: {**tensors, "model.steps": torch.tensor([n])})
+        _extend(folder, {"model.steps": torch.tensor([number])})
     with pytest.raises(Refused, match=r"tensor 'model\.steps' changed, and holds int64"):
         local.extract(base, tuned, "ft", repo="tiny/base")
-    for folder, number in ((base, 1.0), (tuned, 2.0)):
-        value = torch.full((3, 4), number)
-        rewrite(folder, lambda t, v=value: {**t, "model.steps": torch.tensor([1]), "model.token": v})
+    for folder, number in ((base, 1), (tuned, 2)):
+        _extend(folder, {"model.steps": torch.tensor([1]), "model.token": torch.full((3, 4), float(number))})
     with pytest.raises(Refused, match=r"parameter 'model\.token' belongs to a module that holds others"):
         local.extract(base, tuned, "ft", rank=2, repo="tiny/base")
+
+
+def _extend(folder: Path, more: dict[str, Tensor]) -> None:
+    rewrite(folder, lambda tensors: {**tensors, **more})
