@@ -306,7 +306,7 @@ class Grouped(torch.nn.Module):
 def test_a_grouped_convolution_composes_as_peft_computes_it(local: Registry, tmp_path: Path) -> None:
     images, outputs = torch.randn(2, 6, 5, 5), {}
     for seed, name in enumerate("ab"):
-        model = get_peft_model(Grouped(), LoraConfig(r=4, target_modules=["conv"]))  # type: ignore[arg-type]
+        model = get_peft_model(Grouped(), LoraConfig(r=4, target_modules=["conv"]))
         torch.manual_seed(seed)
         with torch.no_grad():
             for parameter in (p for p in model.parameters() if p.requires_grad):
@@ -315,12 +315,12 @@ def test_a_grouped_convolution_composes_as_peft_computes_it(local: Registry, tmp
         model.save_pretrained(str(tmp_path / name))
         local.add(tmp_path / name, name, base="tiny/conv")
     local.checkout(local.compose("c", "0.5*a - 0.25*b"), tmp_path / "c")
-    loaded = PeftModel.from_pretrained(Grouped(), str(tmp_path / "c"))  # type: ignore[arg-type]
+    loaded = PeftModel.from_pretrained(Grouped(), str(tmp_path / "c"))
     with torch.no_grad():
         before = Grouped()(images)
         wanted = before + 0.5 * (outputs["a"] - before) - 0.25 * (outputs["b"] - before)
         torch.testing.assert_close(loaded.eval()(images), wanted, rtol=1e-4, atol=1e-5)
     truncated = local.compose("t", "0.5*a - 0.25*b", rank=6)  # each group needs all of it, exactly
     local.checkout(truncated, tmp_path / "t")
-    again = PeftModel.from_pretrained(Grouped(), str(tmp_path / "t"))  # type: ignore[arg-type]
+    again = PeftModel.from_pretrained(Grouped(), str(tmp_path / "t"))
     assert torch.isfinite(again.eval()(images)).all()
