@@ -24,14 +24,16 @@ CASES = {
 }
 
 
-def run() -> None:
+def run(arguments: list[str]) -> None:
+    if arguments:
+        raise SystemExit("startup takes no options")
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "REGISTRY_HOME": home}
         _seconds(CASES["registry list"], environment)  # makes the catalog
         taken: dict[str, list[float]] = {name: [] for name in CASES}
         for _ in range(RUNS):
-            for name, arguments in CASES.items():
-                taken[name].append(_seconds(arguments, environment))
+            for name, command in CASES.items():
+                taken[name].append(_seconds(command, environment))
     base = statistics.median(taken[next(iter(CASES))])
     print(f"{'case':62}{'min':>8}{'median':>8}{'max':>8}{'beyond':>8}  seconds of processor time, n={RUNS}")
     for name, values in taken.items():

@@ -1,6 +1,7 @@
 """What the element-wise methods share. They are not invariant under changes of basis, so they need ΔW itself.
 
-``on="delta"``: the formula works on each ``ΔWᵢ`` as a matrix (on ``ℓᵢ − 1`` for (IA)³), one module at a time.
+``on="delta"``: the formula works on each ``ΔWᵢ`` as a matrix (on ``ℓᵢ − 1`` for (IA)³), one module at a time, in blocks
+of rows: a method may go over its inputs to measure them, and then gives a function that merges a block.
 ``on="factors"``: it works on the A's and on the B's separately, with weights ``sgn(wᵢsᵢ)·√|wᵢsᵢ|`` and
 ``√|wᵢsᵢ|``, as PEFT's ``add_weighted_adapter`` does.
 
@@ -10,7 +11,7 @@ that agree. (In PEFT an input of weight 0 votes.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from math import sqrt
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from registry.deltas import Delta, LowRank
+    from registry.methods._blocks import Merge, Step, Term
     from registry.methods._random import Stream
 
 On = Literal["delta", "factors"]
@@ -43,15 +45,6 @@ RandomRescale = Annotated[
         "average; or scaled up to the L1 norm that the input had; or left"
     ),
 ]
-
-
-@dataclass(frozen=True)
-class Term:
-    """One input of a formula: its values, its weight, and the random numbers it may draw."""
-
-    values: Tensor
-    weight: float
-    stream: Stream
 
 
 @dataclass(frozen=True)
@@ -84,23 +77,25 @@ class Elementwise(Method):
             raise ValueError("on=factors keeps the inputs' rank, so rank has no meaning")
         return self
 
-    def formula(self, terms: Iterable[Term], weights: Sequence[float]) -> Tensor:
-        """The result but for λ. ``weights`` are those of all inputs, also of those that are zero here.
-
-        ``terms`` is iterated once, so that what it holds can go as soon as it is used.
-        """
+    def formula(self, terms: Sequence[Term], weights: Sequence[float]) -> Merge:
+        """What merges a block, but for λ. ``weights`` are those of all inputs, also of those that are zero here."""
         raise NotImplementedError
 
     def merge(self, deltas: Sequence[Delta | None], weights: Sequence[float], site: Site) -> Merged:
+        import torch
+
+        from registry.methods._core import one_thread
+
         live, first, dtype = gathered(deltas, weights, site)
         if not live:
             return Merged(nothing(first, dtype))
-        if self.on == "factors":
-            low = on_factors(
-                self.name, live, site, dtype, lambda terms: self.formula(terms, [t.weight for t in terms])
-            )
-            return Merged(_times(float(self.scale), low))
-        return Merged(self._on_delta(live, weights, site, dtype))
+        with one_thread(torch.device("cpu")):
+            if self.on == "factors":
+                low = on_factors(
+                    self.name, live, site, dtype, lambda terms: self.formula(terms, [t.weight for t in terms])
+                )
+                return Merged(_times(float(self.scale), low))
+            return Merged(self._on_delta(live, weights, site, dtype))
 
     def needs_equal_ranks(self) -> bool:
         return self.on == "factors"
@@ -116,16 +111,17 @@ class Elementwise(Method):
         self, live: Sequence[Live], weights: Sequence[float], site: Site, dtype: torch.dtype
     ) -> Delta:
         from registry.deltas import Dense, Rescaling
+        from registry.methods._blocks import merged, of_delta
 
         first = live[0].delta
         if isinstance(first, Rescaling) and self.rank is not None:
             raise Incompatible(f"{self.name}: rank has no meaning for (IA)³, whose result is exact")
-        terms = (Term(_values(each.delta, dtype), each.weight, _stream(site, each)) for each in live)
-        values = self.formula(terms, weights)
+        terms = [of_delta(each.delta, dtype, each.weight, _stream(site, each)) for each in live]
+        values = merged(terms, self.formula(terms, weights))
         if self.scale != 1:
-            values = values * float(self.scale)
+            values.mul_(float(self.scale))
         if isinstance(first, Rescaling):
-            return Rescaling(values, first.feedforward)
+            return Rescaling(values[0], first.feedforward)
         rank = self.rank or max(each.delta.rank for each in live if not isinstance(each.delta, Rescaling))
         return Dense(values, rank, form=first.form, kernel=first.kernel)
 
@@ -139,24 +135,27 @@ class Summed(Elementwise):
         "are elected), their weight Σ|wᵢ|, or the signed Σwᵢ, which is mergekit's and cancels negation",
     )
 
-    def sparse(self, term: Term) -> Tensor:
-        """An input, made sparse."""
+    def sparse(self, term: Term) -> Step:
+        """What makes a block of an input sparse."""
         raise NotImplementedError
 
-    def formula(self, terms: Iterable[Term], weights: Sequence[float]) -> Tensor:
-        return self._summed(*self._made_sparse(terms), weights)
+    def formula(self, terms: Sequence[Term], weights: Sequence[float]) -> Merge:
+        steps, live = [self.sparse(term) for term in terms], [term.weight for term in terms]
 
-    def _made_sparse(self, terms: Iterable[Term]) -> tuple[list[Tensor], list[float]]:
-        pairs = [(self.sparse(term), term.weight) for term in terms]
-        return [part for part, _ in pairs], [weight for _, weight in pairs]
+        def merge(values: Sequence[Tensor], start: int) -> Tensor:
+            parts = [step(block, start) for step, block in zip(steps, values, strict=True)]
+            return self.joined(parts, live, weights)
 
-    def _summed(self, parts: Sequence[Tensor], live: Sequence[float], weights: Sequence[float]) -> Tensor:
+        return merge
+
+    def joined(self, parts: Sequence[Tensor], live: Sequence[float], weights: Sequence[float]) -> Tensor:
+        """The sum of sparse parts; ``live`` are their weights, ``weights`` those of all inputs."""
         from registry.methods import _sparsify
 
         total = _sparsify.weighted_sum(parts, live)
         if self.divisor == "none":
             return total
-        return total / (sum(_sparsify.share(weight, self.divisor) for weight in weights) or 1.0)
+        return total.div_(sum(_sparsify.share(weight, self.divisor) for weight in weights) or 1.0)
 
 
 class Elected(Summed):
@@ -175,12 +174,11 @@ class Elected(Summed):
     )
     divisor: Divisor = Field(default="count", description=Summed.model_fields["divisor"].description)
 
-    def formula(self, terms: Iterable[Term], weights: Sequence[float]) -> Tensor:
+    def joined(self, parts: Sequence[Tensor], live: Sequence[float], weights: Sequence[float]) -> Tensor:
         from registry.methods import _sparsify
 
-        parts, live = self._made_sparse(terms)
         if self.elect == "none":
-            return self._summed(parts, live, weights)
+            return super().joined(parts, live, weights)
         weighted = self.elect == "weighted"
         votes = live if weighted else [1.0 for _ in live]
         elected = _sparsify.majority(parts, votes, sign=self.sign, tie=self.tie)
@@ -192,10 +190,11 @@ def on_factors(
     live: Sequence[Live],
     site: Site,
     dtype: torch.dtype,
-    formula: Callable[[Sequence[Term]], Tensor],
+    formula: Callable[[Sequence[Term]], Merge],
 ) -> LowRank:
     """``formula`` on the A's and on the B's, with PEFT's weights. Raises ``Incompatible`` for unequal ranks."""
     from registry.deltas import LowRank
+    from registry.methods._blocks import held, merged
 
     lows = [(each, _factors(name, each, site)) for each in live]
     first = lows[0][1]
@@ -210,9 +209,10 @@ def on_factors(
     for each, low in lows:
         whole = each.weight * low.scale
         root = sqrt(abs(whole))
-        ups.append(Term(low.up.to(dtype), root, _stream(site, each, "B")))
-        downs.append(Term(low.down.to(dtype), -root if whole < 0 else root, _stream(site, each, "A")))
-    return LowRank(formula(ups), formula(downs), form=first.form, kernel=first.kernel)
+        ups.append(held(low.up.to(dtype), root, _stream(site, each, "B")))
+        downs.append(held(low.down.to(dtype), -root if whole < 0 else root, _stream(site, each, "A")))
+    up, down = (merged(terms, formula(terms)) for terms in (ups, downs))
+    return LowRank(up, down, form=first.form, kernel=first.kernel)
 
 
 def gathered(
@@ -245,20 +245,6 @@ def _factors(name: str, each: Live, site: Site) -> LowRank:
     if not isinstance(each.delta, LowRank):
         raise Incompatible(f"{name} works on LoRA's factors here, and {each.name} has none in {site.module}")
     return each.delta
-
-
-def _values(delta: Delta, dtype: torch.dtype) -> Tensor:
-    """ΔW ``(m, n)`` or ℓ − 1 ``(d,)`` in ``dtype``."""
-    from registry.deltas import Dense, Rescaling
-    from registry.methods._core import one_thread
-
-    if isinstance(delta, Rescaling):
-        return delta.offset.to(dtype)
-    if isinstance(delta, Dense):
-        return delta.weight.to(dtype)
-    with one_thread(delta.up.device):
-        found = delta.up.to(dtype) @ delta.down.to(dtype)
-    return found if delta.scale == 1 else found.mul_(delta.scale)
 
 
 def _stream(site: Site, each: Live, part: str = "") -> Stream:

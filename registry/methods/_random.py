@@ -10,18 +10,17 @@ Everything is drawn on the CPU and then moved, so the order of modules, batches,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from registry import digest
-from registry.methods._sparsify import masked
 
-_CHUNK = 1 << 20
 _SHIFT, _UNIT = 11, 2.0**-53
+_TOGETHER = 4  # words of the generator per count
 
 
 @dataclass(frozen=True)
@@ -35,48 +34,47 @@ class Stream:
     part: str = ""
 
 
-def uniform(stream: Stream, count: int) -> Tensor:
-    """``count`` numbers, uniform in [0, 1) in steps of 2⁻⁵³, float64 on the CPU; ``(count,)``."""
-    drawn = np.empty(count, dtype=np.float64)
-    for start, chunk in _chunks(stream, count):
-        drawn[start : start + len(chunk)] = chunk
-    return torch.from_numpy(drawn)
+def uniform(stream: Stream, count: int, start: int = 0) -> Tensor:
+    """``count`` numbers, uniform in [0, 1) in steps of 2⁻⁵³, float64 on the CPU; ``(count,)``.
+
+    They are those from position ``start`` of the stream on.
+    """
+    return torch.from_numpy(_drawn(stream, count, start).astype(np.float64) * _UNIT)
 
 
-def kept(stream: Stream, values: Tensor, probability: float | Tensor) -> Tensor:
+def kept(stream: Stream, values: Tensor, probability: float | Tensor, start: int = 0) -> Tensor:
     """Which elements of ``values`` survive: each one alone with its ``probability``, as a mask of its shape.
 
-    An element survives where its number of the stream, in row-major order, is less than its probability.
-    ``probability`` is one number or a tensor of the shape of ``values``.
+    An element survives where its number of the stream, in row-major order from position ``start`` on, is less than its
+    probability. ``probability`` is one number or a tensor of the shape of ``values``.
     """
-    limits = None if isinstance(probability, float) else probability.flatten().cpu().double().numpy()
-    mask = np.empty(values.numel(), dtype=np.bool_)
-    for start, chunk in _chunks(stream, values.numel()):
-        end = start + len(chunk)
-        mask[start:end] = chunk < (probability if limits is None else limits[start:end])
+    numbers = probability if isinstance(probability, float) else probability.flatten().cpu().double().numpy()
+    limits = np.ceil(np.asarray(numbers) / _UNIT).astype(np.uint64)
+    mask = _drawn(stream, values.numel(), start) < limits
     return torch.from_numpy(mask).reshape(values.shape).to(values.device)
 
 
-def dropped(values: Tensor, stream: Stream, probability: float | Tensor, rescale: str) -> Tensor:
-    """``values`` with elements dropped at random, kept with ``probability``.
-
-    ``rescale``: ``density`` divides what is kept by its probability, ``l1`` scales it to the L1 norm of ``values``.
-    """
-    mask = kept(stream, values, probability)
-    if rescale != "density":
-        return masked(values, mask, rescale)
-    found = values * mask
-    return found / (probability if isinstance(probability, float) else probability.to(values.dtype))
-
-
-def _chunks(stream: Stream, count: int) -> Iterator[tuple[int, np.ndarray[tuple[int], np.dtype[np.float64]]]]:
-    """Uniform numbers and where they belong; drawing in chunks gives what drawing at once would."""
-    generator = np.random.Philox(key=_key(stream))
-    for start in range(0, count, _CHUNK):
-        words = np.asarray(generator.random_raw(min(_CHUNK, count - start)), dtype=np.uint64)
-        yield start, (words >> np.uint64(_SHIFT)).astype(np.float64) * _UNIT
+def dropped(
+    values: Tensor, start: int, stream: Stream, probability: float | Tensor, *, divided: bool
+) -> Tensor:
+    """A block with elements dropped at random, kept with ``probability``, and ``divided`` by it or not."""
+    mask = kept(stream, values, probability, start)
+    found = mask.view(torch.uint8).to(values.dtype).mul_(values)  # much faster than from bool
+    if not divided:
+        return found
+    return found.div_(probability if isinstance(probability, float) else probability.to(found))
 
 
+def _drawn(stream: Stream, count: int, start: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """Whole numbers below 2⁵³, from a position of the stream on; where drawing begins changes none of them."""
+    skipped = start % _TOGETHER
+    generator = np.random.Philox(key=_key(stream), counter=start // _TOGETHER)
+    words = np.asarray(generator.random_raw(skipped + count), dtype=np.uint64)[skipped:]
+    words >>= np.uint64(_SHIFT)
+    return words
+
+
+@lru_cache
 def _key(stream: Stream) -> int:
     """128 bits."""
     what = [stream.seed, stream.module, stream.level, stream.position, stream.part]

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, model_validator
 
 from registry.methods import About
-from registry.methods._elementwise import Density, Divisor, Elect, Elected, NormRescale, Summed, Term
+from registry.methods._elementwise import Density, Divisor, Elect, Elected, NormRescale, Summed
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from registry.methods._blocks import Step, Term
 
 
 class Breadcrumbs(Elected):
@@ -45,10 +47,13 @@ class Breadcrumbs(Elected):
             raise ValueError("density + gamma must not be more than 1")
         return self
 
-    def sparse(self, term: Term) -> Tensor:
+    def sparse(self, term: Term) -> Step:
         from registry.methods import _sparsify
 
-        values, size = term.values, term.values.abs()
-        top, stay = (_sparsify.count_of(float(share), values) for share in (self.gamma, self.density))
-        mask = _sparsify.largest(size, top + stay) & ~_sparsify.largest(size, top)
-        return _sparsify.masked(values, mask, self.rescale)
+        top, stay = (_sparsify.count_of(float(share), term) for share in (self.gamma, self.density))
+        outer, inner = (_sparsify.top(term, count) for count in (top + stay, top))
+
+        def crumbs(values: Tensor, start: int) -> Tensor:
+            return outer.trim(values, start).sub_(inner.trim(values, start))
+
+        return _sparsify.rescaled(crumbs, term, self.rescale)

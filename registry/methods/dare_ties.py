@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from registry.methods import About
-from registry.methods._elementwise import Density, Elected, RandomRescale, Term
+from registry.methods._elementwise import Density, Elected, RandomRescale
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from registry.methods._blocks import Step, Term
 
 
 class DareTies(Elected):
@@ -30,7 +30,7 @@ class DareTies(Elected):
     density: Density
     rescale: RandomRescale = "density"
 
-    def sparse(self, term: Term) -> Tensor:
-        from registry.methods import _random
+    def sparse(self, term: Term) -> Step:
+        from registry.methods import _sparsify
 
-        return _random.dropped(term.values, term.stream, float(self.density), self.rescale)
+        return _sparsify.dropping(term, float(self.density), self.rescale)

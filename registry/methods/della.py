@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, model_validator
 
 from registry.methods import About
-from registry.methods._elementwise import Density, Elected, RandomRescale, Term
+from registry.methods._elementwise import Density, Elected, RandomRescale
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from registry.methods._blocks import Step, Term
 
 
 class Della(Elected):
@@ -47,12 +49,14 @@ class Della(Elected):
             raise ValueError("density - epsilon and density + epsilon must lie between 0 and 1")
         return self
 
-    def sparse(self, term: Term) -> Tensor:
-        from registry.methods import _random, _sparsify
+    def sparse(self, term: Term) -> Step:
+        from registry.methods import _sparsify
 
-        density, epsilon = float(self.density), float(self.epsilon)
-        if not epsilon or term.values.shape[-1] == 1:
-            return _random.dropped(term.values, term.stream, density, self.rescale)
-        ranks = _sparsify.row_ranks(term.values).double()
-        probability = density - epsilon + 2 * epsilon * ranks / (term.values.shape[-1] - 1)
-        return _random.dropped(term.values, term.stream, probability, self.rescale)
+        density, epsilon, n = float(self.density), float(self.epsilon), term.shape[1]
+        if not epsilon or n == 1:
+            return _sparsify.dropping(term, density, self.rescale)
+
+        def probability(values: Tensor) -> Tensor:
+            return density - epsilon + 2 * epsilon * _sparsify.row_ranks(values).double() / (n - 1)
+
+        return _sparsify.dropping(term, probability, self.rescale)

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from registry.methods import About, Merged, Method, Site
-from registry.methods._elementwise import Term, gathered, nothing, on_factors
+from registry.methods._elementwise import gathered, nothing, on_factors
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from registry.deltas import Delta
+    from registry.methods._blocks import Merge, Term
 
 
 class Linear(Method):
@@ -35,8 +34,8 @@ class Linear(Method):
     def merge(self, deltas: Sequence[Delta | None], weights: Sequence[float], site: Site) -> Merged:
         from registry.methods._sparsify import weighted_sum
 
-        def summed(terms: Sequence[Term]) -> Tensor:
-            return weighted_sum([term.values for term in terms], [term.weight for term in terms])
+        def summed(terms: Sequence[Term]) -> Merge:
+            return lambda values, _: weighted_sum(values, [term.weight for term in terms])
 
         live, first, dtype = gathered(deltas, weights, site)
         return Merged(on_factors("linear", live, site, dtype, summed) if live else nothing(first, dtype))

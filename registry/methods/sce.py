@@ -1,16 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from registry.methods import About
-from registry.methods._elementwise import Elected, Elementwise, Term
+from registry.methods._elementwise import Elected, Elementwise
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from registry.methods._blocks import Merge, Term
 
 
 class Sce(Elementwise):
@@ -42,15 +44,37 @@ class Sce(Elementwise):
         default="zero", description=Elected.model_fields["tie"].description
     )
 
-    def formula(self, terms: Iterable[Term], weights: Sequence[float]) -> Tensor:
+    def formula(self, terms: Sequence[Term], weights: Sequence[float]) -> Merge:
         from registry.methods import _sparsify
+        from registry.methods._blocks import blocks
 
-        parts = [term.values * term.weight for term in terms]
-        if self.density < 1:
-            mask = _sparsify.varying(parts, len(weights), float(self.density))
-            parts = [part * mask for part in parts]
-        elected = _sparsify.majority(parts, [1.0] * len(parts), sign="total", tie=self.tie)
-        squares = [_sparsify.mean_square(part) for part in parts]
+        def weighted(values: Sequence[Tensor]) -> list[Tensor]:
+            return [block * term.weight for block, term in zip(values, terms, strict=True)]
+
+        def variances() -> Iterator[tuple[int, Tensor]]:
+            return (
+                (start, _sparsify.variance(weighted(values), len(weights))) for start, values in blocks(terms)
+            )
+
+        cut = _sparsify.varying(variances, terms[0].size, float(self.density)) if self.density < 1 else None
+
+        def selected(values: Sequence[Tensor], start: int) -> list[Tensor]:
+            parts = weighted(values)
+            if cut is None:
+                return parts
+            mask = cut.trim(_sparsify.variance(parts, len(weights)), start).sign_()
+            return [part.mul_(mask) for part in parts]
+
+        squares = [0.0 for _ in terms]
+        for start, values in blocks(terms):
+            for i, part in enumerate(selected(values, start)):
+                squares[i] += _sparsify.squares(part)
         whole = sum(squares) or 1.0
         shares = [square / whole for square in squares]
-        return _sparsify.disjoint(parts, shares, elected, weighted=False, divisor="weight")
+
+        def merge(values: Sequence[Tensor], start: int) -> Tensor:
+            parts = selected(values, start)
+            elected = _sparsify.majority(parts, [1.0] * len(parts), sign="total", tie=self.tie)
+            return _sparsify.disjoint(parts, shares, elected, weighted=False, divisor="weight")
+
+        return merge

@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from registry.methods import About
-from registry.methods._elementwise import Density, Elected, NormRescale, Term
+from registry.methods._elementwise import Density, Elected, NormRescale
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from registry.methods._blocks import Step, Term
 
 
 class Ties(Elected):
@@ -33,8 +33,8 @@ class Ties(Elected):
     density: Density
     rescale: NormRescale = "none"
 
-    def sparse(self, term: Term) -> Tensor:
+    def sparse(self, term: Term) -> Step:
         from registry.methods import _sparsify
 
-        count = _sparsify.count_of(float(self.density), term.values)
-        return _sparsify.masked(term.values, _sparsify.largest(term.values.abs(), count), self.rescale)
+        cut = _sparsify.top(term, _sparsify.count_of(float(self.density), term))
+        return _sparsify.rescaled(cut.trim, term, self.rescale)

@@ -23,7 +23,7 @@ class Truncate(Method):
     ``ΔW = Σ σᵢuᵢvᵢᵀ``, and no matrix of rank q is closer to it in Frobenius norm; the relative error is
     ``√(Σ_{i>q}σᵢ² / Σσᵢ²)``. Give one of ``rank`` and ``energy``. Computed from the stacked factors by QR and a small
     SVD in float64, or for float32 factors from their Gram matrices where that is as good (``gram`` then reports the
-    bits of its products); a ΔW that is dense already is cut to a rank by block power iteration. Both factors get ``√σᵢ``.
+    bits of its products); a ΔW that is dense already is cut to a rank by block Krylov iteration. Both factors get ``√σᵢ``.
     Reports ``rank``, ``energy`` kept and relative ``error`` per module. Parameters stored whole stay as they are.
     """
 

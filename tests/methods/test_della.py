@@ -12,7 +12,9 @@ from tests.methods.elements import low, matrices, value
 def test_ranks_are_those_of_magnitudes_in_each_row() -> None:
     rows = torch.tensor([[3.0, -1.0, 2.0, 1.0], [0.0, 0.0, -5.0, 4.0]])
     assert _sparsify.row_ranks(rows).tolist() == [[3, 0, 2, 1], [0, 1, 3, 2]]
-    assert _sparsify.row_ranks(rows[0]).tolist() == [3, 0, 2, 1]
+    assert _sparsify.row_ranks(rows[:1]).tolist() == [[3, 0, 2, 1]]
+    mixed = torch.randn(20, 50).round(decimals=1)
+    assert torch.equal(_sparsify.row_ranks(mixed), _sparsify.row_ranks(mixed.double()))
 
 
 def test_larger_elements_are_kept_oftener_and_the_average_is_right() -> None:

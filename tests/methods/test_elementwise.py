@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 from registry import methods
 from registry.deltas import Delta, Dense, LowRank, Rescaling, dense
 from registry.errors import Incompatible, UsageError
+from registry.methods import _blocks
 from tests.methods.elements import LAW, WEIGHTS, inputs, low, merge, terms, three, value, vectors
 
 METHODS: list[tuple[str, dict[str, Any]]] = [
@@ -190,6 +192,42 @@ def test_different_shapes_are_refused_naming_both_inputs() -> None:
     with pytest.raises(Incompatible) as caught:
         merge("ties", [(1.0, low(4, 3, 2, 0)), (1.0, low(4, 6, 2, 1))], density=1)
     assert caught.value.message == "module h.0.q is linear 4x3 in adapter0 but linear 4x6 in adapter1"
+
+
+@every
+@pytest.mark.parametrize("on", ["delta", "factors"])
+def test_the_size_of_blocks_does_not_show(
+    name: str, parameters: dict[str, Any], on: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = [low(13, 11, 3, seed) for seed in range(3)]
+    plain = terms(given if on == "factors" else [Dense(dense(each), 1) for each in given])
+    found = value(name, plain, on=on, **parameters)
+    for elements in (1, 22, 100):
+        monkeypatch.setattr(_blocks, "_ELEMENTS", elements)
+        again = value(name, plain, on=on, **parameters)  # sums over all blocks are rounded in another order
+        torch.testing.assert_close(again, found, rtol=1e-14, atol=1e-14)
+
+
+@every
+def test_no_input_is_ever_whole(
+    name: str, parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heights: list[int] = []
+    original = _blocks.of_delta
+
+    def spied(*given: Any) -> _blocks.Term:
+        term = original(*given)
+
+        def read(rows: slice) -> Tensor:
+            heights.append(rows.stop - rows.start)
+            return term.read(rows)
+
+        return replace(term, read=read)
+
+    monkeypatch.setattr(_blocks, "of_delta", spied)
+    monkeypatch.setattr(_blocks, "_ELEMENTS", 100)
+    value(name, terms(three(40, 30)), **parameters)
+    assert max(heights) == 3
 
 
 @pytest.mark.parametrize(("name", "parameters"), RANDOM)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import torch
 
-from registry.methods import _random
 from registry.methods._random import Stream, kept, uniform
 
 KEY = Stream(7, "h.0.q", 0, 1)
@@ -37,13 +36,10 @@ def test_every_part_of_the_key_makes_another_stream() -> None:
             assert not (one == other).any()
 
 
-def test_drawing_in_chunks_is_drawing_at_once() -> None:
+def test_drawing_from_anywhere_on_is_drawing_from_the_start() -> None:
     whole = uniform(KEY, 1000)
-    size, _random._CHUNK = _random._CHUNK, 7
-    try:
-        assert torch.equal(uniform(KEY, 1000), whole)
-    finally:
-        _random._CHUNK = size
+    for start in range(9):
+        assert torch.equal(uniform(KEY, 900, start), whole[start : start + 900])
 
 
 def test_masks_are_row_major_and_heed_each_probability() -> None:
@@ -52,5 +48,6 @@ def test_masks_are_row_major_and_heed_each_probability() -> None:
     assert torch.equal(kept(KEY, values, 0.3), drawn < 0.3)
     limits = torch.linspace(0, 1, 30).reshape(6, 5)
     assert torch.equal(kept(KEY, values, limits), drawn < limits)
+    assert torch.equal(kept(KEY, values[2:], limits[2:], 10), (drawn < limits)[2:])
     assert kept(KEY, values, 1.0).all()
     assert not kept(KEY, values, 0.0).any()
