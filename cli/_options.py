@@ -128,6 +128,12 @@ tags = click.option(
 task = click.option("--task", metavar="TASK", help="What it was trained for, in your own word.")
 note = click.option("--note", metavar="TEXT", help="Free text kept with the version.")
 device = click.option("--device", metavar="auto|cpu|cuda[:N]", default="auto", help="Where to compute.")
+devices = click.option(
+    "--device",
+    metavar="auto|cpu|cuda[:N][,…]",
+    default="auto",
+    help="Where to compute; several GPUs share a model's tensors.",
+)
 rank = click.option(
     "--rank", type=click.IntRange(min=1), metavar="N", help="Truncate to this rank, optimally."
 )

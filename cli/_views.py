@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Extracted,
         FieldChange,
         Materialized,
+        MaterializePlan,
         ModuleChange,
         ModuleConflict,
         Publication,
@@ -170,11 +171,15 @@ def _exactness(approximate: int) -> str:
 
 
 def _cost(cost: Cost) -> str:
-    amount, units = float(cost.operations), ["", "k", "M", "G", "T", "P"]
+    return f"reads {size(cost.read)}, writes up to {size(cost.written)}, {_work(cost.operations)}"
+
+
+def _work(operations: int) -> str:
+    amount, units = float(operations), ["", "k", "M", "G", "T", "P"]
     while amount >= 999.5 and len(units) > 1:
         amount, units = amount / 1000, units[1:]
     work = f"{amount:.0f}" if amount >= 10 else f"{amount:.1f}"
-    return f"reads {size(cost.read)}, writes up to {size(cost.written)}, about {work} {units[0]}FLOP"
+    return f"about {work} {units[0]}FLOP"
 
 
 def _conflicts(conflicts: Sequence[Conflict], console: Console) -> Iterator[RenderableType]:
@@ -228,6 +233,31 @@ def materialized(result: Materialized, console: Console) -> Iterator[RenderableT
     )
     yield from _files(result.files, console)
     yield from module_summary(console, result.report)
+
+
+def plan(result: MaterializePlan, console: Console) -> Iterator[RenderableType]:
+    """What materializing would do."""
+    copied = result.tensors - result.patched
+    whole = sum(result.files.values())
+    known = "known and unchanged" if not result.identify else f"reads {size(result.identify)} to know it"
+    bound = "arithmetic" if result.bound == "arithmetic" else "reading, hashing and writing"
+    yield panel(
+        line((result.ref, "bold"), f" as {result.target}: nothing is done yet"),
+        [
+            ("recipe", fitting(result.recipe_digest, console)),
+            ("base model", result.base_model),
+            ("base", result.base_path and f"{result.base_path}, {known}"),
+            ("patched", f"{plural(result.patched, 'tensor')}, {size(result.patched_bytes)}"),
+            ("copied", f"{plural(copied, 'tensor')}, {size(max(0, whole - result.patched_bytes))}"),
+            ("reads", size(result.read)),
+            ("writes", f"{plural(len(result.files), 'file')}, {size(result.written)}"),
+            ("computes", _work(result.operations) if result.operations else "nothing"),
+            ("bound by", bound),
+            ("dtype", result.dtype),
+            ("device", result.device),
+        ],
+    )
+    yield from _files(result.files, console)
 
 
 def checkout(result: Checkout, console: Console) -> Iterator[RenderableType]:

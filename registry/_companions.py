@@ -64,7 +64,7 @@ def companions_digest(folder: Path) -> str:
     """
     names = {name: path for name, path in _candidates(folder) if path.stat().st_size <= MAX_FILE}
     with storage("read", folder):
-        found = hash_files([folder / CONFIG, *names.values()], None)
+        found = hash_files([folder / CONFIG, *names.values()])
     return digest.of_json({path.relative_to(folder).as_posix(): value for path, value in found.items()})
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -13,12 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from registry import _safetensors
+from registry._remembered import Remembered, Stamp, stamp
 from registry.digest import PREFIX
 from registry.errors import StorageFailure
 
 MAX_HEADER = 100 << 20
-CHUNK = 4 << 20
+CHUNK = 1 << 20
+MOST_WRITTEN = 512 << 10
+"""Bytes handed to the system at once: larger writes have it look for larger pages, which may cost it far more."""
 
+Progress = Callable[[int, int], None]
+
+_READERS = 4
+_TOLD_S = 0.1
 _AGAIN = "download or copy the file again"
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
 
@@ -94,7 +104,10 @@ def read_into(file: FileIO, buffer: memoryview, offset: int, path: Path) -> None
 
 
 class FileWriter:
-    """Writes a new file front to back, hashing as it goes; ``finish`` makes it durable."""
+    """Writes a new file front to back, hashing as it goes; ``finish`` makes it durable.
+
+    The same bytes may be hashed and stored by two threads, each in order; ``write`` does both.
+    """
 
     def __init__(self, path: Path, needed: int | None = None) -> None:
         self._path = path
@@ -105,12 +118,23 @@ class FileWriter:
             self._fd = os.open(path, _NEW, 0o644)
 
     def write(self, data: bytes | memoryview) -> None:
+        self.hash(data)
+        self.store(data)
+
+    def hash(self, data: bytes | memoryview) -> None:
         self._hash.update(data)
+
+    def store(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
         self._size += len(rest)
         with storage("write", self._path, self._needed):
             while rest:
-                rest = rest[os.write(self._fd, rest) :]
+                rest = rest[os.write(self._fd, rest[:MOST_WRITTEN]) :]
+
+    def flush(self) -> None:
+        """Have what is written so far on its way to the disk, so that ``finish`` has less to wait for."""
+        with storage("write", self._path, self._needed):
+            getattr(os, "fdatasync", os.fsync)(self._fd)
 
     def finish(self) -> FileRecord:
         with storage("write", self._path, self._needed):
@@ -150,21 +174,56 @@ def read_chunks(path: Path) -> Iterator[memoryview]:
             yield view[:count]
 
 
-def hash_files(paths: Iterable[Path], progress: Callable[[int, int], None] | None) -> Mapping[Path, str]:
-    """The digest of every file; ``progress`` is told bytes done and bytes in all."""
+def hash_files(
+    paths: Iterable[Path],
+    progress: Progress | None = None,
+    *,
+    remembered: Remembered | None = None,
+    meanwhile: Callable[[], object] | None = None,
+) -> Mapping[Path, str]:
+    """The digest of every file, several read at once; ``progress`` is told bytes done and bytes in all.
+
+    Files that are ``remembered`` are not read. ``meanwhile`` is called, in the caller's thread, while others are.
+    """
     files = list(paths)
-    with storage("read", files[0].parent):
-        total = sum(path.stat().st_size for path in files)
-    digests, done = {}, 0
-    for path in files:
-        hasher = hashlib.sha256()
+    memory = remembered or Remembered(None)
+    known = {path: memory.find(path) for path in files}
+    unknown = [path for path, found in known.items() if found is None]
+    if not unknown:
+        return {path: found for path, found in known.items() if found is not None}
+    with storage("read", unknown[0].parent):
+        total = sum(path.stat().st_size for path in unknown)
+    done, stopped = dict.fromkeys(unknown, 0), threading.Event()
+
+    def read(path: Path) -> tuple[Stamp, int, str]:
+        hasher, began = hashlib.sha256(), time.time_ns()
+        with storage("read", path):
+            before = stamp(path.stat())
         for chunk in read_chunks(path):
+            if stopped.is_set():
+                break
             hasher.update(chunk)
-            done += len(chunk)
-            if progress is not None:
-                progress(done, total)
-        digests[path] = PREFIX + hasher.hexdigest()
-    return digests
+            done[path] += len(chunk)
+        return before, began, PREFIX + hasher.hexdigest()
+
+    with ThreadPoolExecutor(min(_READERS, len(unknown), os.cpu_count() or 1)) as pool:
+        under_way = {path: pool.submit(read, path) for path in unknown}
+        try:
+            if meanwhile is not None:
+                meanwhile()
+            while wait(under_way.values(), _TOLD_S, FIRST_EXCEPTION).not_done:
+                if any(each.done() and each.exception() for each in under_way.values()):
+                    break
+                if progress is not None:
+                    progress(sum(done.values()), total)
+            found = {path: each.result() for path, each in under_way.items()}
+        finally:
+            stopped.set()
+    if progress is not None:
+        progress(total, total)
+    with storage("read", unknown[0].parent):
+        memory.keep({path: seen for path, seen in found.items() if seen[0] == stamp(path.stat())})
+    return {path: known[path] or found[path][2] for path in files}
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,157 +16,73 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from registry._layout import Layout, Piece
+from registry._layout import Layout
+from registry._patch import Block, Patcher, blocks, exact_float32, keep_freed_memory, one_thread
 from registry._safetensors import data_size
 from registry._shards import FileRecord, FileWriter, read_into, storage
-from registry.deltas import Delta, LowRank
-from registry.errors import Incompatible, Refused
-from registry.kinds import rules
 
 if TYPE_CHECKING:
     from registry.checkpoint import BaseCheckpoint
-    from registry.kinds import Kind, Module
 
-Deltas = Callable[[str], Delta]
 Progress = Callable[[int, int], None]
 
-_LIVE_DELTAS = 3
 _BLOCK = {"cpu": 2 << 20, "cuda": 16 << 20}
-
-
-@contextmanager
-def _exact_float32() -> Iterator[None]:
-    """No TF32 or bfloat16 inside float32 products, whatever the process has chosen."""
-    chosen, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(chosen)
-        torch.set_num_threads(threads)
-
-
-def _one_thread() -> None:
-    """For a computing thread: blocks are too small to be split, and its result must not depend on the split."""
-    torch.set_num_threads(1)
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep freed blocks for the next ones instead of handing each back to the system.
-
-    It adapts that threshold to the largest block it has seen freed (up to 32 MiB); page faults on fresh memory
-    would otherwise take longer than the arithmetic. Elsewhere this does nothing: the memory is never touched.
-    """
-    torch.empty(31 << 20, dtype=torch.uint8)
-
-
-def _computing_threads(device: torch.device) -> int:
-    """Blocks computed at once: cores are left to the reading and the hashing thread."""
-    return 1 if device.type != "cpu" else max(1, min(4, (os.cpu_count() or 1) // 2))
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Rows ``row …`` of a piece: bytes ``lo`` to ``hi`` of its source."""
-
-    piece: Piece
-    row: int
-    lo: int
-    hi: int
+_FLUSH = 256 << 20
+_MOST_THREADS = 4
+_CUDA_THREADS = 2  # one copies while the other computes
 
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """Memory for one block on its way: as read, and as it will be written."""
+    """Memory for one block on its way: as read, then as it will be written."""
 
-    source: bytearray
-    result: bytearray
-
-
-def _blocks(pieces: Sequence[Piece], size: int) -> Iterator[_Block]:
-    for piece in pieces:
-        step = max(1, size // piece.row_bytes) * piece.row_bytes
-        for lo in range(0, piece.source.nbytes, step):
-            yield _Block(piece, lo // piece.row_bytes, lo, min(lo + step, piece.source.nbytes))
+    memory: Tensor
+    bytes: memoryview
 
 
-class Patcher:
-    """Turns the bytes of a block into those of the result."""
+@dataclass(slots=True)
+class _Output:
+    """A file on its way, and the threads that hash and write it, one block after another."""
 
-    def __init__(
-        self, kind: Kind, modules: Mapping[str, Module], deltas: Deltas, device: torch.device
-    ) -> None:
-        self._kind = kind
-        self._modules = modules
-        self._deltas = deltas
-        self._live: OrderedDict[str, Delta] = OrderedDict()
+    name: str
+    file: FileWriter
+    blocks: Iterator[Block]
+    hasher: ThreadPoolExecutor
+    writer: ThreadPoolExecutor
+    flushed: list[Future[None]] = field(default_factory=list)
+    unflushed: int = 0
+
+
+class _Workers:
+    """The threads that compute on one device."""
+
+    def __init__(self, device: torch.device, count: int) -> None:
         self.device = device
+        self.count = count
+        self._own = threading.local()
 
-    def apply(self, block: _Block, slot: _Slot, delta: Delta | None) -> memoryview:
-        """The block's bytes as they are to be written: a view of the slot. Safe to call from any thread."""
-        piece = block.piece
-        source = memoryview(slot.source)[: block.hi - block.lo]
-        if delta is None and piece.dtype == piece.source.dtype:
-            return source
-        stored = torch.frombuffer(source, dtype=getattr(torch, piece.source.dtype))
-        wide = torch.float64 if stored.dtype == torch.float64 else torch.float32
-        x = stored.view(-1, piece.columns).to(self.device).to(wide)  # (rows, columns)
-        y = x
-        if delta is not None and piece.module is not None:
-            own = rules(self._kind, self._modules[piece.module])
-            y = own.patch(delta, x, block.row, transposed=piece.transposed)
-        dtype: torch.dtype = getattr(torch, piece.dtype)
-        view = memoryview(slot.result)[: stored.numel() * dtype.itemsize]
-        result = torch.frombuffer(view, dtype=dtype).view(x.shape)
-        result.copy_(y if y.device.type == "cpu" else y.to(dtype))  # the one rounding
-        if not _is_finite(y, dtype) and (delta is not None or _is_finite(x, wide)):
-            raise _not_finite(piece, base=not _is_finite(x, wide))
-        return view
+    def start(self, stack: ExitStack) -> None:
+        self._pool = stack.enter_context(ThreadPoolExecutor(self.count, initializer=one_thread))
 
-    def delta(self, piece: Piece) -> Delta | None:
-        """The delta that changes a piece, None where it stays as it is; only a few are kept."""
-        if piece.module is None:
-            return None
-        if piece.module not in self._live:
-            self._live[piece.module] = self._fetch(piece.module, piece.source.dtype)
-            if len(self._live) > _LIVE_DELTAS:
-                self._live.popitem(last=False)
-        delta = self._live[piece.module]
-        own = rules(self._kind, self._modules[piece.module])
-        return delta if not piece.is_bias or own.patches_bias(delta) else None
+    def submit(self, work: Callable[[], int]) -> Future[int]:
+        return self._pool.submit(self._on_cuda if self.device.type == "cuda" else _quietly, work)
 
-    def _fetch(self, module: str, dtype: str) -> Delta:
-        delta = self._deltas(module).to(self.device)
-        if delta.shape != self._modules[module].shape:
-            raise Incompatible(
-                f"module {module!r} has a delta of shape {delta.shape}, expected {self._modules[module].shape}"
-            )
-        if isinstance(delta, LowRank):  # widened here once, not again for every block
-            wide = torch.float64 if dtype == "float64" else torch.float32
-            return replace(delta, up=delta.up.to(wide), down=delta.down.to(wide))
-        return delta
-
-
-def _is_finite(values: Tensor, dtype: torch.dtype) -> bool:
-    """Whether all values are finite once rounded to ``dtype``: rounding is monotonic, so the extremes tell."""
-    return bool(torch.stack(torch.aminmax(values)).to(dtype).isfinite().all())
-
-
-def _not_finite(piece: Piece, *, base: bool) -> Refused:
-    if base:
-        return Refused(
-            f"base tensor {piece.source.name!r} holds NaN or Inf", hint="use another copy of the base"
-        )
-    return Refused(
-        f"tensor {piece.name!r} is not finite in {piece.dtype} once merged",
-        hint="ask for bfloat16 or float32, or lower the adapters' coefficients",
-    )
+    def _on_cuda(self, work: Callable[[], int]) -> int:
+        """Each thread has a stream of its own, so that one's copies and another's products overlap."""
+        if not hasattr(self._own, "stream"):
+            self._own.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._own.stream):
+            size = _quietly(work)
+            self._own.stream.synchronize()
+        return size
 
 
 class Stream:
-    """Reads, computes, and hashes and writes blocks, each in threads of its own, so that none waits for another.
+    """Reads, computes, hashes and writes blocks, each in threads of its own, so that none waits for another.
 
-    Deltas are asked for, and progress is told, in the caller's thread.
+    Hashing takes longest, and the bytes of one file can only be hashed one after another: where there are
+    processors for it, several files are on their way at once. Deltas are asked for, and progress is told, in the
+    caller's thread.
     """
 
     def __init__(
@@ -176,92 +93,137 @@ class Stream:
         self._patcher = patcher
         self._out = out
         self._progress = progress
-        self._block = _BLOCK.get(patcher.device.type, _BLOCK["cpu"])
-        self._threads = _computing_threads(patcher.device)
+        half = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // 2))
+        self._workers = {
+            device: _Workers(device, _CUDA_THREADS if device.type == "cuda" else half)
+            for device in patcher.devices
+        }
+        self._lanes = min(half, len(layout.files))
+        self._cuda = any(device.type == "cuda" for device in patcher.devices)
+        self._block = _BLOCK["cuda" if self._cuda else "cpu"]
         self._done = 0
         self._sources: dict[str, FileIO] = {}
         self._files: list[FileWriter] = []
         self._free: list[_Slot] = []
-        self._ahead: deque[tuple[FileWriter, _Slot, Future[memoryview]]] = deque()
-        self._behind: deque[tuple[_Slot, Future[None]]] = deque()
+        self._ahead: deque[tuple[_Output, _Slot, Future[int]]] = deque()
+        self._behind: deque[tuple[_Slot, Future[None], Future[None]]] = deque()
+        self._records: dict[str, Future[FileRecord]] = {}
 
     def run(self) -> dict[str, FileRecord]:
         """Write all weight files; their records by name."""
-        _keep_freed_memory()
+        keep_freed_memory()
         self._make_slots()
-        records: dict[str, Future[FileRecord]] = {}
-        with _exact_float32(), ExitStack() as stack:
+        with exact_float32(), ExitStack() as stack:
             stack.callback(self._close)  # entered first, so run last: no thread may still use a file
-            self._reader = stack.enter_context(ThreadPoolExecutor(1))
-            self._computer = stack.enter_context(ThreadPoolExecutor(self._threads, initializer=_one_thread))
-            self._writer = stack.enter_context(ThreadPoolExecutor(1))
-            finisher = stack.enter_context(ThreadPoolExecutor(1))
-            for name, pieces in self._layout.files.items():
-                file = self._open(name)
-                for block in _blocks(pieces, self._block):
-                    self._send(file, block)
-                while self._ahead:
-                    self._write_next()
-                records[name] = finisher.submit(_finish, file, self._writer.submit(int))
+            one = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(2 + 2 * self._lanes)]
+            self._reader, self._finisher, *lanes = one
+            for workers in self._workers.values():
+                workers.start(stack)
+            for output, block in self._in_turn(lanes):
+                self._send(output, block)
             while self._behind:
                 self._recycle()
-            return {name: record.result() for name, record in records.items()}
+            return {name: self._records[name].result() for name in self._layout.files}
 
     def _make_slots(self) -> None:
         """Buffers as large as the largest block: a row at least, whatever its length."""
-        source = result = 1
+        size = 1
         for piece in (piece for pieces in self._layout.files.values() for piece in pieces):
             rows = max(1, self._block // piece.row_bytes)
-            source = max(source, min(rows * piece.row_bytes, piece.source.nbytes))
-            result = max(result, min(rows * data_size(piece.dtype, (piece.columns,)), piece.nbytes))
-        self._free = [_Slot(bytearray(source), bytearray(result)) for _ in range(self._threads + 3)]
+            size = max(size, min(rows * piece.row_bytes, piece.source.nbytes))
+            size = max(size, min(rows * data_size(piece.dtype, (piece.columns,)), piece.nbytes))
+        self._room = sum(workers.count for workers in self._workers.values())
+        for _ in range(self._room + 2 * self._lanes + 1):
+            memory = torch.empty(size, dtype=torch.uint8, pin_memory=self._cuda)
+            self._free.append(_Slot(memory, memory.numpy().data))
 
-    def _open(self, name: str) -> FileWriter:
+    def _in_turn(self, lanes: list[ThreadPoolExecutor]) -> Iterator[tuple[_Output, Block]]:
+        """The blocks of all files in order, those of several files in turn where there are as many lanes."""
+        names = iter(self._layout.files)
+        free = deque(zip(lanes[::2], lanes[1::2], strict=True))
+        outputs: deque[_Output] = deque()
+        while True:
+            while free and (name := next(names, None)) is not None:
+                outputs.append(self._open(name, *free.popleft()))
+            if not outputs:
+                return
+            block = next(outputs[0].blocks, None)
+            if block is not None:
+                yield outputs[0], block
+                if not self._patcher.is_large:  # then its piece is done first, or its delta would come twice
+                    outputs.rotate(-1)
+                continue
+            output = outputs.popleft()
+            self._end(output)
+            free.append((output.hasher, output.writer))
+
+    def _open(self, name: str, hasher: ThreadPoolExecutor, writer: ThreadPoolExecutor) -> _Output:
+        pieces = self._layout.files[name]
         header = self._layout.header(name)
-        size = len(header) + sum(piece.nbytes for piece in self._layout.files[name])
-        file = FileWriter(self._out / name, size)
+        file = FileWriter(self._out / name, len(header) + sum(piece.nbytes for piece in pieces))
         self._files.append(file)
         file.write(header)
-        return file
+        every = (block for piece in pieces for block in blocks(piece, self._block))
+        return _Output(name, file, every, hasher, writer)
 
-    def _send(self, file: FileWriter, block: _Block) -> None:
+    def _end(self, output: _Output) -> None:
+        """Make a file durable after its last block, while the next one is on its way."""
+        self._settle()
+        last = [output.hasher.submit(_nothing), output.writer.submit(_nothing)]
+        self._records[output.name] = self._finisher.submit(_finish, output.file, [*output.flushed, *last])
+
+    def _send(self, output: _Output, block: Block) -> None:
         """Start a block on its way, once there is memory for it."""
+        if self._patcher.needs_room(block.piece):
+            self._settle()
+        change = self._patcher.change(block.piece)
         while not self._free:
-            if len(self._ahead) > self._threads:
+            if len(self._ahead) > self._room:
                 self._write_next()
             else:
                 self._recycle()
         slot = self._free.pop()
-        read = self._reader.submit(self._read, block, slot)
-        delta = self._patcher.delta(block.piece)
-        self._ahead.append((file, slot, self._computer.submit(self._compute, block, slot, delta, read)))
+        computed = read = self._reader.submit(self._read, block, slot)
+        if change is not None:
+            computed = self._workers[change.device].submit(
+                lambda: self._patcher.apply(block, slot.memory, change, read.result())
+            )
+        self._ahead.append((output, slot, computed))
 
-    def _compute(self, block: _Block, slot: _Slot, delta: Delta | None, read: Future[None]) -> memoryview:
-        read.result()
-        with torch.inference_mode():
-            return self._patcher.apply(block, slot, delta)
+    def _settle(self) -> None:
+        while self._ahead:
+            self._write_next()
 
     def _write_next(self) -> None:
-        file, slot, computed = self._ahead.popleft()
-        data = computed.result()
-        self._behind.append((slot, self._writer.submit(file.write, data)))
-        self._done += len(data)
+        output, slot, computed = self._ahead.popleft()
+        size = computed.result()
+        data = slot.bytes[:size]
+        hashed = output.hasher.submit(output.file.hash, data)
+        self._behind.append((slot, hashed, output.writer.submit(output.file.store, data)))
+        output.unflushed += size
+        if output.unflushed >= _FLUSH:
+            written = output.writer.submit(_nothing)
+            output.flushed.append(self._finisher.submit(_flush, output.file, written))
+            output.unflushed = 0
+        self._done += size
         if self._progress is not None:
             self._progress(self._done, self._layout.nbytes)
 
     def _recycle(self) -> None:
-        slot, written = self._behind.popleft()
+        slot, hashed, written = self._behind.popleft()
+        hashed.result()
         written.result()
         self._free.append(slot)
 
-    def _read(self, block: _Block, slot: _Slot) -> None:
+    def _read(self, block: Block, slot: _Slot) -> int:
         source = block.piece.source
         path = self._base.folder / source.shard
         if source.shard not in self._sources:
             with storage("read", path):
                 self._sources[source.shard] = FileIO(path)
-        buffer = memoryview(slot.source)[: block.hi - block.lo]
+        buffer = slot.bytes[: block.hi - block.lo]
         read_into(self._sources[source.shard], buffer, source.offset + block.lo, path)
+        return len(buffer)
 
     def _close(self) -> None:
         for file in self._files:
@@ -270,7 +232,21 @@ class Stream:
             source.close()
 
 
-def _finish(file: FileWriter, written: Future[int]) -> FileRecord:
-    """Make a file durable after its last block, while the next file is on its way."""
+def _quietly(work: Callable[[], int]) -> int:
+    with torch.inference_mode():
+        return work()
+
+
+def _nothing() -> None:
+    """What a thread does last: once it is done, so is all that came before."""
+
+
+def _flush(file: FileWriter, written: Future[None]) -> None:
     written.result()
+    file.flush()
+
+
+def _finish(file: FileWriter, done: list[Future[None]]) -> FileRecord:
+    for each in done:
+        each.result()
     return file.finish()

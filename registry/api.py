@@ -25,6 +25,7 @@ from registry.results import (
     Garbage,
     Lineage,
     Materialized,
+    MaterializePlan,
     MethodInfo,
     Page,
     Publication,
@@ -61,6 +62,11 @@ class Registry:
         from registry.blobs import open_store
 
         return open_store(self._config.blobs)
+
+    @property
+    def _remembered(self) -> Path:
+        """Where it is kept what weight files were seen to hold."""
+        return self._config.home / "fingerprints.json"
 
     @classmethod
     def open(
@@ -223,6 +229,7 @@ class Registry:
             parents=[_text(parent) for parent in parents],
             note=note,
             new=new,
+            remembered=self._remembered,
             actor=self._config.actor,
         )
 
@@ -372,8 +379,9 @@ class Registry:
 
         The base is read from ``base_path``, or fetched from the Hub at the recorded revision. Without ``out``
         the result is kept in the blob store; with it, a folder is written, whole or not at all. ``dtype`` and
-        ``max_shard_size`` (bytes) apply to models. Raises ``Conflict`` where ``out`` exists,
-        ``Incompatible`` where the base is another one or lacks a targeted tensor.
+        ``max_shard_size`` (bytes) apply to models; so do several GPUs (``device="cuda:0,cuda:1"``), each of which
+        computes whole tensors. Raises ``Conflict`` where ``out`` exists, ``Incompatible`` where the base is another
+        one or lacks a targeted tensor.
         """
         from registry.verbs import materialize
 
@@ -387,8 +395,38 @@ class Registry:
             device=device,
             dtype=dtype,
             max_shard_size=max_shard_size,
+            remembered=self._remembered,
             actor=self._config.actor,
             progress=progress,
+        )
+
+    def explain(
+        self,
+        ref: Reference,
+        *,
+        into: Target = "adapter",
+        base_path: str | Path | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        max_shard_size: int | None = None,
+    ) -> MaterializePlan:
+        """What :meth:`materialize` would read, compute and write. Of the base only headers are read.
+
+        Raises what :meth:`materialize` raises without reading the base's weights.
+        """
+        from registry.verbs import materialize
+
+        return materialize.explain(
+            self._database,
+            self._blobs,
+            _text(ref),
+            into=into,
+            base_path=base_path,
+            device=device,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+            remembered=self._remembered,
+            actor=self._config.actor,
         )
 
     def checkout(self, ref: Reference, directory: str | Path) -> Checkout:

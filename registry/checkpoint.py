@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry import digest
-from registry._shards import MAX_HEADER, StoredTensor, hash_files, read_header, read_json
+from registry._remembered import Remembered, Stamp, stamp
+from registry._shards import MAX_HEADER, StoredTensor, hash_files, read_header, read_json, storage
 from registry._targets import Target, resolve
 from registry.errors import NotFound, Refused
 
@@ -41,15 +42,34 @@ class BaseCheckpoint:
     shards: tuple[str, ...]
     indexed: bool
 
-    def fingerprint(self, progress: Callable[[int, int], None] | None = None) -> str:
+    def fingerprint(
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        remembered: Remembered | None = None,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> str:
         """What identifies the weights: the digest of the sorted list of their files' sha256.
 
         It does not depend on the shards' names, nor on any other file; the same weights split otherwise have
-        another fingerprint. Every byte is read; ``progress`` is told bytes done and bytes in all. Raises
-        ``StorageFailure`` when a file cannot be read.
+        another fingerprint. Every byte is read, but for files that are ``remembered`` and unchanged; ``meanwhile`` is
+        called while they are, ``progress`` is told bytes done and bytes in all. Raises ``StorageFailure`` when a file
+        cannot be read.
         """
-        files = hash_files([self.folder / shard for shard in self.shards], progress)
+        paths = [self.folder / shard for shard in self.shards]
+        files = hash_files(paths, progress, remembered=remembered, meanwhile=meanwhile)
         return digest.of_json(sorted(files.values()))
+
+    def unknown(self, remembered: Remembered) -> int:
+        """How many bytes :meth:`fingerprint` would read."""
+        paths = [self.folder / shard for shard in self.shards]
+        with storage("read", self.folder):
+            return sum(path.stat().st_size for path in paths if remembered.find(path) is None)
+
+    def stamps(self) -> tuple[Stamp, ...]:
+        """What shows that a weight file was changed: equal before and after, where none was."""
+        with storage("read", self.folder):
+            return tuple(stamp((self.folder / shard).stat()) for shard in self.shards)
 
     def resolve(
         self,

@@ -8,7 +8,7 @@ and writes behind, so that a disk as fast as memory is not kept waiting.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from registry import digest
 from registry._companions import copy_companions, merged_config, write_json
 from registry._layout import lay_out
+from registry._patch import Deltas, Patcher
 from registry._shards import FileRecord, storage, sync_folder
-from registry._stream import Deltas, Patcher, Progress, Stream
+from registry._stream import Progress, Stream
 from registry.checkpoint import CONFIG, INDEX
 from registry.errors import Conflict, StorageFailure
 
@@ -63,7 +64,7 @@ def merge_into_base(
     modules: Mapping[str, Module],
     deltas: Deltas,
     out: Path,
-    device: torch.device,
+    device: torch.device | Sequence[torch.device],
     dtype: str | None = None,
     max_shard_size: int | None = None,
     fan_in_fan_out: bool | None = None,
@@ -71,7 +72,7 @@ def merge_into_base(
 ) -> MergedModel:
     """Write ``base`` with the deltas of ``modules`` applied into ``out``, an empty folder of the caller's.
 
-    ``deltas(module)`` is called when the module's weight goes by: once, unless the files store its bias far
+    Where there are several devices, each computes whole weights, in turn. ``deltas(module)`` is called when the module's weight goes by: once, unless the files store its bias far
     from it. ``dtype`` (a torch float's name) is for all float tensors, None keeps each one's own; shards stay
     as they are unless ``max_shard_size`` (bytes) is given. ``progress`` is told bytes done and bytes in all.
 
@@ -85,7 +86,8 @@ def merge_into_base(
         if any(out.iterdir()):
             raise Conflict(f"{out} is not empty", hint="merge into a new folder")
     free_space_check(out, layout.nbytes)
-    files = Stream(base, layout, Patcher(kind, modules, deltas, device), out, progress).run()
+    devices = device if isinstance(device, Sequence) else [device]
+    files = Stream(base, layout, Patcher(kind, modules, deltas, devices), out, progress).run()
     copied, left_out = copy_companions(base.folder, out)
     files |= copied
     if layout.index is not None:

@@ -163,23 +163,28 @@ class StoredAdapter:
         return replace(self, base=base, layout=replace(self.layout, modules=modules))
 
     def tensor(self, name: str) -> Tensor:
-        """A stored tensor by its normalized name, mapped from the file."""
-        tensor: Tensor = self._open.get_tensor(self.names[name])
-        return tensor
+        """A stored tensor by its normalized name, mapped from the file for as long as it lives.
+
+        Each has a mapping of its own: what was read through one that all share would count as memory to the end.
+        """
+        import torch
+
+        entry, (path, _) = self.entries[name], self.files[TENSORS]
+        dtype: torch.dtype = getattr(torch, entry.dtype)
+        if entry.begin == entry.end:
+            return torch.empty(entry.shape, dtype=dtype)
+        try:
+            with path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except OSError as error:
+            raise StorageFailure(f"{path} cannot be read: {error.strerror}") from error
+        return torch.frombuffer(mapped, dtype=dtype, count=math.prod(entry.shape), offset=entry.begin).view(
+            entry.shape
+        )
 
     @cached_property
     def _rules(self) -> Kind:
         return kinds.load(self.kind)
-
-    @cached_property
-    def _open(self) -> Any:
-        from safetensors import SafetensorError, safe_open
-
-        path, _ = self.files[TENSORS]
-        try:
-            return safe_open(path, framework="pt")
-        except SafetensorError as error:
-            raise Refused(f"{TENSORS} cannot be read: {error}", hint=_AGAIN) from None
 
     @contextmanager
     def bytes(self) -> Iterator[memoryview]:

@@ -290,6 +290,34 @@ class Materialized(Result):
     warnings: tuple[str, ...] = ()
 
 
+class MaterializePlan(Result):
+    """What materializing a version would do. Nothing is written.
+
+    For a model, ``files`` are its weight files with their sizes, of whose ``tensors`` a number is ``patched``
+    (``patched_bytes`` of them) and the rest copied. ``identify`` are bytes of the base that are read first, only to
+    know which weights they are: none where they are known and unchanged. ``read`` and ``written`` come after that.
+    ``operations`` are floating-point operations, roughly, and ``bound`` says what is expected to take longest.
+    """
+
+    ref: str
+    target: Target
+    recipe_digest: str
+    base_model: BaseModelIdentity
+    base_path: str | None
+    dtype: str
+    device: str
+    files: dict[str, int]
+    tensors: int
+    patched: int
+    patched_bytes: int
+    identify: int
+    read: int
+    written: int
+    operations: int
+    bound: Literal["bytes", "arithmetic"]
+    warnings: tuple[str, ...] = ()
+
+
 class Checkout(Result):
     """A PEFT folder written for a version; ``files`` maps names to sizes."""
 

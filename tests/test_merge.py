@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from registry import _companions, _stream, digest
+from registry import _companions, _patch, _stream, digest
 from registry.checkpoint import open_base
-from registry.deltas import Delta, LowRank, Rescaling
+from registry.deltas import Delta, Dense, LowRank, Rescaling
 from registry.errors import Conflict, Incompatible, Refused, StorageFailure, UsageError
 from registry.kinds import Kind, Module
 from registry.kinds.ia3 import Ia3
@@ -214,6 +214,24 @@ def test_each_delta_is_asked_for_once_in_the_callers_thread(base: Path, tmp_path
     run(base, LORA, tmp_path / "out", deltas=deltas)
     assert sorted(name for name, _ in asked) == sorted(LORA)
     assert {thread for _, thread in asked} == {threading.get_ident()}
+
+
+XX
+    """The bias lies elsewhere: its module's delta would have to be computed for it alone."""
+    asked: list[str] = []
+
+    def deltas(name: str) -> Delta:
+        asked.append(name)
+        return LORA[name]
+
+    tensors = load_file(base / "one.safetensors")
+    tensors = {"0": torch.ones(3), **tensors}
+    save_file({name: tensors[name] for name in sorted(tensors)}, base / "one.safetensors")
+    index = json.loads((base / "model.safetensors.index.json").read_text())
+    index["weight_map"]["0"] = "one.safetensors"
+    (base / "model.safetensors.index.json").write_text(json.dumps(index))
+    _patch_one_live(run, base, tmp_path, deltas)
+    assert sorted(asked) == sorted(LORA)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])

@@ -147,7 +147,8 @@ class Kind:
     def patch(self, delta: Delta, block: Tensor, row: int, *, transposed: bool) -> Tensor:
         """Rows ``row …`` of a base weight with the delta applied, in float32.
 
-        ``block`` is ``(rows, columns)`` of the weight flattened to two dimensions, float32 (or float64).
+        ``block`` is ``(rows, columns)`` of the weight flattened to two dimensions, float32 (or float64). It may be
+        changed in place and returned: fresh memory takes longer than the sum.
         ``transposed`` says that the weight is stored as ``(in, out)`` (Conv1D).
         """
         raise NotImplementedError

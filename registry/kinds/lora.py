@@ -180,20 +180,18 @@ class Lora(Kind):
         }
 
     def patch(self, delta: Delta, block: Tensor, row: int, *, transposed: bool) -> Tensor:
-        import torch
-
         from registry.deltas import Dense
 
         rows = slice(row, row + block.shape[0])
         if isinstance(delta, Dense):
             across = transposed or delta.form == "embedding"
             change = delta.weight[:, rows].T if across else delta.weight[rows]  # the block's shape
-            return block + change.to(block.dtype)
+            return block.add_(change.to(block.dtype))
         low = _low_rank(delta)
         up, down = low.up.to(block.dtype), low.down.to(block.dtype)  # (m, k), (k, n)
         if transposed or low.form == "embedding":
-            return torch.addmm(block, down[:, rows].T, up.T, alpha=low.scale)  # (rows, m)
-        return torch.addmm(block, up[rows], down, alpha=low.scale)  # (rows, n)
+            return block.addmm_(down[:, rows].T, up.T, alpha=low.scale)  # (rows, m)
+        return block.addmm_(up[rows], down, alpha=low.scale)  # (rows, n)
 
     def patches_bias(self, delta: Delta) -> bool:
         del delta

@@ -51,10 +51,10 @@ class Estimated:
     dense: bool = False
 
 
-def estimate(wanted: Recipe, inputs: Mapping[str, Reader]) -> dict[str, Estimated]:
-    """Each module of the result of ``wanted``."""
+def estimate(wanted: Recipe, inputs: Mapping[str, Reader], *, stored: bool = True) -> dict[str, Estimated]:
+    """Each module of the result of ``wanted``, as an adapter has it ``stored``, or as it is merged into a model."""
     return {
-        name: _Walk(name, module, inputs).estimated(wanted.expression)
+        name: _Walk(name, module, inputs).estimated(wanted.expression, stored=stored)
         for name, module in space(inputs).items()
     }
 
@@ -73,13 +73,14 @@ class _Walk:
         m, *rest = self.module.shape
         return m, prod(rest)
 
-    def estimated(self, node: Sum) -> Estimated:
+    def estimated(self, node: Sum, *, stored: bool) -> Estimated:
         found, (m, n) = self._sum(node) or Bound(1), self.shape
         if self.module.rank is None:
             return Estimated(self.module, None, exact=True, parameters=m * n, operations=found.operations)
         rank, operations = found.rank, found.operations
         if found.dense:
-            rank, operations = min(rank, m, n), operations + _approximating(m, n, min(rank, m, n))
+            rank = min(rank, m, n)
+            operations += _approximating(m, n, rank) if stored else 0
         groups, plain = self.module.groups, all(isinstance(term.operand, Input) for term in node.terms)
         rank = rank if plain else rank * groups  # every group of a convolution may need all directions
         exact = not found.dense or found.rank >= min(m, n)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
-from registry import checkpoint, digest, evaluate, kinds, merge, reference
+from registry import checkpoint, digest, evaluate, kinds, reference
 from registry._companions import companions_digest
+from registry._layout import lay_out
+from registry._remembered import Remembered, Stamp
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, references, versions
 from registry.catalog.artifacts import Content, File, Realisation
@@ -20,30 +23,40 @@ from registry.catalog.database import Database
 from registry.catalog.events import record
 from registry.catalog.references import Pin
 from registry.checkpoint import BaseCheckpoint
-from registry.deltas import Delta
-from registry.errors import UsageError
+from registry.errors import Conflict, UsageError
 from registry.evaluate import Computation
 from registry.inputs import space
-from registry.merge import MergedModel
 from registry.peft_format import StoredAdapter
 from registry.recipe import Recipe
-from registry.results import Materialized
+from registry.results import Materialized, MaterializePlan
 from registry.verbs import _content
-from registry.verbs._devices import device_of, libraries
+from registry.verbs._devices import devices_of, libraries
+from registry.verbs._estimate import estimate
 from registry.verbs._folders import new_folder
 from registry.verbs._grounds import check_fingerprint, check_values, fan_in_fan_out, on_base
 from registry.verbs._recipes import job_of, reports
 
+if TYPE_CHECKING:
+    from registry.deltas import Delta
+    from registry.merge import MergedModel
+
 VARIANT_FORMAT = 1
+
+_BYTES_A_SECOND = 1.5e9  # read, hashed and written
+_OPERATIONS_A_SECOND = 5e10
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to merge: the device, the output's dtype (None keeps each tensor's), the shard size in bytes."""
+    """How to merge: the device or devices, the output's dtype (None keeps each tensor's), the shard size in bytes.
+
+    ``remembered`` is the file that says what weight files were seen to hold.
+    """
 
     device: str = "auto"
     dtype: str | None = None
     max_shard_size: int | None = None
+    remembered: Path | None = None
     progress: Callable[[str, int, int], None] | None = None
 
     def tell(self, what: str) -> Callable[[int, int], None] | None:
@@ -65,12 +78,13 @@ class Options:
 
 @dataclass(frozen=True)
 class _Ready:
-    """A version about to be merged: its recipe, and the adapters that the recipe needs, opened."""
+    """A version about to be merged: its recipe, and the adapters and the base that it needs, opened and fitting."""
 
     pin: Pin
     recipe: Recipe
     inputs: Mapping[str, StoredAdapter]
     labels: Mapping[str, str]
+    base: BaseCheckpoint
 
 
 @dataclass(frozen=True)
@@ -85,23 +99,23 @@ class Merge:
 
     def run(self, ref: str, base_path: str | Path | None, out: Path | None) -> Materialized:
         """Merge into ``out``, or into the blob store; what is held there already is not computed again."""
-        with self.database.read() as session:
-            found = job_of(session, references.resolve(session, reference.parse(ref)))
-        base = checkpoint.open_base(_base_folder(found.pin, base_path))
-        grounds = on_base(found.open(self.blobs), base)
-        job = _Ready(found.pin, found.recipe, grounds.inputs, found.labels)
-        check_values(found.recipe.base, grounds)
+        job = self._ready(ref, base_path)
+        base = job.base
         if out is not None and out.expanduser().resolve().is_relative_to(base.folder.resolve()):
             raise UsageError(f"{out} lies inside the base model's folder", hint="write it somewhere else")
-        base.resolve(space(job.inputs), fan_in_fan_out=fan_in_fan_out(job.inputs))
-        fingerprint = base.fingerprint(self.options.tell("reading the base"))
+        before = base.stamps()
+        fingerprint = base.fingerprint(
+            self.options.tell("reading the base"),
+            remembered=Remembered(self.options.remembered),
+            meanwhile=lambda: importlib.import_module("torch"),  # which takes a second by itself
+        )
         check_fingerprint(job.pin.base_model, fingerprint)
         variant = self.options.variant(fingerprint, companions_digest(base.folder))
         with self.database.read() as session:
             known = _known(session, job.recipe, variant)
         held = next(((made, c) for made, c in known if _content.intact(self.blobs, c.files)), None)
         if held is None:
-            return self._compute(job, base, variant, fingerprint, out)
+            return self._compute(job, variant, fingerprint, before, out)
         realisation, content = held
         if out is not None:
             with new_folder(out) as staging:
@@ -109,26 +123,82 @@ class Merge:
                 _content.copy_files(paths, staging)
         return self._result(job, realisation, out, cached=True)
 
+    def explain(self, ref: str, base_path: str | Path | None) -> MaterializePlan:
+        """What :meth:`run` would do. Nothing is written, and of the base only the headers are read."""
+        job = self._ready(ref, base_path)
+        targets = job.base.resolve(space(job.inputs), fan_in_fan_out=fan_in_fan_out(job.inputs))
+        layout = lay_out(job.base, targets, self.options.dtype, self.options.max_shard_size)
+        pieces = [piece for pieces in layout.files.values() for piece in pieces]
+        changed = [piece for piece in pieces if piece.module is not None and not piece.is_bias]
+        operations = 0
+        for each in estimate(job.recipe, job.inputs, stored=False).values():
+            elements = math.prod(each.module.shape)
+            own = elements if each.dense or each.rank is None else 2 * each.rank * elements
+            operations += each.operations + own
+        files = {name: len(layout.header(name)) for name in layout.files}
+        for name, found in layout.files.items():
+            files[name] += sum(piece.nbytes for piece in found)
+        read, written = sum(piece.source.nbytes for piece in pieces), sum(files.values())
+        unknown = job.base.unknown(Remembered(self.options.remembered))
+        slow = operations / _OPERATIONS_A_SECOND > (read + written) / 2 / _BYTES_A_SECOND
+        return MaterializePlan(
+            ref=job.pin.ref,
+            target="model",
+            recipe_digest=job.recipe.digest,
+            base_model=job.pin.base_model,
+            base_path=str(job.base.folder),
+            dtype=self.options.dtype or "as the base",
+            device=self.options.device,
+            files=files,
+            tensors=len(pieces),
+            patched=len(changed),
+            patched_bytes=sum(piece.nbytes for piece in changed),
+            identify=unknown,
+            read=read + sum(adapter.size for adapter in job.inputs.values()),
+            written=written,
+            operations=operations,
+            bound="arithmetic" if slow else "bytes",
+            warnings=_untied(untied=layout.untied),
+        )
+
+    def _ready(self, ref: str, base_path: str | Path | None) -> _Ready:
+        """Everything opened, and refused that can be refused without reading the base."""
+        with self.database.read() as session:
+            found = job_of(session, references.resolve(session, reference.parse(ref)))
+        base = checkpoint.open_base(_base_folder(found.pin, base_path))
+        grounds = on_base(found.open(self.blobs), base)
+        check_values(found.recipe.base, grounds)
+        base.resolve(space(grounds.inputs), fan_in_fan_out=fan_in_fan_out(grounds.inputs))
+        return _Ready(found.pin, found.recipe, grounds.inputs, found.labels, base)
+
     def _compute(
-        self, job: _Ready, base: BaseCheckpoint, variant: str, fingerprint: str, out: Path | None
+        self, job: _Ready, variant: str, fingerprint: str, before: Sequence[Stamp], out: Path | None
     ) -> Materialized:
-        device = device_of(self.options.device)
-        computation = evaluate.prepare(job.recipe, job.inputs, device=device, labels=job.labels)
+        from registry import merge
+
+        devices, base = devices_of(self.options.device), job.base
+        computation = evaluate.prepare(job.recipe, job.inputs, device=devices[0], labels=job.labels)
         report: list[dict[str, Any]] = []
 
         def merged(folder: Path) -> MergedModel:
-            return merge.merge_into_base(
+            made = merge.merge_into_base(
                 base,
                 kind=kinds.load(job.recipe.kind),
                 modules=computation.modules,
                 deltas=_reporting(computation, report),
                 out=folder,
-                device=device,
+                device=devices,
                 dtype=self.options.dtype,
                 max_shard_size=self.options.max_shard_size,
                 fan_in_fan_out=fan_in_fan_out(job.inputs),
                 progress=self.options.tell("merging"),
             )
+            if base.stamps() != before:
+                raise Conflict(
+                    f"{base.folder} was changed while it was read",
+                    hint="merge again once nobody writes there",
+                )
+            return made
 
         content = None
         if out is not None:
@@ -145,7 +215,7 @@ class Merge:
             target="model",
             variant=variant,
             output_digest=made.digest,
-            device=str(device),
+            device=",".join(map(str, devices)),
             dtype=self.options.dtype or "as the base",
             seed=job.recipe.seed,
             seconds=time.perf_counter() - self.started,
@@ -255,12 +325,17 @@ def _reporting(computation: Computation, report: list[dict[str, Any]]) -> Callab
     return delta
 
 
+def _untied(*, untied: bool) -> tuple[str, ...]:
+    if not untied:
+        return ()
+    return ("the embeddings were tied and are two tensors now: tie_word_embeddings is false",)
+
+
 def _said(pin: Pin, made: MergedModel) -> tuple[str, ...]:
     said = []
     if pin.base_model.fingerprint is None:
         said.append(f"these weights are what {pin.base_model} means from now on; others will be refused")
-    if made.untied:
-        said.append("the embeddings were tied and are two tensors now: tie_word_embeddings is false")
+    said += _untied(untied=made.untied)
     if made.left_out:
         said.append(f"not copied from the base: {', '.join(made.left_out)}")
     return tuple(said)

@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from registry import checkpoint, digest, peft_format, reference
+from registry._remembered import Remembered
 from registry.blobs import BlobStore
 from registry.catalog import references, versions, views
 from registry.catalog.database import Database
@@ -46,6 +47,7 @@ def add(
     parents: Sequence[str],
     note: str | None,
     new: bool,
+    remembered: Path | None = None,
     actor: str,
 ) -> Added:
     reference.check_name(name)
@@ -57,7 +59,7 @@ def add(
     def once() -> Added:
         with _fetched(source) as found, blobs.stage() as stage:
             stored = _copied(found.folder, stage)
-            identity = _identity(stored, base=base, base_path=base_path)
+            identity = _identity(stored, base, base_path, remembered)
             with database.read() as session:
                 for parent in parents:
                     references.resolve(session, reference.parse(parent))
@@ -129,7 +131,9 @@ def _copied(folder: Path, stage: Path) -> StoredAdapter:
     return copy
 
 
-def _identity(stored: StoredAdapter, *, base: str | None, base_path: str | Path | None) -> BaseModelIdentity:
+def _identity(
+    stored: StoredAdapter, base: str | None, base_path: str | Path | None, remembered: Path | None
+) -> BaseModelIdentity:
     """The base model, as said by the caller or else by the adapter; checked against its weights if at hand."""
     identity = stored.base_model
     if base is not None:
@@ -149,7 +153,8 @@ def _identity(stored: StoredAdapter, *, base: str | None, base_path: str | Path 
     checked = checkpoint.open_base(Path(base_path))
     flag = stored.config.get("fan_in_fan_out")
     checked.resolve(stored.layout.modules, fan_in_fan_out=flag, new_heads=True)
-    return identity.model_copy(update={"fingerprint": checked.fingerprint()})
+    found = checked.fingerprint(remembered=Remembered(remembered))
+    return identity.model_copy(update={"fingerprint": found})
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from registry.blobs import BlobStore
 from registry.catalog import artifacts, references
 from registry.catalog.database import Database
 from registry.errors import UsageError
-from registry.results import Materialized, Target
+from registry.results import Materialized, MaterializePlan, Target
 from registry.verbs import _content
-from registry.verbs._devices import device_of
+from registry.verbs._devices import check_devices
 from registry.verbs._folders import new_folder, refuse_existing
 from registry.verbs._model import Merge, Options
 from registry.verbs._pinning import DTYPES
@@ -36,30 +36,84 @@ def materialize(
     device: str,
     dtype: str | None,
     max_shard_size: int | None,
+    remembered: Path | None = None,
     actor: str,
     progress: Progress | None,
 ) -> Materialized:
+    options = Options(device, dtype, max_shard_size, remembered, progress)
+    _check(into, options)
+    target = None if out is None else Path(out)
+    if target is not None:
+        refuse_existing(target.expanduser().absolute())
+    if into == "adapter":
+        return _adapter(database, blobs, ref, target)
+    return Merge(database, blobs, options, actor).run(ref, base_path, target)
+
+
+def explain(
+    database: Database,
+    blobs: BlobStore,
+    ref: str,
+    *,
+    into: Target,
+    base_path: str | Path | None,
+    device: str,
+    dtype: str | None,
+    max_shard_size: int | None,
+    remembered: Path | None = None,
+    actor: str,
+) -> MaterializePlan:
+    """What :func:`materialize` would do."""
+    options = Options(device, dtype, max_shard_size, remembered)
+    _check(into, options)
+    if into == "model":
+        return Merge(database, blobs, options, actor).explain(ref, base_path)
+    with database.read() as session:
+        pin = references.resolve(session, reference.parse(ref))
+        held = artifacts.files(session, pin.digest)
+        wanted = recipe_of(session, pin)
+    adapter = _content.open_adapter(blobs, held, pin.ref)
+    files = {name: file.size for name, file in held.items()}
+    return MaterializePlan(
+        ref=pin.ref,
+        target="adapter",
+        recipe_digest=wanted.digest,
+        base_model=pin.base_model,
+        base_path=None,
+        dtype=pin.dtype,
+        device="none",
+        files=files,
+        tensors=len(adapter.entries),
+        patched=0,
+        patched_bytes=0,
+        identify=0,
+        read=sum(files.values()),
+        written=sum(files.values()),
+        operations=0,
+        bound="bytes",
+    )
+
+
+def _check(into: Target, options: Options) -> None:
+    """Refuse, before anything is read, what makes no sense."""
     if into not in get_args(Target):
         raise UsageError(f"unknown target {into!r}", hint=f"one of: {', '.join(get_args(Target))}")
     if into not in {"adapter", "model"}:
         raise UsageError(f"cannot materialize as {into!r}", hint="as one of: adapter, model")
-    target = None if out is None else Path(out)
-    if target is not None:
-        refuse_existing(target.expanduser().absolute())
-    device_of(device)  # refused before anything is read
+    check_devices(options.device)
     if into == "adapter":
-        if dtype is not None or max_shard_size is not None:
+        if options.dtype is not None or options.max_shard_size is not None:
             raise UsageError(
                 "--dtype and --max-shard-size are for models",
                 hint="an adapter's dtype is chosen when composing",
             )
-        return _adapter(database, blobs, ref, target)
-    if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"unknown dtype {dtype!r}", hint=f"one of: {', '.join(DTYPES)}")
-    if max_shard_size is not None and max_shard_size < 1:
-        raise UsageError(f"a shard cannot have {max_shard_size} bytes", hint="--max-shard-size is at least 1")
-    options = Options(device=device, dtype=dtype, max_shard_size=max_shard_size, progress=progress)
-    return Merge(database, blobs, options, actor).run(ref, base_path, target)
+        return
+    if options.dtype is not None and options.dtype not in DTYPES:
+        raise UsageError(f"unknown dtype {options.dtype!r}", hint=f"one of: {', '.join(DTYPES)}")
+    if options.max_shard_size is not None and options.max_shard_size < 1:
+        raise UsageError(
+            f"a shard cannot have {options.max_shard_size} bytes", hint="--max-shard-size is at least 1"
+        )
 
 
 @contextmanager
@@ -69,11 +123,14 @@ def model_files(
     ref: str,
     *,
     base_path: str | Path | None,
+    remembered: Path | None = None,
     actor: str,
     progress: Progress | None,
 ) -> Iterator[dict[str, Path]]:
     """The files of the merged model, by relative path, for as long as the block runs."""
-    made = Merge(database, blobs, Options(progress=progress), actor).run(ref, base_path, None)
+    made = Merge(database, blobs, Options(remembered=remembered, progress=progress), actor).run(
+        ref, base_path, None
+    )
     with database.read() as session:
         files = artifacts.files(session, made.digest)
     yield _content.verified_paths(files, blobs, ref)

@@ -298,7 +298,7 @@ def test_a_base_weight_is_patched_in_blocks_of_rows(case: str, rows: int) -> Non
     change = change.T if case in ("transposed", "embedding") else change
     weight = torch.randn(change.shape)
     blocks = [
-        Lora().patch(delta, weight[row : row + rows], row, transposed=case == "transposed")
+        Lora().patch(delta, weight[row : row + rows].clone(), row, transposed=case == "transposed")
         for row in range(0, len(weight), rows)
     ]
     torch.testing.assert_close(torch.cat(blocks), weight + change)
