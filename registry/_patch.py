@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from registry._layout import Piece
-from registry.deltas import Delta, Dense, LowRank
+from registry.deltas import Delta, LowRank
 from registry.errors import Incompatible, Refused, StorageFailure
 from registry.kinds import rules
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 Deltas = Callable[[str], Delta]
 
-_LIVE_DELTAS = 3
+_LIVE_DELTAS = 4  # a weight's and its bias', in two files
+_LARGE = 32 << 20
 _SURE = 1e18  # its square is a float32
 
 
@@ -156,20 +157,19 @@ class Patcher:
 
     @property
     def is_large(self) -> bool:
-        """Whether a delta is kept that is as large as its weight."""
-        return any(isinstance(change.delta, Dense) for change in self._live.values())
+        """Whether a delta is kept of which there is to be one at a time."""
+        return any(map(_is_large, self._live.values()))
 
     def change(self, piece: Piece) -> Change | None:
         """What is done to a piece, None where it stays as it is.
 
-        Deltas of a few modules are kept, as a bias may be stored beside its weight; dense ones only while in use.
+        Deltas of a few modules are kept, as a bias may be stored beside its weight; large ones only while in use.
         """
         if not self._is_changed(piece) or piece.module is None:
             return None if piece.dtype == piece.source.dtype else Change(None, self.devices[0])
         if self.needs_room(piece):
-            self._live = OrderedDict(
-                (name, kept) for name, kept in self._live.items() if not isinstance(kept.delta, Dense)
-            )
+            for name in [name for name, kept in self._live.items() if _is_large(kept)]:
+                del self._live[name]
         if piece.module not in self._live:
             device = self.devices[self._fetched % len(self.devices)]
             self._live[piece.module] = Change(self._fetch(piece.module, piece.source.dtype, device), device)
@@ -200,6 +200,11 @@ class Patcher:
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # blocks are computed in other streams
         return delta
+
+
+def _is_large(change: Change) -> bool:
+    held = () if change.delta is None else vars(change.delta).values()
+    return sum(each.nbytes for each in held if isinstance(each, Tensor)) > _LARGE
 
 
 def _dtype(name: str) -> torch.dtype:

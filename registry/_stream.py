@@ -29,6 +29,7 @@ Progress = Callable[[int, int], None]
 _BLOCK = {"cpu": 2 << 20, "cuda": 16 << 20}
 _FLUSH = 256 << 20
 _MOST_THREADS = 4
+_MOST_FILES = 2  # together, they are hashed as fast as disks are written
 _CUDA_THREADS = 2  # one copies while the other computes
 
 
@@ -98,7 +99,7 @@ class Stream:
             device: _Workers(device, _CUDA_THREADS if device.type == "cuda" else half)
             for device in patcher.devices
         }
-        self._lanes = min(half, len(layout.files))
+        self._lanes = min(half, _MOST_FILES, len(layout.files))
         self._cuda = any(device.type == "cuda" for device in patcher.devices)
         self._block = _BLOCK["cuda" if self._cuda else "cpu"]
         self._done = 0

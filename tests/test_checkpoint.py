@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from registry import _remembered, _shards
+from registry._remembered import Remembered
 from registry.checkpoint import BaseCheckpoint, open_base
-from registry.errors import Incompatible, NotFound, Refused, RegistryError
+from registry.errors import Incompatible, NotFound, Refused, RegistryError, StorageFailure
 from registry.kinds import Module
 
 CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "tie_word_embeddings": False}
@@ -224,6 +227,49 @@ def test_the_fingerprint_is_of_the_weight_files_whatever_their_names(tmp_path: P
     assert one.fingerprint() != three.fingerprint()
     assert one.fingerprint().startswith("sha256:")
     assert seen[-1][0] == seen[-1][1] > 0
+
+
+def test_a_remembered_fingerprint_costs_no_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_remembered, "SETTLED_NS", 0)
+    base = open_base(make(tmp_path / "b", {"a": torch.ones(2)}))
+    time.sleep(0.02)
+    size = (base.folder / "model.safetensors").stat().st_size
+    called: list[str] = []
+    memory = tmp_path / "memory.json"
+    assert base.unknown(Remembered(memory)) == size
+    first = base.fingerprint(remembered=Remembered(memory), meanwhile=lambda: called.append("meanwhile"))
+    assert base.unknown(Remembered(memory)) == 0
+    again = base.fingerprint(
+        lambda *_: called.append("read"),
+        remembered=Remembered(memory),
+        meanwhile=lambda: called.append("again"),
+    )
+    assert (again, called) == (first, ["meanwhile"])
+    assert base.fingerprint() == first
+
+
+def test_a_shard_that_is_gone_is_a_storage_failure(tmp_path: Path) -> None:
+    base = open_base(shard(tmp_path / "b", {f"{i}.safetensors": {str(i): torch.ones(2)} for i in range(3)}))
+    (base.folder / "1.safetensors").unlink()
+    with pytest.raises(StorageFailure, match="No such file"):
+        base.fingerprint()
+
+
+def test_a_failing_disk_ends_the_reading_of_all_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = open_base(shard(tmp_path / "b", {f"{i}.safetensors": {str(i): torch.ones(2)} for i in range(3)}))
+
+    def read(path: Path) -> Iterator[memoryview]:
+        if path.name == "1.safetensors":
+            raise StorageFailure("cannot read it")
+        for _ in range(1000):  # the others would take long
+            time.sleep(0.01)
+            yield memoryview(b"weights")
+
+    monkeypatch.setattr(_shards, "read_chunks", read)
+    with pytest.raises(StorageFailure, match="cannot read it"):
+        base.fingerprint(lambda *_: None)
 
 
 def opened(folder: Path, names: Mapping[str, tuple[int, ...]], **config: Any) -> BaseCheckpoint:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,22 +217,134 @@ def test_each_delta_is_asked_for_once_in_the_callers_thread(base: Path, tmp_path
     assert {thread for _, thread in asked} == {threading.get_ident()}
 
 
-XX
-    """The bias lies elsewhere: its module's delta would have to be computed for it alone."""
+def test_a_bias_that_cannot_change_costs_no_delta(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
 
     def deltas(name: str) -> Delta:
         asked.append(name)
         return LORA[name]
 
-    tensors = load_file(base / "one.safetensors")
-    tensors = {"0": torch.ones(3), **tensors}
-    save_file({name: tensors[name] for name in sorted(tensors)}, base / "one.safetensors")
-    index = json.loads((base / "model.safetensors.index.json").read_text())
-    index["weight_map"]["0"] = "one.safetensors"
-    (base / "model.safetensors.index.json").write_text(json.dumps(index))
-    _patch_one_live(run, base, tmp_path, deltas)
+    monkeypatch.setattr(_patch, "_LIVE_DELTAS", 1)  # its weight's is gone once the bias is reached
+    run(base, LORA, tmp_path / "out", deltas=deltas, max_shard_size=1)
     assert sorted(asked) == sorted(LORA)
+
+
+def test_a_large_delta_is_gone_before_the_next_one_comes(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_patch, "_LARGE", 0)
+    made: list[weakref.ref[Tensor]] = []
+
+    def deltas(name: str) -> Delta:
+        assert not [found for found in made if found() is not None]
+        weight = change(LORA[name])
+        made.append(weakref.ref(weight))
+        return Dense(weight, 2, form=LORA[name].form, kernel=LORA[name].kernel)
+
+    run(base, LORA, tmp_path / "out", deltas=deltas)
+    assert len(made) == len(LORA)
+    run(base, LORA, tmp_path / "factors")
+    found = load_tensors(tmp_path / "out")
+    for name, tensor in load_tensors(tmp_path / "factors").items():
+        torch.testing.assert_close(found[name], tensor)
+
+
+def patching(monkeypatch: pytest.MonkeyPatch, before: Callable[[Tensor], object]) -> None:
+    """Have ``before`` look at every block that a LoRA is about to change, in the thread that computes it."""
+    real = Lora.patch
+
+    def patch(self: Lora, delta: Delta, block: Tensor, row: int, *, transposed: bool) -> Tensor:
+        before(block)
+        return real(self, delta, block, row, transposed=transposed)
+
+    monkeypatch.setattr(Lora, "patch", patch)
+
+
+def test_a_block_is_computed_by_one_thread_whatever_the_process_has_chosen(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the bytes would depend on the number of processors."""
+    seen: set[int] = set()
+    patching(monkeypatch, lambda _: seen.add(torch.get_num_threads()))
+
+    def deltas(name: str) -> Delta:
+        torch.set_num_threads(2)
+        return LORA[name]
+
+    threads = torch.get_num_threads()
+    run(base, LORA, tmp_path / "out", deltas=deltas)
+    assert seen == {1}
+    assert torch.get_num_threads() == threads
+
+
+def test_processors_and_devices_do_not_change_the_bytes(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run(base, LORA, tmp_path / "one")
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(_stream, "_FLUSH", 200)
+    assert run(base, LORA, tmp_path / "many") == expected
+    used: list[torch.device] = []
+    real = _patch.Patcher.apply
+
+    def apply(self: _patch.Patcher, block: Any, memory: Tensor, change: _patch.Change, size: int) -> int:
+        used.append(change.device)
+        return real(self, block, memory, change, size)
+
+    monkeypatch.setattr(_patch.Patcher, "apply", apply)
+    workers = [torch.device("cpu:0"), torch.device("cpu:1")]
+    assert run(base, LORA, tmp_path / "devices", device=workers) == expected
+    assert set(used) == set(workers)
+
+
+@pytest.mark.parametrize("large", [0, 1 << 20])
+def test_several_files_at_once_ask_for_each_delta_once(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    monkeypatch.setattr(_patch, "_LARGE", large)
+    asked: list[str] = []
+
+    def deltas(name: str) -> Delta:
+        asked.append(name)
+        return Dense(change(LORA[name]), 2, form=LORA[name].form, kernel=LORA[name].kernel)
+
+    made = run(base, LORA, tmp_path / "one", deltas=deltas, max_shard_size=1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    assert run(base, LORA, tmp_path / "many", deltas=deltas, max_shard_size=1) == made
+    assert sorted(asked) == sorted([*LORA, *LORA])
+
+
+def test_a_device_short_of_memory_takes_fewer_rows_at_once(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+
+    def before(block: Tensor) -> None:
+        rows.append(len(block))
+        if len(block) > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    run(base, LORA, tmp_path / "plain")
+    patching(monkeypatch, before)
+    run(base, LORA, tmp_path / "out")
+    assert [size for size in rows if size > 1] == [2]  # what was too much once is not tried again
+    found = load_tensors(tmp_path / "out")
+    for name, tensor in load_tensors(tmp_path / "plain").items():
+        torch.testing.assert_close(found[name], tensor)
+
+
+def test_a_device_without_memory_for_a_row_is_a_storage_failure(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def before(_: Tensor) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    patching(monkeypatch, before)
+    with pytest.raises(StorageFailure, match="not enough memory") as caught:
+        run(base, LORA, tmp_path / "out")
+    assert "cpu" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])

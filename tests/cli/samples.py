@@ -23,6 +23,7 @@ from registry.results import (
     LineageEdge,
     LineageNode,
     Materialized,
+    MaterializePlan,
     ModuleChange,
     ModuleConflict,
     ModuleReport,
@@ -197,6 +198,28 @@ def materialized(**changes: Any) -> Materialized:
         "cached": False,
     }
     return Materialized(**(fields | changes))
+
+
+def plan(**changes: Any) -> MaterializePlan:
+    fields: dict[str, Any] = {
+        "ref": "detox@1",
+        "target": "model",
+        "recipe_digest": OTHER,
+        "base_model": BASE,
+        "base_path": "llama",
+        "dtype": "bfloat16",
+        "device": "cpu",
+        "files": {"model.safetensors": 5_000},
+        "tensors": 9,
+        "patched": 7,
+        "patched_bytes": 3_000,
+        "identify": 0,
+        "read": 5_100,
+        "written": 5_000,
+        "operations": 1_200_000,
+        "bound": "bytes",
+    }
+    return MaterializePlan(**(fields | changes))
 
 
 def checkout() -> Checkout:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry.results import Added, Check, Composed, Extracted, Materialized, ModuleReport
+from registry.results import Added, Check, Composed, Extracted, Materialized, MaterializePlan, ModuleReport
 from tests.cli import samples
 from tests.cli.conftest import FakeRegistry, Run
 
@@ -184,6 +184,41 @@ def test_materialize_passes_every_option(fake: FakeRegistry, run: Run, text: str
     assert done.stderr == f"warning: slow\nwarning: this recipe has also given {samples.OTHER}\n"
     as_json = run("materialize", "detox", "--format", "json")
     assert Materialized.model_validate_json(as_json.stdout) == fake.answers["materialize"]
+
+
+def test_materialize_explains_what_it_would_do(fake: FakeRegistry, run: Run) -> None:
+    fake.answers["explain"] = samples.plan(warnings=("untied",))
+    line = "materialize detox --as model --base-path llama --device cuda:0,cuda:1 --explain"
+    words = line.split()
+    done = run(*words)
+    options = {"base_path": "llama", "device": "cuda:0,cuda:1", "dtype": None, "max_shard_size": None}
+    assert fake.asked == {"ref": "detox", "into": "model", **options}
+    facts = (
+        "nothing is done",
+        "7 tensors, 3.0 kB",
+        "2 tensors, 2.0 kB",
+        "5.1 kB",
+        "1.2 MFLOP",
+        "hashing",
+        "unchanged",
+    )
+    for fact in facts:
+        assert fact in done.stdout
+    assert done.stderr == "warning: untied\n"
+    assert run(*words, "--format", "quiet").stdout == "detox@1\n"
+    as_json = run(*words, "--format", "json").stdout
+    assert MaterializePlan.model_validate_json(as_json) == fake.answers["explain"]
+    fake.answers["explain"] = samples.plan(identify=4_000, bound="arithmetic", operations=0)
+    other = run(*words).stdout
+    assert "reads 4.0 kB to know it" in other
+    assert "arithmetic" in other
+    assert "nothing" in other
+
+
+def test_a_plan_is_written_nowhere(run: Run) -> None:
+    done = run("materialize", "detox", "--explain", "--out", "out")
+    assert done.exit_code == 2
+    assert "--explain writes nothing" in done.stderr
 
 
 def test_checkout_says_where(fake: FakeRegistry, run: Run) -> None:

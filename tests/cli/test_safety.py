@@ -113,6 +113,7 @@ SINGLE: list[tuple[Callable[..., Any], BaseModel]] = [
     (_views.composed, samples.composed()),
     (_views.check, samples.check()),
     (_views.materialized, samples.materialized()),
+    (_views.plan, samples.plan()),
     (_views.checkout, samples.checkout()),
     (_views.difference, samples.difference(not_compared="because")),
     (_views.publication, samples.publication()),

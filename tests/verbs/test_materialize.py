@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from registry import Registry
+from registry import Registry, _remembered
 from registry.errors import (
     Conflict,
     Incompatible,
@@ -27,7 +28,7 @@ from registry.errors import (
 from tests.adapters import make_ia3, make_lora
 from tests.catalog.drafts import counts
 from tests.models import VOCABULARY, load_tensors, rewrite, tiny_bert, tiny_gpt2, tiny_llama
-from tests.verbs.places import blob, damage, refused
+from tests.verbs.places import blob, damage, refused, state
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:peft", "ignore::FutureWarning")
 
@@ -231,6 +232,9 @@ def test_a_base_that_does_not_fit_is_refused(
         ({"into": "zip"}, UsageError, "zip"),
         ({"into": "model", "dtype": "int8"}, UsageError, "int8"),
         ({"into": "model", "device": "tpu"}, UsageError, "tpu"),
+        ({"into": "model", "device": "cpu,cuda:0"}, UsageError, "not all"),
+        ({"into": "model", "device": "cuda:0,cuda:0"}, UsageError, "twice"),
+        ({"into": "model", "device": "cuda:99"}, UsageError, "cuda:99"),
         ({"into": "adapter", "dtype": "float16"}, UsageError, "models"),
         ({"into": "model", "max_shard_size": 0}, UsageError, "shard"),
         ({"into": "model", "max_shard_size": -5}, UsageError, "shard"),
@@ -287,6 +291,90 @@ def test_shards_are_cut_to_the_size_asked_for(shelf: Registry, tmp_path: Path) -
     one, other = load_tensors(tmp_path / "out"), load_tensors(tmp_path / "whole")
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_base_that_is_known_and_unchanged_is_not_read_to_be_identified(
+    local: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_remembered, "SETTLED_NS", 0)
+    base = tiny_llama(tmp_path / "base")
+    time.sleep(0.02)
+    local.add(llama_lora(tmp_path / "a", 0), "a", base_path=base)
+    told: set[str] = set()
+
+    def materialize(out: str) -> str:
+        told.clear()
+        options: dict[str, Any] = {"base_path": base, "out": tmp_path / out}
+        made = local.materialize("a", into="model", **options, progress=lambda what, *_: told.add(what))
+        return made.digest
+
+    first = materialize("1")
+    assert told == {"merging"}
+    rewrite(base, lambda found: found)
+    assert materialize("2") == first
+    assert told == {"reading the base", "merging"}
+    rewrite(base, lambda found: {name: tensor + 1e-3 for name, tensor in found.items()})
+    with refused(local, Incompatible, "other weights", code=7):
+        materialize("3")
+
+
+def test_a_base_that_changes_meanwhile_leaves_nothing(shelf: Registry, tmp_path: Path) -> None:
+    """It was identified by bytes that may not be those that were merged."""
+    before = folders(tmp_path)
+    weights = tmp_path / "base" / "model.safetensors"
+
+    def progress(what: str, *_: int) -> None:
+        if what == "merging":
+            os.utime(weights)
+
+    for out in (tmp_path / "out", None):
+        with refused(shelf, Conflict, "was changed while it was read", code=4):
+            shelf.materialize("c", into="model", base_path=tmp_path / "base", out=out, progress=progress)
+    assert folders(tmp_path) == before
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_plan_says_what_a_merge_reads_computes_and_writes(shelf: Registry, tmp_path: Path) -> None:
+    before = state(shelf)
+    options: dict[str, Any] = {"into": "model", "base_path": tmp_path / "base"}
+    plan = shelf.explain("c", **options, max_shard_size=40_000)
+    assert state(shelf) == before
+    assert (plan.ref, plan.target, plan.bound, plan.patched) == ("c@1", "model", "bytes", len(LLAMA))
+    weights = tmp_path / "base" / "model.safetensors"
+    assert plan.identify == weights.stat().st_size
+    assert plan.patched_bytes == sum(4 * m * n for m, n in LLAMA.values())
+    assert plan.operations == sum(8 * (m + n) + 2 * 8 * m * n for m, n in LLAMA.values())
+    assert plan.written == sum(plan.files.values())
+    assert plan.read > plan.written > plan.patched_bytes
+    half = shelf.explain("c", **options, dtype="float16")
+    assert half.patched_bytes == plan.patched_bytes // 2
+    ties = "ties(a, b, density=0.5)"
+    shelf.compose("t", ties)
+    assert shelf.explain("t", **options).operations > plan.operations
+    made = shelf.materialize("c", **options, max_shard_size=40_000)
+    assert plan.files == {name: size for name, size in made.files.items() if name in plan.files}
+    assert plan.recipe_digest == made.recipe_digest
+
+
+def test_a_plan_of_an_adapter_is_to_copy_it(shelf: Registry) -> None:
+    plan = shelf.explain("c")
+    assert (plan.target, plan.patched, plan.operations) == ("adapter", 0, 0)
+    assert plan.written == shelf.show("c").size == sum(plan.files.values())
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_plan_is_refused_as_the_merge_would_be(shelf: Registry, tmp_path: Path) -> None:
+    wrong: list[tuple[type[RegistryError], str, dict[str, Any]]] = [
+        (NotFound, "nosuch", {}),
+        (UsageError, "c", {"dtype": "int8"}),
+        (NotFound, "c", {"base_path": tmp_path / "nowhere"}),
+    ]
+    for error, ref, options in wrong:
+        with refused(shelf, error, code=error.exit_code):
+            shelf.explain(ref, **{"into": "model", "base_path": tmp_path / "base", **options})
+    with_other_shape(tmp_path / "base")
+    with refused(shelf, Incompatible, "q_proj", code=7):
+        shelf.explain("c", into="model", base_path=tmp_path / "base")
 
 
 def test_a_damaged_adapter_is_not_merged(shelf: Registry, tmp_path: Path) -> None:
