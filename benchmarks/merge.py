@@ -1,21 +1,22 @@
 """One adapter of rank 16 on all linear layers, merged into a sharded bfloat16 checkpoint of Llama's shape.
 
-    python -m benchmarks merge [--size GB] [--runs N] [--wait S] [--case NAME …]
+    python -m benchmarks merge [--size GB] [--runs N] [--wait S] [--case NAME …] [--mergekit PYTHON]
 
 Each case is a whole process, interleaved with the others: a copy of the base's files (``cp -r`` and fsync, which
 is what a merge can at best come near to), ``registry materialize`` on a base that is known, and on one that has to
-be read first to be identified, the merge alone (no catalog), four adapters with ``ties``, PEFT's ``merge_and_unload`` with ``save_pretrained``, and mergekit where
-it is installed. All of them leave durable files. Before each, outputs are removed, the disk is synced, and
+be read first to be identified, the merge alone (no catalog), four adapters with ``ties``, PEFT's ``merge_and_unload`` with ``save_pretrained``, and mergekit, which
+wants other versions of libraries and so an environment of its own: ``--mergekit`` names its interpreter. All of them
+leave durable files. Before each, outputs are removed, the disk is synced, and
 ``--wait`` seconds pass, so that no case pays for what another left behind.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +39,9 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--wait", type=float, default=6, help="seconds before each run (default: 6)")
     parser.add_argument("--case", action="append", choices=[*_COMMANDS], help="only this case; repeatable")
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder by default")
+    parser.add_argument(
+        "--mergekit", default=sys.executable, help="a Python that has mergekit 0.1.5 and peft"
+    )
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="merge-benchmark-") as folder:
         _compare(Path(folder), options)
@@ -56,17 +60,27 @@ def _compare(folder: Path, options: argparse.Namespace) -> None:
         f"base of {size / 1e9:.2f} GB in {len(files)} files, adapters of rank {RANK}, n={options.runs}; seconds\n"
     )
     cases = [name for name in _COMMANDS if not options.case or name in options.case]
-    if "mergekit" in cases and importlib.util.find_spec("mergekit") is None:
-        print("mergekit is not installed: left out\n")
-        cases.remove("mergekit")
+    for peer, python in {"peft": sys.executable, "mergekit": options.mergekit}.items():
+        if peer in cases and not _has(python, peer):
+            print(f"{peer} is not installed: left out\n")
+            cases.remove(peer)
     taken: dict[str, list[Taken]] = {name: [] for name in cases}
     for _ in range(options.runs):
         for name in cases:
             _settle(folder, options.wait)
             if name == _FIRST:
                 (folder / "home" / "fingerprints.json").unlink(missing_ok=True)
-            taken[name].append(measure(_COMMANDS[name](folder), environment))
+            command = _COMMANDS[name](folder)
+            if name == "mergekit":
+                command[0] = options.mergekit
+            taken[name].append(measure(command, environment))
     table(taken, "cp", ["peft", "mergekit"])
+
+
+def _has(python: str, package: str) -> bool:
+    return not subprocess.run(
+        [python, "-c", f"import {package}"], capture_output=True, check=False
+    ).returncode
 
 
 def _settle(folder: Path, wait: float) -> None:
