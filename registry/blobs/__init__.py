@@ -41,6 +41,14 @@ class BlobStore:
     def has(self, digest: str) -> bool:
         raise NotImplementedError
 
+    def intact(self, digest: str) -> bool:
+        """Whether the blob is there and what it was.
+
+        One that shows no sign of a change since it was written or read may be taken at that: what a disk loses
+        by itself is found by those who read.
+        """
+        raise NotImplementedError
+
     def delete(self, digest: str) -> None:
         """Remove a blob; a missing one is a success."""
         raise NotImplementedError

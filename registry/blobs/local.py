@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
+from registry._remembered import stamp
 from registry.blobs import BlobStore
 from registry.digest import PREFIX, is_digest
 from registry.errors import IntegrityFailure, StorageFailure
@@ -21,12 +22,16 @@ from registry.errors import IntegrityFailure, StorageFailure
 _LOCK = "lock"
 """Beside a stage's files: an empty file that its process keeps locked, which ends with the process."""
 
+_LARGE = 1 << 20  # smaller ones are read faster than looked up
+_TICK_NS = 10_000_000  # what the times of files are exact to, at least: a later change has a later time
+
 
 class LocalBlobStore(BlobStore):
     """A folder that this user owns; its files are read-only once they are in place."""
 
     def __init__(self, folder: Path) -> None:
         self._blobs = folder / "sha256"
+        self._seen = folder / "seen"
         self._staging = folder / "staging"
 
     @classmethod
@@ -34,6 +39,7 @@ class LocalBlobStore(BlobStore):
         store = cls(Path(url).expanduser().absolute())
         with _storage(store._blobs):
             _make(store._blobs)
+            _make(store._seen)
             _make(store._staging)
         return store
 
@@ -61,6 +67,8 @@ class LocalBlobStore(BlobStore):
             # Even where nothing was made here: who made it may not have come this far.
             _fsync(target.parent)
             _fsync(self._blobs)
+        with suppress(OSError):
+            self._see(digest, target.stat())
 
     def path(self, digest: str) -> Path:
         path = self._path(digest)
@@ -73,9 +81,23 @@ class LocalBlobStore(BlobStore):
     def has(self, digest: str) -> bool:
         return self._path(digest).is_file()
 
+    def intact(self, digest: str) -> bool:
+        path = self._path(digest)
+        try:
+            found = path.stat()
+            if found.st_size >= _LARGE and _noted(self._note(digest)) == str(stamp(found)):
+                return True
+            if not _is_whole(path, digest):
+                return False
+            self._see(digest, found)
+        except OSError:  # not there, or no longer readable
+            return False
+        return True
+
     def delete(self, digest: str) -> None:
         with _storage(self._path(digest)):
             self._path(digest).unlink(missing_ok=True)
+            self._note(digest).unlink(missing_ok=True)
 
     def digests(self) -> Iterator[tuple[str, int]]:
         for file in sorted(self._blobs.glob("*/*")):
@@ -95,16 +117,33 @@ class LocalBlobStore(BlobStore):
             if folder.is_dir() and min(_ages(folder)) >= age.total_seconds() and not _in_use(folder / _LOCK)
         ]
 
+    def _see(self, digest: str, found: os.stat_result) -> None:
+        """Note what a whole blob looked like before it was read: as long as it does, it need not be read again.
+
+        A note that is lost or wrong costs no more than another reading.
+        """
+        if found.st_size < _LARGE or found.st_ctime_ns % 1000 == 0:  # a clock too coarse to tell changes
+            return
+        time.sleep(max(0, min(_TICK_NS, found.st_ctime_ns + _TICK_NS - time.time_ns())) / 1e9)
+        note = self._note(digest)
+        if stamp(self._path(digest).stat()) == stamp(found):
+            with suppress(OSError):
+                note.parent.mkdir(mode=0o700, exist_ok=True)
+                note.write_text(str(stamp(found)))
+
     def _path(self, digest: str) -> Path:
         name = digest.removeprefix(PREFIX)
         return self._blobs / name[:2] / name[2:]
+
+    def _note(self, digest: str) -> Path:
+        name = digest.removeprefix(PREFIX)
+        return self._seen / name[:2] / name[2:]
 
 
 def _refreshed(target: Path, digest: str) -> bool:
     """Whether the blob is there, whole; it counts as just used then."""
     try:
-        with target.open("rb") as file:
-            whole = PREFIX + hashlib.file_digest(file, "sha256").hexdigest() == digest
+        whole = _is_whole(target, digest)
     except OSError:  # not there, or no longer readable
         return False
     with suppress(FileNotFoundError):  # just now collected as garbage
@@ -112,6 +151,19 @@ def _refreshed(target: Path, digest: str) -> bool:
             os.utime(target)
             return True
     return False
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    with path.open("rb") as file:
+        return PREFIX + hashlib.file_digest(file, "sha256").hexdigest() == digest
+
+
+def _noted(note: Path) -> str:
+    """What a note says; nothing where there is none."""
+    try:
+        return note.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 @contextmanager

@@ -95,8 +95,13 @@ def verified_paths(files: Mapping[str, File], blobs: BlobStore, label: str) -> d
     return paths
 
 
-def intact(blobs: BlobStore, files: Mapping[str, File]) -> bool:
-    """Whether all these bytes are held and what they were: only then may they stand in for a computation."""
+def usable(blobs: BlobStore, files: Mapping[str, File]) -> bool:
+    """Whether all these bytes are held and unchanged: only then may they stand in for a computation."""
+    return bool(files) and all(blobs.intact(file.digest) for file in files.values())
+
+
+def whole(blobs: BlobStore, files: Mapping[str, File]) -> bool:
+    """Whether all these bytes are what they were, each of them read."""
     return bool(files) and all(
         blobs.has(file.digest) and sha256(blobs.path(file.digest)) == file.digest for file in files.values()
     )

@@ -113,7 +113,7 @@ class Merge:
         variant = self.options.variant(fingerprint, companions_digest(base.folder))
         with self.database.read() as session:
             known = _known(session, job.recipe, variant)
-        held = next(((made, c) for made, c in known if _content.intact(self.blobs, c.files)), None)
+        held = next(((made, c) for made, c in known if _content.usable(self.blobs, c.files)), None)
         if held is None:
             return self._compute(job, variant, fingerprint, before, out)
         realisation, content = held

@@ -105,7 +105,7 @@ def known(session: Session, wanted: Recipe) -> list[tuple[Realisation, Content]]
 
 def usable(blobs: BlobStore, found: list[tuple[Realisation, Content]]) -> tuple[Realisation, Content] | None:
     """The first output whose bytes are all intact; damaged ones are computed again, which mends them."""
-    return next(((made, content) for made, content in found if _content.intact(blobs, content.files)), None)
+    return next(((made, content) for made, content in found if _content.usable(blobs, content.files)), None)
 
 
 def compute(

@@ -98,7 +98,7 @@ def _verify(
     problems += [
         f"the merged model {model.digest} of {pin.ref} is damaged; materialize it again to replace it"
         for model in target.models
-        if not _content.intact(blobs, model.files)
+        if not _content.whole(blobs, model.files)
     ]
     return Verification(
         ref=pin.ref,

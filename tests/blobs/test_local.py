@@ -52,6 +52,42 @@ def test_putting_the_same_again_is_a_success(store: BlobStore) -> None:
     assert list(store.digests()) == [(of_bytes(b"x"), 1)]
 
 
+@pytest.mark.parametrize("size", [10, 3 << 20])
+def test_a_blob_is_intact_until_it_changes(store: BlobStore, size: int) -> None:
+    data = os.urandom(size)
+    digest = put(store, data)
+    assert not store.intact(ABSENT)
+    for _ in range(2):
+        assert store.intact(digest)
+    path = store.path(digest)
+    path.chmod(0o600)
+    assert store.intact(digest)
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert not store.intact(digest)
+    put(store, data)
+    assert store.intact(digest)
+    store.delete(digest)
+    assert not store.intact(digest)
+
+
+def test_a_blob_that_did_not_change_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = blobs.open_store(str(tmp_path / "blobs"))
+    digest = put(store, os.urandom(3 << 20))
+
+    def read(*_: Any) -> None:
+        pytest.fail("it was read")
+
+    monkeypatch.setattr("hashlib.file_digest", read)
+    assert store.intact(digest)
+    other = blobs.open_store(str(tmp_path / "blobs"))
+    assert other.intact(digest)
+    next((tmp_path / "blobs" / "seen").glob("*/*")).write_text("nonsense")
+    with pytest.raises(pytest.fail.Exception):
+        other.intact(digest)
+
+
 def test_a_missing_blob_is_an_integrity_failure_that_names_it(store: BlobStore) -> None:
     assert not store.has(ABSENT)
     with pytest.raises(IntegrityFailure, match=ABSENT):
