@@ -6,14 +6,18 @@ arguments are never changed. ``m`` is the module's output size, ``n`` its input 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from threading import RLock
 
 import torch
 from torch import Tensor
 
 from registry.errors import Incompatible
 from registry.forms import Form
+
+_WHOLE = RLock()  # threads that want a matrix whole wait for the one that computes it
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,23 @@ class LowRank:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """A matrix ``(m, n)`` whose rows are computed when they are asked for, so that it need never be held whole.
+
+    ``read`` gives the rows of a slice with a start and a stop, in ``dtype`` on ``device``: new memory, and the same
+    bits whichever rows are asked for, in any thread.
+    """
+
+    shape: tuple[int, int]
+    dtype: torch.dtype
+    device: torch.device
+    read: Callable[[slice], Tensor]
+
+    def to(self, device: torch.device) -> Rows:
+        return replace(self, device=device, read=lambda rows: self.read(rows).to(device))
+
+
+@dataclass(frozen=True)
 class Dense:
     """``ΔW = weight``, ``(m, n)``: what an element-wise method makes of LoRA modules, and parameters stored whole.
 
@@ -56,7 +77,7 @@ class Dense:
     form is none of LoRA's.
     """
 
-    weight: Tensor
+    values: Tensor | Rows
     rank: int
     form: Form = "linear"
     kernel: tuple[int, ...] = ()
@@ -64,10 +85,26 @@ class Dense:
     @property
     def shape(self) -> tuple[int, int]:
         """``(m, n)``."""
-        return self.weight.shape[0], self.weight.shape[1]
+        return self.values.shape[0], self.values.shape[1]
+
+    @property
+    def weight(self) -> Tensor:
+        """All of it; kept from now on where it is computed."""
+        if isinstance(self.values, Tensor):
+            return self.values
+        with _WHOLE:
+            return self._whole
+
+    @cached_property
+    def _whole(self) -> Tensor:
+        return self.rows(slice(0, self.shape[0]))
+
+    def rows(self, rows: slice) -> Tensor:
+        """Some of its rows, from a start to a stop; not to be changed."""
+        return self.values[rows] if isinstance(self.values, Tensor) else self.values.read(rows)
 
     def to(self, device: torch.device) -> Dense:
-        return replace(self, weight=self.weight.to(device))
+        return self if self.values.device == device else replace(self, values=self.values.to(device))
 
 
 @dataclass(frozen=True)
@@ -104,14 +141,19 @@ def dense(delta: Delta) -> Tensor:
 
 def accumulator(deltas: Sequence[Delta]) -> torch.dtype:
     """The dtype that sums of these are taken in: float64 when one of them holds float64, else float32."""
-    tensors = [tensor for delta in deltas for tensor in _tensors(delta)]
-    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+    held = [each for delta in deltas for each in _held(delta)]
+    return torch.float64 if any(each.dtype == torch.float64 for each in held) else torch.float32
 
 
-def _tensors(delta: Delta) -> tuple[Tensor, ...]:
+def _held(delta: Delta) -> tuple[Tensor | Rows, ...]:
     if isinstance(delta, LowRank):
         return delta.up, delta.down
-    return (delta.weight,) if isinstance(delta, Dense) else (delta.offset,)
+    return (delta.values,) if isinstance(delta, Dense) else (delta.offset,)
+
+
+def device_of(delta: Delta) -> torch.device:
+    """Where a delta's numbers are."""
+    return _held(delta)[0].device
 
 
 def require_same(deltas: Sequence[Delta]) -> None:
@@ -147,7 +189,9 @@ def stack(terms: Sequence[tuple[float, LowRank]]) -> LowRank:
         factor, only = live[0]
         up, down = _scaled(only.up.to(dtype), factor), only.down.to(dtype)
         return LowRank(up, down, form=first.form, kernel=first.kernel)
-    up = torch.cat([_scaled(delta.up.to(dtype), factor) for factor, delta in live], dim=1)  # (m, Σk)
+    up = first.up.new_empty((first.shape[0], sum(delta.rank for _, delta in live)), dtype=dtype)  # (m, Σk)
+    for part, (factor, delta) in zip(torch.split(up, [d.rank for _, d in live], 1), live, strict=True):
+        torch.mul(delta.up.to(dtype), factor, out=part)
     down = torch.cat([delta.down.to(dtype) for _, delta in live], dim=0)  # (Σk, n)
     return LowRank(up, down, form=first.form, kernel=first.kernel)
 
@@ -155,21 +199,28 @@ def stack(terms: Sequence[tuple[float, LowRank]]) -> LowRank:
 def total(terms: Sequence[tuple[float, LowRank | Dense]]) -> Dense:
     """``Σ wᵢ·ΔWᵢ`` as one matrix ``(m, n)`` in the accumulation dtype; its rank is the sum of the terms' ranks.
 
-    Terms of weight 0 add nothing. Raises ``Incompatible`` for unequal spaces.
+    Terms of weight 0 add nothing. Where all terms' rows are computed when they are asked for, so are the sum's.
+    Raises ``Incompatible`` for unequal spaces.
     """
     deltas = [delta for _, delta in terms]
     require_same(deltas)
     first, dtype = deltas[0], accumulator(deltas)
-    weight = torch.zeros(first.shape, dtype=dtype, device=_tensors(first)[0].device)  # (m, n)
-    for factor, delta in terms:
-        if factor == 0:
-            continue
-        if isinstance(delta, Dense):
-            weight.add_(delta.weight.to(dtype) * factor)
-        else:
-            weight.addmm_(delta.up.to(dtype), delta.down.to(dtype), alpha=factor * delta.scale)
-    rank = max(1, sum(delta.rank for factor, delta in terms if factor != 0))
-    return Dense(weight, rank, form=first.form, kernel=first.kernel)
+    (m, n), device = first.shape, device_of(first)
+    live = [(factor, delta) for factor, delta in terms if factor != 0]
+
+    def read(rows: slice) -> Tensor:
+        found = torch.zeros((rows.stop - rows.start, n), dtype=dtype, device=device)
+        for factor, delta in live:
+            if isinstance(delta, Dense):
+                found.add_(_scaled(delta.rows(rows).to(dtype), factor))
+            else:
+                found.addmm_(delta.up[rows].to(dtype), delta.down.to(dtype), alpha=factor * delta.scale)
+        return found
+
+    later = all(isinstance(delta, Dense) and isinstance(delta.values, Rows) for delta in deltas)
+    values = Rows((m, n), dtype, device, read) if later else read(slice(0, m))
+    rank = max(1, sum(delta.rank for _, delta in live))
+    return Dense(values, rank, form=first.form, kernel=first.kernel)
 
 
 def factored(delta: Dense) -> LowRank:
@@ -183,8 +234,7 @@ def factored(delta: Dense) -> LowRank:
 def zero(like: LowRank | Dense, dtype: torch.dtype) -> LowRank:
     """The zero delta of a module, with rank 1 so that it can be stored and loaded."""
     m, n = like.shape
-    tensor = _tensors(like)[0]
-    up, down = tensor.new_zeros((m, 1), dtype=dtype), tensor.new_zeros((1, n), dtype=dtype)
+    up, down = (torch.zeros(size, dtype=dtype, device=device_of(like)) for size in ((m, 1), (1, n)))
     return LowRank(up, down, form=like.form, kernel=like.kernel)
 
 

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from registry import deltas
-from registry.deltas import Delta, LowRank, Rescaling, dense
+from registry.deltas import Delta, Dense, LowRank, Rescaling, Rows, dense
 from registry.errors import Incompatible
 
 SIZES = st.integers(1, 9)
@@ -122,3 +125,41 @@ def test_sums_are_taken_in_float64_only_where_an_input_has_it() -> None:
     double = LowRank(torch.ones(3, 1), torch.ones(1, 4).double())
     assert deltas.stack([(1.0, half)]).up.dtype == torch.float32
     assert deltas.stack([(1.0, half), (1.0, double)]).up.dtype == torch.float64
+
+
+def computed(weight: Tensor, asked: list[slice]) -> Dense:
+    def read(rows: slice) -> Tensor:
+        asked.append(rows)
+        time.sleep(0.01)  # so that threads meet
+        return weight[rows].clone()
+
+    m, n = weight.shape
+    return Dense(Rows((m, n), weight.dtype, weight.device, read), 2, "conv", (1, 2))
+
+
+def test_rows_are_computed_when_they_are_asked_for_and_the_whole_once() -> None:
+    weight, asked = torch.randn(6, 4), list[slice]()
+    found = computed(weight, asked)
+    assert (found.shape, deltas.describe(found)) == ((6, 4), "conv 6x4 kernel 1x2")
+    assert found.to(torch.device("cpu")) is found
+    assert found.to(torch.device("cpu:0")).rows(slice(2, 4)).equal(weight[2:4])
+    assert asked == [slice(2, 4)]
+    with ThreadPoolExecutor(4) as pool:
+        wholes = list(pool.map(lambda _: found.weight, range(4)))
+    assert all(whole is wholes[0] for whole in wholes)
+    assert wholes[0].equal(weight)
+    assert asked == [slice(2, 4), slice(0, 6)]
+
+
+def test_a_sum_is_computed_row_by_row_where_all_its_terms_are() -> None:
+    weight, asked = torch.randn(6, 4), list[slice]()
+    one, low = computed(weight, asked), LowRank(torch.ones(6, 1), torch.ones(1, 4), 2.0, "conv", (1, 2))
+    found = deltas.total([(0.5, one), (0.0, one), (1.0, one)])
+    assert not asked
+    assert found.rank == 4
+    assert found.rows(slice(1, 3)).equal((0.5 * weight + weight)[1:3])
+    for other in (low, Dense(dense(low), 1, "conv", (1, 2))):
+        mixed = deltas.total([(0.5, one), (1.0, other)])
+        assert isinstance(mixed.values, Tensor)
+        torch.testing.assert_close(mixed.weight, (0.5 * weight + 2.0).to(mixed.weight.dtype))
+    assert deltas.zero(one, torch.float64).shape == (6, 4)

@@ -6,6 +6,7 @@ import json
 import os
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from registry import _companions, _patch, _stream, digest
+from registry import _companions, _patch, _stream, digest, methods
 from registry.checkpoint import open_base
-from registry.deltas import Delta, Dense, LowRank, Rescaling
+from registry.deltas import Delta, Dense, LowRank, Rescaling, Rows
 from registry.errors import Conflict, Incompatible, Refused, StorageFailure, UsageError
 from registry.kinds import Kind, Module
 from registry.kinds.ia3 import Ia3
 from registry.kinds.lora import Lora
 from registry.merge import MergedModel, free_space_check, merge_into_base
+from registry.methods import Site, _blocks
 from tests.models import load_tensors
 
 CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "tie_word_embeddings": False}
@@ -249,6 +251,32 @@ def test_a_large_delta_is_gone_before_the_next_one_comes(
     found = load_tensors(tmp_path / "out")
     for name, tensor in load_tensors(tmp_path / "factors").items():
         torch.testing.assert_close(found[name], tensor)
+
+
+@pytest.mark.parametrize("method", ["ties", "dare", "sce"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_what_a_method_makes_is_merged_row_by_row_as_if_it_were_whole(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, transposed: bool
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)  # two compute at once
+    monkeypatch.setattr(_blocks, "_ELEMENTS", 30)  # which are not the stream's blocks
+    adapter = {"a.q": low(12, 20), "b.down": low(20, 12)} if transposed else LORA
+
+    def merged(name: str) -> Dense:
+        inputs = [adapter[name], replace(adapter[name], up=adapter[name].up.flip(0))]
+        made = methods.build(method, {"density": "0.5"}).merge(inputs, [1.0, 0.5], Site(name, ["a", "b"]))
+        assert isinstance(made.delta, Dense)
+        return made.delta
+
+    def whole(name: str) -> Dense:
+        return replace(merged(name), values=merged(name).weight)
+
+    options = {"fan_in_fan_out": True} if transposed else {}
+    expected = run(base, adapter, tmp_path / "whole", deltas=whole, **options)
+    if not transposed:
+        monkeypatch.setattr(Dense, "_whole", property(lambda _: pytest.fail("it was computed whole")))
+    assert run(base, adapter, tmp_path / "rows", deltas=merged, **options) == expected
+    assert transposed or isinstance(merged("a.q").values, Rows)
 
 
 def patching(monkeypatch: pytest.MonkeyPatch, before: Callable[[Tensor], object]) -> None:

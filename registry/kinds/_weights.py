@@ -151,7 +151,7 @@ def align(delta: Dense, rows: Sequence[int], wanted: Sequence[int]) -> Dense:
     place = {row: index for index, row in enumerate(wanted)}
     weight = delta.weight.new_zeros((len(wanted), delta.weight.shape[1]))  # (len(wanted), n)
     weight[[place[row] for row in rows]] = delta.weight
-    return replace(delta, weight=weight, rank=min(weight.shape), kernel=tuple(weight.shape))
+    return replace(delta, values=weight, rank=min(weight.shape), kernel=tuple(weight.shape))
 
 
 def union(parts: Sequence[Module]) -> Module:

@@ -185,7 +185,7 @@ class Lora(Kind):
         rows = slice(row, row + block.shape[0])
         if isinstance(delta, Dense):
             across = transposed or delta.form == "embedding"
-            change = delta.weight[:, rows].T if across else delta.weight[rows]  # the block's shape
+            change = delta.weight[:, rows].T if across else delta.rows(rows)  # the block's shape
             return block.add_(change.to(block.dtype))
         low = _low_rank(delta)
         up, down = low.up.to(block.dtype), low.down.to(block.dtype)  # (m, k), (k, n)

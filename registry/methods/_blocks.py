@@ -48,21 +48,25 @@ Merge = Callable[[Sequence[Tensor], int], Tensor]
 """A block of the result from that block of every input, given the position of its first element."""
 
 
-def blocks(terms: Sequence[Term]) -> Iterator[tuple[int, list[Tensor]]]:
-    """The blocks of several inputs side by side."""
+def blocks(terms: Sequence[Term], wanted: slice | None = None) -> Iterator[tuple[int, list[Tensor]]]:
+    """The blocks of several inputs side by side: all, or those that hold ``wanted`` rows."""
     m, n = terms[0].shape
     height = max(1, _ELEMENTS // n)
-    for row in range(0, m, height):
+    first, last = (0, m) if wanted is None else (wanted.start, wanted.stop)
+    for row in range(first - first % height, last, height):
         rows = slice(row, min(m, row + height))
         yield row * n, [term.read(rows) for term in terms]
 
 
-def merged(terms: Sequence[Term], merge: Merge) -> Tensor:
-    """The result ``(m, n)``, a block at a time."""
-    found = terms[0].read(slice(0, 1)).new_empty(terms[0].shape)
-    for start, values in blocks(terms):
-        block = merge(values, start)
-        found.view(-1)[start : start + block.numel()] = block.flatten()
+def merged(terms: Sequence[Term], merge: Merge, rows: slice | None = None) -> Tensor:
+    """The result ``(m, n)``, a block at a time, or some of its rows: the same bits, as blocks are always whole."""
+    m, n = terms[0].shape
+    first, last = (0, m) if rows is None else (rows.start, rows.stop)
+    found = terms[0].read(slice(0, 1)).new_empty((last - first, n))
+    for start, values in blocks(terms, slice(first, last)):
+        block, row = merge(values, start), start // n
+        low, high = max(row, first), min(row + len(block), last)
+        found[low - first : high - first] = block[low - row : high - row]
     return found
 
 

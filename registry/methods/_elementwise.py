@@ -110,19 +110,30 @@ class Elementwise(Method):
     def _on_delta(
         self, live: Sequence[Live], weights: Sequence[float], site: Site, dtype: torch.dtype
     ) -> Delta:
-        from registry.deltas import Dense, Rescaling
+        import torch
+
+        from registry.deltas import Dense, LowRank, Rescaling, Rows, device_of
         from registry.methods._blocks import merged, of_delta
+        from registry.methods._core import one_thread
 
         first = live[0].delta
         if isinstance(first, Rescaling) and self.rank is not None:
             raise Incompatible(f"{self.name}: rank has no meaning for (IA)³, whose result is exact")
         terms = [of_delta(each.delta, dtype, each.weight, _stream(site, each)) for each in live]
-        values = merged(terms, self.formula(terms, weights))
-        if self.scale != 1:
-            values.mul_(float(self.scale))
+        formula, scale = self.formula(terms, weights), float(self.scale)
+
+        def read(rows: slice) -> Tensor:
+            with one_thread(torch.device("cpu")), torch.no_grad():
+                found = merged(terms, formula, rows)
+                return found if scale == 1 else found.mul_(scale)
+
+        m, n = terms[0].shape
         if isinstance(first, Rescaling):
-            return Rescaling(values[0], first.feedforward)
+            return Rescaling(read(slice(0, m))[0], first.feedforward)
         rank = self.rank or max(each.delta.rank for each in live if not isinstance(each.delta, Rescaling))
+        # Only factors take less memory than the result. A table is stored across, so its rows come all at once.
+        later = first.form != "embedding" and all(isinstance(each.delta, LowRank) for each in live)
+        values = Rows((m, n), dtype, device_of(first), read) if later else read(slice(0, m))
         return Dense(values, rank, form=first.form, kernel=first.kernel)
 
 

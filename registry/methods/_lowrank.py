@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from registry.deltas import Dense, LowRank, zero
 from registry.methods import Merged
 from registry.methods._core import canonical_signs, one_thread
-from registry.methods._random import Stream, uniform
+from registry.methods._random import Stream, words
 
 _EXTRA = 8  # directions beyond the rank
 _STEPS = 12
@@ -60,7 +61,8 @@ def _leading(whole: Tensor, length: float, rank: int) -> tuple[Tensor, Tensor, T
 def _krylov(whole: Tensor, length: float, rank: int) -> tuple[Tensor, Tensor]:
     """An orthonormal basis ``(m, b)`` of what matters in the range of ``whole / length``, and that in it ``(b, n)``."""
     m, n = whole.shape
-    start = uniform(Stream(0, "low-rank approximation"), n * (rank + _EXTRA)).reshape(n, -1) - 0.5
+    drawn = words(Stream(0, "low-rank approximation"), n * (rank + _EXTRA)) >> np.uint64(11)
+    start = torch.from_numpy(drawn.astype(np.float64)).reshape(n, -1) * 2.0**-53 - 0.5  # uniform in [-½, ½)
     basis, across, energy = whole.new_empty((m, 0)), whole.new_empty((0, n)), 0.0
     reached = whole @ start.to(whole)  # (m, b)
     for _ in range(_STEPS):

@@ -67,7 +67,7 @@ def largest(numbers: Numbers, size: int, count: int) -> Cut:
 def _bounds(numbers: Numbers, size: int, count: int) -> tuple[float, float]:
     """Two numbers between which the ``count``-th largest lies, but for bad luck."""
     step = int(size ** (1 / 3) / 3) | 1  # sampling costs what it saves; odd, so that it meets all columns
-    sample = np.concatenate([_flat(block)[-start % step :: step] for start, block in numbers()])
+    sample = np.concatenate([_flat(block)[-start % step :: step].copy() for start, block in numbers()])
     share, last = 1 - count / size, len(sample) - 1
     spread = _SIGMAS * sqrt(share * (1 - share) * len(sample)) + 1
     low, high = (int(share * len(sample) + side) for side in (-spread, spread))

@@ -79,8 +79,9 @@ def weighted_sum(parts: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """``Σ wᵢpᵢ``, every product rounded before it is added, so that ``w·p − w·p`` is 0 and no vote is decided by
     what a fused multiplication and addition would leave."""
     total = parts[0] * weights[0]
+    product = torch.empty_like(total)
     for weight, part in zip(weights[1:], parts[1:], strict=True):
-        total.add_(_times(part, weight))
+        total.add_(part if weight == 1 else torch.mul(part, weight, out=product))
     return total
 
 
@@ -105,12 +106,14 @@ def disjoint(
     1 where it is 0.
     """
     above, below = torch.zeros_like(elected), torch.zeros_like(elected)
+    agreeing, ones = torch.empty_like(elected), torch.empty_like(elected)  # the same memory for all inputs
     for weight, part in zip(weights, parts, strict=True):
         turned = _sign(weight) if weighted else 1.0
-        agreeing = _times(part * elected, turned).clamp_(min=0)  # the magnitude where it agrees, else 0
+        torch.mul(part, elected, out=agreeing)
+        _scale(agreeing, turned).clamp_(min=0)  # the magnitude where it agrees, else 0
         if divisor != "none":
-            below.add_(agreeing.sign(), alpha=share(weight, divisor))
-        above.add_(_times(agreeing, weight * turned))
+            below.add_(torch.sign(agreeing, out=ones), alpha=share(weight, divisor))
+        above.add_(_scale(agreeing, weight * turned))
     above.mul_(elected)
     return above if divisor == "none" else above.div_(_unless_zero(below))
 
@@ -144,8 +147,9 @@ def _sign(weight: float) -> float:
     return float((weight > 0) - (weight < 0))
 
 
-def _times(part: Tensor, weight: float) -> Tensor:
-    return part if weight == 1 else part * weight
+def _scale(values: Tensor, factor: float) -> Tensor:
+    """``values``, changed."""
+    return values if factor == 1 else values.mul_(factor)
 
 
 def _unless_zero(values: Tensor) -> Tensor:

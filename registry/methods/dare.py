@@ -29,6 +29,7 @@ class Dare(Summed):
         "`normalize: true`; other draws",
     )
 
+    algorithm: ClassVar[int] = 2  # 1 drew 53 bits of every number at once
     density: Density
     rescale: RandomRescale = "density"
 

@@ -27,6 +27,7 @@ class DareTies(Elected):
         "other draws",
     )
 
+    algorithm: ClassVar[int] = 2  # 1 drew 53 bits of every number at once
     density: Density
     rescale: RandomRescale = "density"
 

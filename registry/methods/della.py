@@ -34,6 +34,7 @@ class Della(Elected):
         "divisor=none`; other draws",
     )
 
+    algorithm: ClassVar[int] = 2  # 1 drew 53 bits of every number at once
     density: Density
     epsilon: Decimal = Field(
         default=Decimal("0.15"),

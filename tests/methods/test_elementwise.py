@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from registry import methods
-from registry.deltas import Delta, Dense, LowRank, Rescaling, dense
+from registry.deltas import Delta, Dense, LowRank, Rescaling, Rows, dense, total
 from registry.errors import Incompatible, UsageError
 from registry.methods import _blocks
 from tests.methods.elements import LAW, WEIGHTS, inputs, low, merge, terms, three, value, vectors
@@ -228,6 +229,36 @@ def test_no_input_is_ever_whole(
     monkeypatch.setattr(_blocks, "_ELEMENTS", 100)
     value(name, terms(three(40, 30)), **parameters)
     assert max(heights) == 3
+
+
+@every
+def test_rows_are_the_same_bits_whichever_are_asked_for(
+    name: str, parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        _blocks, "_ELEMENTS", 40
+    )  # three rows, so that most slices begin and end within a block
+    made = merge(name, terms(three(11, 13)), **parameters)
+    assert isinstance(made, Dense)
+    asked = [slice(start, stop) for stop in range(12) for start in range(stop)]
+    for delta in (made, total([(1.0, made)]), total([(0.5, made), (-0.3, made), (0.0, made)])):
+        assert isinstance(delta.values, Rows)
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(delta.rows, asked))
+        for rows, each in zip(asked, found, strict=True):
+            same(each, delta.weight[rows])
+
+
+@pytest.mark.parametrize("form", ["linear", "embedding"])
+def test_of_matrices_and_for_tables_the_result_is_whole(form: Any) -> None:
+    given = [replace(each, form=form) for each in three()]
+    dense_too: list[Delta] = [given[0], Dense(dense(given[1]), 4, form=form), given[2]]
+    found, other = merge("ties", terms(given), density="0.5"), merge("ties", terms(dense_too), density="0.5")
+    assert isinstance(found, Dense)
+    assert isinstance(other, Dense)
+    assert isinstance(found.values, Rows) == (form == "linear")
+    assert isinstance(other.values, Tensor)
+    torch.testing.assert_close(found.weight, other.weight)
 
 
 @pytest.mark.parametrize(("name", "parameters"), RANDOM)
