@@ -45,15 +45,6 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def keep_freed_memory() -> None:
-    """Have glibc keep freed blocks for the next ones instead of handing each back to the system.
-
-    It adapts that threshold to the largest block it has seen freed (up to 32 MiB); page faults on fresh memory
-    would otherwise take longer than the arithmetic. Elsewhere this does nothing: the memory is never touched.
-    """
-    torch.empty(31 << 20, dtype=torch.uint8)
-
-
 @dataclass(frozen=True, slots=True)
 class Block:
     """Rows ``row …`` of a piece: bytes ``lo`` to ``hi`` of its source."""

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from registry._layout import Layout
-from registry._patch import Block, Patcher, blocks, exact_float32, keep_freed_memory, one_thread
+from registry._memory import keep_freed_memory
+from registry._patch import Block, Patcher, blocks, exact_float32, one_thread
 from registry._safetensors import data_size
 from registry._shards import FileRecord, FileWriter, read_into, storage
 

@@ -74,7 +74,10 @@ def prepare(
     ``device`` in the accumulation dtype: float32, or float64 where inputs or methods hold it; the one rounding to
     the recipe's dtype is the writer's.
     """
+    from registry._memory import keep_freed_memory
+
     check(recipe, readers, labels)
+    keep_freed_memory()
     inputs, names = {digest: readers[digest] for digest in recipe.inputs}, _names(recipe, labels)
     kind, whole = kinds.load(recipe.kind), space(inputs)
     return Computation(_Evaluator(recipe, kind, inputs, device, names, _methods(recipe), whole), whole)
