@@ -10,6 +10,7 @@ read and written with safetensors alone, durable as ours are. ``growth``: how th
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import statistics
 import sys
@@ -131,7 +132,9 @@ def _calls(options: argparse.Namespace) -> None:
             for number in range(ADAPTERS)
         ]
         loaded = [_Loaded(each) for each in folders]
-        model = _peft(folders, options.layers)
+        model = _peft(folders, options.layers) if importlib.util.find_spec("peft") else None
+        if model is None:
+            print("peft is not installed: left out")
         for count in (2, ADAPTERS):
             print(
                 f"{count} adapters of rank {RANK}, {options.layers} layers, one thread, n={options.runs}; seconds"
@@ -139,17 +142,15 @@ def _calls(options: argparse.Namespace) -> None:
             cases: dict[str, Callable[[], None]] = {
                 "registry: exact sum": partial(_ours, loaded[:count], rank=None),
                 f"registry: truncated to {RANK}": partial(_ours, loaded[:count], rank=RANK),
-                "PEFT cat": partial(_weighted, model, count, "cat"),
-                "PEFT linear": partial(_weighted, model, count, "linear"),
             }
+            if model is not None:
+                cases |= {f"PEFT {how}": partial(_weighted, model, count, how) for how in ("cat", "linear")}
             taken = _interleaved(cases, options.runs)
-            cat, linear = (statistics.median(taken[f"PEFT {name}"]) for name in ("cat", "linear"))
             for name, seconds in taken.items():
                 middle = statistics.median(seconds)
-                print(
-                    f"{name:28}{min(seconds):9.3f}{middle:9.3f}{max(seconds):9.3f}"
-                    f"   cat / it {cat / middle:6.2f}   linear / it {linear / middle:6.2f}"
-                )
+                print(f"{name:28}{min(seconds):9.3f}{middle:9.3f}{max(seconds):9.3f}", end="")
+                peers = (peer for peer in taken if peer.startswith("PEFT"))
+                print(*(f"   {peer} / it {statistics.median(taken[peer]) / middle:6.2f}" for peer in peers))
 
 
 def _weighted(model: Any, count: int, how: str) -> None:
@@ -232,7 +233,7 @@ def _files(options: argparse.Namespace) -> None:
                 "catalog: sum": [*compose, "s", sum_of],
                 "catalog: truncated": [*compose, "t", sum_of, "--rank", str(RANK)],
                 "catalog: known already": [*compose, "s", sum_of],
-                "registry --version": [sys.executable, "-m", "registry", "--version"],
+                "registry show": [sys.executable, "-m", "registry", "show", "s"],
                 "import torch": [sys.executable, "-c", "import torch"],
             }
             for case, command in cases.items():

@@ -43,6 +43,8 @@ Inputs = Mapping[str, Sequence[Any]]
 def run(arguments: list[str]) -> None:
     import torch
 
+    from registry._memory import keep_freed_memory
+
     parser = argparse.ArgumentParser(prog="python -m benchmarks elementwise")
     parser.add_argument("--size", type=int, default=_llama.HIDDEN, help="of the one module (default: 4096)")
     parser.add_argument("--layers", type=int, default=4, help="of the model (default: 4)")
@@ -51,6 +53,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--part", action="append", choices=["delta", "factors"], help="only this; repeatable")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    keep_freed_memory()  # as computing a recipe does; it serves both sides
     warnings.simplefilter("ignore")  # PEFT's, about replacing adapters
     layers = {name.replace(".", "_"): (m, n) for name, m, n in _llama.modules(options.layers)}
     parts: dict[str, tuple[Mapping[str, tuple[int, int]], int]] = {

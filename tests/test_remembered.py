@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from registry import _remembered
+from registry import _remembered, _shards
 from registry._remembered import Remembered, stamp
-from registry._shards import hash_files
+from registry._shards import hash_files, read_chunks
 
 DIGEST = f"sha256:{'0' * 64}"
 
@@ -72,8 +73,15 @@ def test_a_file_that_was_just_changed_is_not_remembered(
     assert not (tmp_path / "memory.json").exists()
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_remembered(file: Path, tmp_path: Path) -> None:
-    hash_files([file], remembered=Remembered(tmp_path / "memory.json"), meanwhile=lambda: os.utime(file))
+def test_a_file_that_changes_while_it_is_read_is_not_remembered(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changing(path: Path) -> Iterator[memoryview]:
+        os.utime(path)
+        return read_chunks(path)
+
+    monkeypatch.setattr(_shards, "read_chunks", changing)
+    hash_files([file], remembered=Remembered(tmp_path / "memory.json"))
     assert Remembered(tmp_path / "memory.json").find(file) is None
 
 
