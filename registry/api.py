@@ -563,6 +563,7 @@ class Registry:
             base_path=base_path,
             adopt=adopt,
             dry_run=dry_run,
+            remembered=self._remembered,
             actor=self._config.actor,
             progress=progress,
         )

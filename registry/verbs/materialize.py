@@ -123,7 +123,7 @@ def model_files(
     ref: str,
     *,
     base_path: str | Path | None,
-    remembered: Path | None = None,
+    remembered: Path | None,
     actor: str,
     progress: Progress | None,
 ) -> Iterator[dict[str, Path]]:

@@ -69,6 +69,7 @@ def publish(
     base_path: str | Path | None,
     adopt: bool,
     dry_run: bool,
+    remembered: Path | None,
     actor: str,
     progress: Progress | None,
 ) -> Publication:
@@ -83,7 +84,9 @@ def publish(
             hint="publish it merged into its base model: --as model",
         )
     request = _Request(pin, where, into, _title(pin, message), actor)
-    release = _planned(database, blobs, request, base_path=base_path, progress=progress)
+    release = _planned(
+        database, blobs, request, base_path=base_path, remembered=remembered, progress=progress
+    )
     if dry_run:
         with release as wanted:
             return request.planned(wanted)
@@ -127,6 +130,7 @@ def _planned(
     request: _Request,
     *,
     base_path: str | Path | None,
+    remembered: Path | None,
     progress: Progress | None,
 ) -> Iterator[Plan]:
     """The plan of the release, for as long as its files are there."""
@@ -138,7 +142,13 @@ def _planned(
             from registry.verbs import materialize  # what merges is paid for where a model is published
 
             merged = materialize.model_files(
-                database, blobs, pin.ref, base_path=base_path, actor=request.actor, progress=progress
+                database,
+                blobs,
+                pin.ref,
+                base_path=base_path,
+                remembered=remembered,
+                actor=request.actor,
+                progress=progress,
             )
             files = stack.enter_context(merged)
         built = {

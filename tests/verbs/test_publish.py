@@ -13,7 +13,7 @@ import pytest
 import yaml
 from sqlalchemy import text
 
-from registry import Registry
+from registry import Registry, _remembered, _shards
 from registry.errors import Conflict
 from registry.publishers import hub as publisher
 from registry.publishers import planned
@@ -163,6 +163,26 @@ def test_a_merged_model_is_published_with_its_base_from_the_hub(
     assert done.files.keys() == files.keys() - {".gitattributes"}
     assert not local.publish("sum", "team/sum", into="model").created
     assert len(hub.commits("team/sum")) == 2
+
+
+def test_a_base_that_was_seen_before_is_not_read_again_to_publish_on_it(
+    local: Registry, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hubs.api(hub).create_repo("team/base")
+    base = tiny_llama(tmp_path / "base")
+    modules = {"model.layers.0.self_attn.q_proj": (32, 32)}
+    local.add(make_lora(tmp_path / "a", modules=modules), "a", base="team/base")
+    monkeypatch.setattr(_remembered, "SETTLED_NS", -(10**12))
+    local.publish("a", "team/first", into="model", base_path=base)
+    local.compose("b", "2*a")
+    real = _shards.read_chunks
+
+    def small(path: Path) -> Iterator[memoryview]:
+        assert path.suffix != ".safetensors"
+        return real(path)
+
+    monkeypatch.setattr(_shards, "read_chunks", small)
+    assert local.publish("b", "team/second", into="model", base_path=base).created
 
 
 def test_a_dry_run_sends_nothing(stocked: Registry, hub: HubServer) -> None:
