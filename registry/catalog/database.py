@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from registry.errors import RegistryError, SchemaOutdated, StorageFailure, UsageError
 
-HEAD = "0001"
+HEAD = "0002"
 """The schema revision this release works with."""
 
 T = TypeVar("T")

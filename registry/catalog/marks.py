@@ -8,7 +8,7 @@ from typing import Literal
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from registry.catalog import references, views
+from registry.catalog import references, views, words
 from registry.catalog.events import now, record
 from registry.catalog.references import Pin
 from registry.catalog.tables import AdapterRow, AliasRow, EvaluationRow, TagRow
@@ -38,12 +38,13 @@ def set_alias(
             alias_key=alias.lower(),
             alias=alias,
             number=pin.number,
+            version_id=pin.id,
             updated_at=now(),
             updated_by=actor,
         )
         session.add(row)
     elif moved:
-        row.number, row.updated_at, row.updated_by = pin.number, now(), actor
+        row.number, row.version_id, row.updated_at, row.updated_by = pin.number, pin.id, now(), actor
     if moved:
         detail = {"alias": row.alias, "from": previous, "to": pin.number}
         record(session, actor, "alias", adapter.name, **detail)
@@ -82,6 +83,7 @@ def set_tags(session: Session, pin: Pin, tags: Mapping[str, str], actor: str) ->
         else:
             row.value = value
         record(session, actor, "tag", pin.ref, key=key, value=value)
+    words.index(session, pin.id)
 
 
 def delete_tags(session: Session, pin: Pin, keys: Sequence[str], actor: str) -> None:
@@ -93,6 +95,7 @@ def delete_tags(session: Session, pin: Pin, keys: Sequence[str], actor: str) -> 
         if not removed:
             raise NotFound(f"{pin.ref} has no tag {key!r}", hint=f"see: registry show {pin.ref}")
         record(session, actor, "tag", pin.ref, key=key, value=None)
+    words.index(session, pin.id)
 
 
 def tags(session: Session, pin: Pin) -> dict[str, str]:

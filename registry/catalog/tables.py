@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
@@ -88,12 +89,36 @@ class BaseModelRow(Base):
     id: Mapped[int] = mapped_column(Identity, primary_key=True)
     repo: Mapped[str]
     revision: Mapped[str]
-    fingerprint: Mapped[str | None]
+    fingerprint: Mapped[str | None] = mapped_column(index=True)
 
     __table_args__ = (
         UniqueConstraint("repo", "revision"),
         CheckConstraint("repo <> ''", name="repo"),
     )
+
+
+class BaseAliasRow(Base):
+    """A short name for a base model."""
+
+    __tablename__ = "base_aliases"
+
+    alias_key: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str]
+    base_model_id: Mapped[int] = mapped_column(ForeignKey("base_models.id", ondelete="RESTRICT"), index=True)
+    updated_at: Mapped[datetime]
+    updated_by: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (CheckConstraint("alias_key = lower(alias)", name="alias_key"),)
+
+
+class BaseLayoutRow(Base):
+    """What the weight files with this fingerprint hold: tensor name to shape and dtype."""
+
+    __tablename__ = "base_layouts"
+
+    fingerprint: Mapped[str] = mapped_column(primary_key=True)
+    tensors: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
 
 
 class AdapterRow(Base):
@@ -136,9 +161,9 @@ class ArtifactRow(Base):
 
     digest: Mapped[str] = mapped_column(primary_key=True)
     target: Mapped[str]
-    kind: Mapped[str]
-    rank: Mapped[int | None]
-    parameters: Mapped[int] = mapped_column(BigInteger)
+    kind: Mapped[str] = mapped_column(index=True)
+    rank: Mapped[int | None] = mapped_column(index=True)
+    parameters: Mapped[int] = mapped_column(BigInteger, index=True)
     modules: Mapped[int]
     dtype: Mapped[str]
     size: Mapped[int] = mapped_column(BigInteger)
@@ -148,6 +173,7 @@ class ArtifactRow(Base):
     __table_args__ = (
         CheckConstraint("digest LIKE 'sha256:%'", name="digest"),
         CheckConstraint("target IN ('adapter', 'model')", name="target"),
+        Index("ix_artifacts_size_digest", "size", "digest"),
     )
 
 
@@ -206,7 +232,7 @@ class RealisationRow(Base):
 
 
 class VersionRow(Base):
-    """An immutable, numbered entry. Only the tombstone and ``latest_of`` ever change.
+    """An immutable, numbered entry. Only the note, the tombstone and ``latest_of`` ever change.
 
     ``latest_of`` is the adapter's id on its latest live version and NULL on all others: unique, so there is at
     most one, and found in one look-up.
@@ -220,24 +246,30 @@ class VersionRow(Base):
     artifact_digest: Mapped[str] = mapped_column(
         ForeignKey("artifacts.digest", ondelete="RESTRICT"), index=True
     )
-    base_model_id: Mapped[int] = mapped_column(ForeignKey("base_models.id", ondelete="RESTRICT"), index=True)
+    base_model_id: Mapped[int] = mapped_column(ForeignKey("base_models.id", ondelete="RESTRICT"))
     recipe_digest: Mapped[str | None] = mapped_column(
         ForeignKey("recipes.digest", ondelete="RESTRICT"), index=True
     )
     expression: Mapped[str | None] = mapped_column(Text)
     resolved: Mapped[str | None] = mapped_column(Text)
-    task: Mapped[str | None] = mapped_column(Text, index=True)
+    task: Mapped[str | None] = mapped_column(Text)
     license: Mapped[str | None] = mapped_column(Text)
     note: Mapped[str | None] = mapped_column(Text)
     source: Mapped[str | None] = mapped_column(Text)
     latest_of: Mapped[int | None] = mapped_column(ForeignKey("adapters.id", ondelete="RESTRICT"), unique=True)
-    created_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(index=True)
     created_by: Mapped[str] = mapped_column(Text)
     deleted_at: Mapped[datetime | None]
     deleted_by: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         UniqueConstraint("adapter_id", "number"),
+        # Listings are by id, newest first: these give what fits in that order, so that a page ends early.
+        Index("ix_versions_adapter_id_id", "adapter_id", "id"),
+        Index("ix_versions_base_model_id_id", "base_model_id", "id"),
+        Index("ix_versions_task_id", "task", "id"),
+        Index("ix_versions_license_id", "license", "id"),
+        Index("ix_versions_created_by_id", "created_by", "id"),
         CheckConstraint("number >= 1", name="number"),
         CheckConstraint(
             "(recipe_digest IS NULL) = (expression IS NULL) AND (recipe_digest IS NULL) = (resolved IS NULL)",
@@ -268,8 +300,49 @@ class LineageRow(Base):
     )
 
 
+class FollowedRow(Base):
+    """A reference of an expression that moves: an alias, or '' for the latest, and the version it meant then.
+
+    Where it means another one today, the composition is stale.
+    """
+
+    __tablename__ = "followed"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="RESTRICT"), primary_key=True)
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id", ondelete="RESTRICT"), primary_key=True)
+    alias_key: Mapped[str] = mapped_column(primary_key=True)
+    pinned_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="RESTRICT"))
+
+    __table_args__ = (Index("ix_followed_adapter_id_alias_key", "adapter_id", "alias_key"),)
+
+
+class RevocationRow(Base):
+    """A version that is bad: nothing derived from it may be published."""
+
+    __tablename__ = "revocations"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="RESTRICT"), primary_key=True)
+    reason: Mapped[str] = mapped_column(Text)
+    revoked_at: Mapped[datetime]
+    revoked_by: Mapped[str] = mapped_column(Text)
+
+
+class AffectedRow(Base):
+    """A version that was derived, over any number of steps, from a revoked one."""
+
+    __tablename__ = "affected"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="RESTRICT"), primary_key=True)
+    revoked_id: Mapped[int] = mapped_column(
+        ForeignKey("revocations.version_id", ondelete="RESTRICT"), primary_key=True, index=True
+    )
+
+
 class AliasRow(Base):
-    """A movable pointer to a version of the same adapter."""
+    """A movable pointer to a version of the same adapter. A ``protected`` one moves only by compare-and-set.
+
+    ``version_id`` is the row id of the version called ``number``.
+    """
 
     __tablename__ = "aliases"
 
@@ -277,14 +350,17 @@ class AliasRow(Base):
     alias_key: Mapped[str] = mapped_column(primary_key=True)
     alias: Mapped[str]
     number: Mapped[int]
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="RESTRICT"), index=True)
     updated_at: Mapped[datetime]
     updated_by: Mapped[str] = mapped_column(Text)
+    protected: Mapped[bool] = mapped_column(server_default=false())
 
     __table_args__ = (
         ForeignKeyConstraint(
             ["adapter_id", "number"], ["versions.adapter_id", "versions.number"], ondelete="RESTRICT"
         ),
         Index("ix_aliases_adapter_id_number", "adapter_id", "number"),
+        Index("ix_aliases_alias_key_version_id", "alias_key", "version_id"),
         CheckConstraint("alias_key = lower(alias)", name="alias_key"),
     )
 
@@ -301,6 +377,28 @@ class TagRow(Base):
     __table_args__ = (Index("ix_tags_key_value_version_id", "key", "value", "version_id"),)
 
 
+class NameWordRow(Base):
+    """A word of an adapter's name, in lower case: what free text is searched by, with :class:`WordRow`."""
+
+    __tablename__ = "name_words"
+
+    word: Mapped[str] = mapped_column(primary_key=True)
+    adapter_id: Mapped[int] = mapped_column(
+        ForeignKey("adapters.id", ondelete="RESTRICT"), primary_key=True, index=True
+    )
+
+
+class WordRow(Base):
+    """A word of a version's note or tags, in lower case."""
+
+    __tablename__ = "words"
+
+    word: Mapped[str] = mapped_column(primary_key=True)
+    version_id: Mapped[int] = mapped_column(
+        ForeignKey("versions.id", ondelete="RESTRICT"), primary_key=True, index=True
+    )
+
+
 class EvaluationRow(Base):
     """A metric's value for a version on a dataset; ``split`` is '' where there is none."""
 
@@ -315,7 +413,10 @@ class EvaluationRow(Base):
     created_at: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(Text)
 
-    __table_args__ = (UniqueConstraint("version_id", "dataset", "split", "metric"),)
+    __table_args__ = (
+        UniqueConstraint("version_id", "dataset", "split", "metric"),
+        Index("ix_evaluations_metric_value_version_id", "metric", "value", "version_id"),
+    )
 
 
 class PublicationRow(Base):
@@ -355,5 +456,11 @@ class EventRow(Base):
     at: Mapped[datetime]
     actor: Mapped[str] = mapped_column(Text)
     action: Mapped[str]
-    subject: Mapped[str] = mapped_column(index=True)
+    subject: Mapped[str]
     detail: Mapped[dict[str, Any]]
+
+    __table_args__ = (
+        Index("ix_events_subject_id", "subject", "id"),
+        Index("ix_events_actor_id", "actor", "id"),
+        Index("ix_events_action_id", "action", "id"),
+    )

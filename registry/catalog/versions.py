@@ -9,7 +9,7 @@ from typing import Literal
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from registry.catalog import artifacts, references
+from registry.catalog import artifacts, references, revocations, words
 from registry.catalog.artifacts import Content
 from registry.catalog.database import insert_or_ignore
 from registry.catalog.events import now, record
@@ -20,7 +20,9 @@ from registry.catalog.tables import (
     ArtifactFileRow,
     ArtifactRow,
     BaseModelRow,
+    FollowedRow,
     LineageRow,
+    NameWordRow,
     TagRow,
     VersionRow,
 )
@@ -39,6 +41,15 @@ class Edge:
 
 
 @dataclass(frozen=True)
+class Followed:
+    """A reference of an expression that moves: an alias (its key), or the latest (``""``), and what it meant."""
+
+    adapter_id: int
+    alias_key: str
+    pinned_id: int
+
+
+@dataclass(frozen=True)
 class Draft:
     """A version about to be written. ``recipe``, ``expression`` and ``resolved`` go together, or are all None."""
 
@@ -50,6 +61,7 @@ class Draft:
     expression: str | None = None
     resolved: str | None = None
     parents: Sequence[Edge] = ()
+    followed: Sequence[Followed] = ()
     task: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     license: str | None = None
@@ -192,6 +204,8 @@ def _adapter(session: Session, draft: Draft) -> tuple[AdapterRow, bool]:
             created_by=draft.actor,
         )
         own = session.execute(named).scalar_one()  # this one's, or that of another writer who was first
+        for word in words.split(draft.name):
+            insert_or_ignore(session, NameWordRow, word=word, adapter_id=own)
     parents = [edge.version_id for edge in draft.parents]
     lines = (
         session.scalars(select(VersionRow.adapter_id).where(VersionRow.id.in_(parents))) if parents else ()
@@ -290,6 +304,19 @@ def _attach(session: Session, row: VersionRow, draft: Draft) -> None:
         )
         for position, edge in enumerate(draft.parents)
     )
+    session.add_all(
+        FollowedRow(
+            version_id=row.id,
+            adapter_id=each.adapter_id,
+            alias_key=each.alias_key,
+            pinned_id=each.pinned_id,
+        )
+        for each in draft.followed
+    )
+    session.flush()
+    words.add(session, row.id, words.of_version(draft.note, draft.tags))
+    if draft.parents:
+        revocations.inherit(session, row.id)
 
 
 def _record(session: Session, ref: str, draft: Draft) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from registry import evaluate, expression, kinds, methods, recipe
 from registry.catalog import references
 from registry.catalog.references import Pin
-from registry.catalog.versions import Edge
+from registry.catalog.versions import Edge, Followed
 from registry.decimals import exactly, format_decimal
 from registry.errors import Incompatible, Refused, UsageError
 from registry.expression import Call, Node, Scaled
@@ -37,6 +37,7 @@ class Plan:
     recipe: Recipe
     pins: tuple[Pin, ...]
     coefficients: Mapping[int, Decimal]
+    followed: tuple[Followed, ...]
     base_model: BaseModelIdentity
     warnings: tuple[str, ...]
 
@@ -105,6 +106,7 @@ def plan(
         recipe=pinned,
         pins=pins,
         coefficients=coefficients,
+        followed=_followed(found),
         base_model=_most_specific(pins),
         warnings=tuple(_warnings(pins)),
     )
@@ -137,6 +139,15 @@ def _base_difference(one: Pin, other: Pin) -> str | None:
     if a.repo != b.repo or (a.revision and b.revision and a.revision != b.revision):
         return f"{a} and {b}"
     return None
+
+
+def _followed(found: Mapping[Reference, Pin]) -> tuple[Followed, ...]:
+    moving = (
+        Followed(pin.adapter_id, (ref.alias or "").lower(), pin.id)
+        for ref, pin in found.items()
+        if ref.digest is None and ref.version is None
+    )
+    return tuple(dict.fromkeys(moving))
 
 
 def _warnings(pins: tuple[Pin, ...]) -> Iterable[str]:

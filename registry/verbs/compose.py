@@ -87,6 +87,7 @@ def compose(
             expression=made.expression,
             resolved=made.resolved,
             parents=made.edges(),
+            followed=made.followed,
             task=made.task if task is None else task,
             tags=tags,
             note=note,

@@ -92,8 +92,8 @@ def test_the_content_of_another_adapter_is_not_aliased_by_its_digest(three: Regi
 def test_the_database_itself_refuses_an_alias_to_nowhere(three: Registry) -> None:
     """The foreign key, not the code, is what makes a dangling alias impossible."""
     insert = text(
-        "INSERT INTO aliases (adapter_id, alias_key, alias, number, updated_at, updated_by) "
-        "VALUES (1, 'x', 'x', :number, '2026-01-01 00:00:00', 't')"
+        "INSERT INTO aliases (adapter_id, alias_key, alias, number, version_id, updated_at, updated_by) "
+        "VALUES (1, 'x', 'x', :number, 1, '2026-01-01 00:00:00', 't')"
     )
     with pytest.raises(StorageFailure), three._database.write() as session:
         session.execute(insert, {"number": 99})

@@ -62,8 +62,8 @@ def copy_rows(session: Session) -> None:
     )
     session.execute(
         text(
-            "INSERT INTO aliases (adapter_id, alias_key, alias, number, updated_at, updated_by) "
-            "SELECT adapter_id, 'prod', 'prod', number, created_at, 't' FROM versions"
+            "INSERT INTO aliases (adapter_id, alias_key, alias, number, version_id, updated_at, updated_by) "
+            "SELECT adapter_id, 'prod', 'prod', number, id, created_at, 't' FROM versions"
         )
     )
 

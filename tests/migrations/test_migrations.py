@@ -106,6 +106,31 @@ def test_each_revision_goes_up_down_and_up_again_with_rows_in_the_tables(
     populate(database_url, tmp_path)
 
 
+def test_upgrading_from_the_first_schema_fills_in_what_the_second_knows(
+    database_url: str, tmp_path: Path
+) -> None:
+    """What expressions follow, what aliases point at, and the words to search by: as if written by this release."""
+    populate(database_url, tmp_path)
+    with Registry.open(tmp_path / "home", database_url=database_url) as catalog:
+        catalog.add(make_lora(tmp_path / "team", seed=9), "team/QA-lora", note="the First, für Ärzte")
+        catalog.compose("d", "0.5*c@PROD + team/QA-lora - a@1", device="cpu")
+    filled = ("followed", "words", "name_words", "aliases")
+    before = {table: contents(database_url, table) for table in filled}
+    assert all(before.values())
+    assert len(before["followed"]) == 4  # c: a and b; d: c@prod and team/QA-lora, but not a@1
+    with_alembic(database_url, command.downgrade, "0001")
+    with_alembic(database_url, command.upgrade, "head")
+    assert {table: contents(database_url, table) for table in filled} == before
+
+
+def contents(url: str, table: str) -> list[Any]:
+    engine = make_engine(make_url(url))
+    with engine.connect() as connection:
+        found = connection.execute(Base.metadata.tables[table].select()).all()
+    engine.dispose()
+    return sorted(map(tuple, found))
+
+
 def test_the_models_and_the_migrations_say_the_same(database_url: str) -> None:
     with_alembic(database_url, command.check)
 
