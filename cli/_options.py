@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -104,6 +105,17 @@ def finite(text: str) -> float:
     if not math.isfinite(value):
         raise click.BadParameter(f"{text!r} is not a finite number")
     return value
+
+
+def time(text: str) -> datetime:
+    """A day or a time in ISO 8601; UTC where it names no zone."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no time such as 2026-08-01 or 2026-08-01T12:30+02:00"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def as_mapping(

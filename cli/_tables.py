@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from registry.results import Alias, Evaluation, Publication, Verification, Version
+    from registry.results import Alias, Evaluation, Event, Publication, Verification, Version
 
     from ._parts import Screen
 
@@ -62,10 +62,31 @@ def history(results: Sequence[Version], console: Screen) -> RenderableType:
 
 def aliases(results: Sequence[Alias], console: Screen) -> RenderableType:
     rows = [
-        [Cell(f"{a.name}@{a.alias}", "bold"), a.ref, moment(a.updated_at, console), a.updated_by]
+        [
+            Cell(f"{a.name}@{a.alias}", "bold"),
+            a.ref,
+            "protected" if a.protected else None,
+            moment(a.updated_at, console),
+            a.updated_by,
+        ]
         for a in results
     ]
-    return table(console, ["alias", "version", "updated", "by"], rows, spare=["by", "updated"])
+    return table(console, ["alias", "version", "moves", "updated", "by"], rows, spare=["by", "updated"])
+
+
+def events(results: Sequence[Event], console: Screen) -> RenderableType:
+    rows = [
+        [
+            moment(e.at, console),
+            e.actor,
+            Cell(e.action, "bold"),
+            e.subject,
+            {key: value for key, value in e.detail.items() if value is not None},
+            e.id,
+        ]
+        for e in results
+    ]
+    return table(console, ["at", "by", "action", "subject", "detail", "id"], rows, spare=["id", "detail"])
 
 
 def evaluations(results: Sequence[Evaluation], console: Screen, *, title: str = "") -> RenderableType:

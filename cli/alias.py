@@ -29,6 +29,11 @@ def _expected(text: str) -> int | Literal["none"]:
     return int(text)
 
 
+_expect = click.option(
+    "--expect", type=_expected, metavar="VERSION|none", help="Only if it points there now."
+)
+
+
 @click.group("alias")
 @common
 def command() -> None:
@@ -39,12 +44,14 @@ def command() -> None:
 @click.argument("name")
 @click.argument("alias")
 @click.argument("version")
-@click.option("--expect", type=_expected, metavar="VERSION|none", help="Only if it points there now.")
+@_expect
+@click.option("--protect", is_flag=True, help="From now on it moves only with --expect.")
 @common
-def set_(name: str, alias: str, version: str, expect: int | Literal["none"] | None) -> None:
+def set_(name: str, alias: str, version: str, expect: int | Literal["none"] | None, *, protect: bool) -> None:
     """Point NAME@ALIAS at VERSION.
 
-    VERSION is a number, another alias, or a reference.
+    VERSION is a number, another alias, or a reference. A protected alias moves only with --expect, by somebody who
+    knows where it points.
 
     For example:
 
@@ -52,7 +59,7 @@ def set_(name: str, alias: str, version: str, expect: int | Literal["none"] | No
     """
     target = int(version) if version.isdecimal() else version
     with open_registry() as catalog:
-        emit(catalog.set_alias(name, alias, target, expect=expect), _moved, quiet=_quiet)
+        emit(catalog.set_alias(name, alias, target, expect=expect, protect=protect), _moved, quiet=_quiet)
 
 
 @command.command("list")
@@ -73,23 +80,53 @@ def list_(name: str | None) -> None:
 @command.command("delete")
 @click.argument("name")
 @click.argument("alias")
+@_expect
 @common
-def delete(name: str, alias: str) -> None:
+def delete(name: str, alias: str, expect: int | Literal["none"] | None) -> None:
     """Remove an alias; the version it points at stays. Prints the alias as it was.
+
+    A protected alias goes only with --expect.
 
     For example:
 
       registry alias delete toxic staging
     """
     with open_registry() as catalog:
-        removed = catalog.delete_alias(name, alias)
+        removed = catalog.delete_alias(name, alias, expect=expect)
     emit(removed, _removed, quiet=_quiet)
+
+
+@command.command("protect")
+@click.argument("name")
+@click.argument("alias")
+@click.option("--off", is_flag=True, help="No longer protect it.")
+@common
+def protect(name: str, alias: str, *, off: bool) -> None:
+    """Let an alias move, and be deleted, only with --expect.
+
+    Two people who promote at once then never overwrite each other without knowing.
+
+    For example:
+
+      registry alias protect toxic prod
+    """
+    with open_registry() as catalog:
+        emit(catalog.protect_alias(name, alias, protected=not off), _protected, quiet=_quiet)
 
 
 def _moved(result: Alias, _: Console) -> Iterator[RenderableType]:
     before = f" (was {result.name}@{result.previous})" if result.previous and result.moved else ""
     verb = " → " if result.moved else " already points at "
-    yield line((f"{result.name}@{result.alias}", "bold"), verb, (result.ref, "bold"), before)
+    yield line((f"{result.name}@{result.alias}", "bold"), verb, (result.ref, "bold"), before, _suffix(result))
+
+
+def _protected(result: Alias, _: Console) -> Iterator[RenderableType]:
+    word = "is protected" if result.protected else "is no longer protected"
+    yield line((f"{result.name}@{result.alias}", "bold"), f" → {result.ref} {word}")
+
+
+def _suffix(result: Alias) -> str:
+    return ", protected" if result.protected else ""
 
 
 def _removed(result: Alias, _: Console) -> Iterator[RenderableType]:

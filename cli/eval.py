@@ -8,8 +8,8 @@ import click
 
 from ._group import Signed
 from ._options import common, finite, open_registry
-from ._parts import line
-from ._render import emit, emit_all
+from ._parts import line, table
+from ._render import emit, emit_all, say
 from ._tables import evaluations
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from registry.results import Evaluation
+    from registry.results import Compared, Comparison, Evaluation
 
 
 @click.group("eval")
@@ -60,6 +60,44 @@ def list_(ref: str) -> None:
     with open_registry() as catalog:
         results = catalog.evaluations(ref)
     emit_all(results, evaluations, quiet=lambda result: result.ref, empty=f"{ref} has no evaluations")
+
+
+@command.command("compare")
+@click.argument("ref")
+@click.option(
+    "--depth", type=click.IntRange(min=1), default=1, metavar="N", help="How many steps up; 1 is the parents."
+)
+@common
+def compare(ref: str, depth: int) -> None:
+    """Show a version's evaluations beside its parents'.
+
+    Differences are the version's value minus the other's.
+
+    For example:
+
+      registry eval compare detox@2
+    """
+    with open_registry() as catalog:
+        result = catalog.compare_evaluations(ref, depth=depth)
+    if not result.rows:
+        say(f"neither {result.ref} nor what it was derived from has evaluations")
+    emit(result, _compared, quiet=lambda each: [each.ref, *each.others])
+
+
+def _compared(result: Comparison, console: Console) -> Iterator[RenderableType]:
+    rows = [
+        [row.dataset, row.split, row.metric, row.value, *(_beside(row, other) for other in result.others)]
+        for row in result.rows
+    ]
+    if rows:
+        yield table(console, ["dataset", "split", "metric", result.ref, *result.others], rows)
+
+
+def _beside(row: Compared, other: str) -> str | None:
+    value = row.others[other]
+    if value is None:
+        return None
+    return f"{value:g}" if row.value is None else f"{value:g} ({row.value - value:+.3g})"
 
 
 def _recorded(result: Evaluation, _: Console) -> Iterator[RenderableType]:

@@ -17,10 +17,12 @@ from registry.results import (
     Alias,
     Check,
     Checkout,
+    Comparison,
     Composed,
     Deleted,
     Difference,
     Evaluation,
+    Event,
     Extracted,
     Garbage,
     Lineage,
@@ -37,6 +39,7 @@ from registry.results import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from typing import Literal
 
     from registry.blobs import BlobStore
@@ -465,24 +468,39 @@ class Registry:
     # -- what is said about versions
 
     def set_alias(
-        self, name: str, alias: str, version: int | str, *, expect: int | Literal["none"] | None = None
+        self,
+        name: str,
+        alias: str,
+        version: int | str,
+        *,
+        expect: int | Literal["none"] | None = None,
+        protect: bool = False,
     ) -> Alias:
         """Point ``name@alias`` at a version number, alias or reference of ``name``.
 
         With ``expect`` the move happens only if the alias points there now (``"none"``: does not exist);
-        otherwise ``Conflict``. Setting what is set already changes nothing (``moved`` False).
+        otherwise ``Conflict``. Setting what is set already changes nothing (``moved`` False). With ``protect``, and
+        for an alias that was protected before, every later move needs ``expect``.
         """
         from registry.verbs import annotate
 
         return annotate.set_alias(
-            self._database, name, alias, version, expect=expect, actor=self._config.actor
+            self._database, name, alias, version, expect=expect, protect=protect, actor=self._config.actor
         )
 
-    def delete_alias(self, name: str, alias: str) -> Alias:
-        """Remove an alias; returns it as it was. Raises ``NotFound``."""
+    def protect_alias(self, name: str, alias: str, *, protected: bool = True) -> Alias:
+        """Let an alias move, and be deleted, only with ``expect``; or no longer. Raises ``NotFound``."""
         from registry.verbs import annotate
 
-        return annotate.delete_alias(self._database, name, alias, actor=self._config.actor)
+        return annotate.protect_alias(
+            self._database, name, alias, protected=protected, actor=self._config.actor
+        )
+
+    def delete_alias(self, name: str, alias: str, *, expect: int | Literal["none"] | None = None) -> Alias:
+        """Remove an alias; returns it as it was. Raises ``NotFound``, or ``Conflict`` as :meth:`set_alias` does."""
+        from registry.verbs import annotate
+
+        return annotate.delete_alias(self._database, name, alias, expect=expect, actor=self._config.actor)
 
     def aliases(self, name: str | None = None) -> tuple[Alias, ...]:
         """All aliases, or those of one adapter."""
@@ -502,6 +520,12 @@ class Registry:
 
         return annotate.delete_tags(self._database, _text(ref), list(keys), actor=self._config.actor)
 
+    def set_note(self, ref: Reference, note: str | None) -> Version:
+        """Write a version's note, replacing the one it has; None removes it."""
+        from registry.verbs import annotate
+
+        return annotate.set_note(self._database, _text(ref), note, actor=self._config.actor)
+
     def add_evaluation(
         self, ref: Reference, metric: str, value: float, *, dataset: str, split: str | None = None
     ) -> Evaluation:
@@ -515,6 +539,42 @@ class Registry:
     def evaluations(self, ref: Reference) -> tuple[Evaluation, ...]:
         """The evaluations of a version, by dataset, split and metric."""
         return self.show(ref).evaluations
+
+    def compare_evaluations(self, ref: Reference, *, depth: int = 1) -> Comparison:
+        """The evaluations of a version beside those of what it was derived from, ``depth`` steps up."""
+        from registry.verbs import lookup
+
+        return lookup.compare(self._database, _text(ref), depth=depth)
+
+    def events(
+        self,
+        subject: str | None = None,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> tuple[Event, ...]:
+        """Who changed what and when, newest first.
+
+        ``subject`` is an adapter's name (with all its versions), one version such as ``toxic@3``, or what else events
+        are about. ``since`` is inclusive, ``until`` exclusive; without a zone they are UTC. ``before`` is the ``id`` of
+        the last event of the page before.
+        """
+        from registry.verbs import lookup
+
+        return lookup.events(
+            self._database,
+            subject=subject,
+            actor=actor,
+            action=action,
+            since=since,
+            until=until,
+            limit=limit,
+            before=before,
+        )
 
     def delete(self, ref: Reference) -> Deleted:
         """Turn a version into a tombstone: its number, digest and lineage stay, its bytes go with ``gc``.

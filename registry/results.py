@@ -64,6 +64,38 @@ class Evaluation(Result):
     created_by: str
 
 
+class Compared(Result):
+    """One metric on one dataset: the version's ``value``, and by reference those of what it was derived from.
+
+    A version that was not evaluated so has None.
+    """
+
+    metric: str
+    dataset: str
+    split: str | None
+    value: float | None
+    others: dict[str, float | None]
+
+
+class Comparison(Result):
+    """A version's evaluations beside those of its ``others``, the versions it was derived from, nearest first."""
+
+    ref: str
+    others: tuple[str, ...]
+    rows: tuple[Compared, ...]
+
+
+class Event(Result):
+    """Who changed what and when. ``detail`` depends on the ``action``; ``id`` grows with every event."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+
+
 class Publication(Result):
     """A version pushed, or about to be pushed, to a Hub repo.
 
@@ -394,13 +426,14 @@ class Difference(Result):
 
 
 class Alias(Result):
-    """A movable pointer to a version."""
+    """A movable pointer to a version. A ``protected`` one moves only for those who say where it points."""
 
     name: str
     alias: str
     ref: str
     moved: bool = True
     previous: int | None = None
+    protected: bool = False
     updated_at: datetime
     updated_by: str
 

@@ -40,6 +40,7 @@ INDEXES = {
     "ix_events_subject_id": ("events", ["subject", "id"]),
     "ix_events_actor_id": ("events", ["actor", "id"]),
     "ix_events_action_id": ("events", ["action", "id"]),
+    "ix_events_at": ("events", ["at"]),
 }
 REPLACED = {
     "ix_versions_base_model_id": ("versions", ["base_model_id"]),

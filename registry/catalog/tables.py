@@ -463,4 +463,5 @@ class EventRow(Base):
         Index("ix_events_subject_id", "subject", "id"),
         Index("ix_events_actor_id", "actor", "id"),
         Index("ix_events_action_id", "action", "id"),
+        Index("ix_events_at", "at"),
     )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from sqlalchemy.orm import Session
 
 from registry import reference
-from registry.catalog import marks, references, versions
+from registry.catalog import marks, references, versions, views
 from registry.catalog.database import Database
 from registry.errors import UsageError
 from registry.reference import Reference
-from registry.results import Alias, Deleted, Evaluation, Tagged
+from registry.results import Alias, Deleted, Evaluation, Tagged, Version
 from registry.verbs._text import check_tags, check_text
 
 
@@ -23,7 +22,8 @@ def set_alias(
     alias: str,
     version: int | str,
     *,
-    expect: int | Literal["none"] | None,
+    expect: marks.Expected,
+    protect: bool,
     actor: str,
 ) -> Alias:
     reference.check_name(name)
@@ -34,15 +34,23 @@ def set_alias(
         pin = references.resolve(session, wanted)
         if pin.name.lower() != name.lower():
             raise _foreign(str(version), name)
-        return marks.set_alias(session, pin, alias, expect=expect, actor=actor)
+        return marks.set_alias(session, pin, alias, expect=expect, protect=protect, actor=actor)
 
     return database.transact(work)
 
 
-def delete_alias(database: Database, name: str, alias: str, *, actor: str) -> Alias:
+def delete_alias(database: Database, name: str, alias: str, *, expect: marks.Expected, actor: str) -> Alias:
     reference.check_name(name)
     reference.check_alias(alias)
-    return database.transact(lambda session: marks.delete_alias(session, name, alias, actor))
+    return database.transact(lambda session: marks.delete_alias(session, name, alias, actor, expect=expect))
+
+
+def protect_alias(database: Database, name: str, alias: str, *, protected: bool, actor: str) -> Alias:
+    reference.check_name(name)
+    reference.check_alias(alias)
+    return database.transact(
+        lambda session: marks.protect_alias(session, name, alias, actor, protected=protected)
+    )
 
 
 def aliases(database: Database, name: str | None) -> tuple[Alias, ...]:
@@ -73,6 +81,20 @@ def delete_tags(database: Database, ref: str, keys: Sequence[str], *, actor: str
         pin = references.resolve(session, wanted)
         marks.delete_tags(session, pin, keys, actor)
         return Tagged(ref=pin.ref, tags=marks.tags(session, pin))
+
+    return database.transact(work)
+
+
+def set_note(database: Database, ref: str, note: str | None, *, actor: str) -> Version:
+    if note is not None:
+        check_text("note", note)
+    wanted = reference.parse(ref)
+
+    def work(session: Session) -> Version:
+        pin = references.resolve(session, wanted)
+        marks.set_note(session, pin, note, actor)
+        session.flush()
+        return views.version(session, pin.id)
 
     return database.transact(work)
 

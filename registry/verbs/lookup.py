@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Literal, get_args
 
 from registry import reference
+from registry.catalog import events as journal
 from registry.catalog import lineage as graph
 from registry.catalog import references, search, views
 from registry.catalog.database import Database
 from registry.errors import UsageError
-from registry.results import Lineage, Page, Version
+from registry.results import Compared, Comparison, Event, Lineage, Page, Version
 from registry.verbs._text import check_tags, check_text
 
 Direction = Literal["up", "down"]
@@ -57,3 +59,67 @@ def lineage(database: Database, ref: str, *, direction: Direction, depth: int | 
     with database.read() as session:
         pin = references.resolve(session, reference.parse(ref), deleted=True)
         return graph.lineage(session, pin, direction=direction, depth=depth)
+
+
+def compare(database: Database, ref: str, *, depth: int) -> Comparison:
+    if depth < 1:
+        raise UsageError(f"a depth of {depth} compares with nothing", hint="--depth is at least 1")
+    with database.read() as session:
+        pin = references.resolve(session, reference.parse(ref), deleted=True)
+        above = graph.lineage(session, pin, direction="up", depth=depth)
+        refs = [node.ref for node in above.nodes]
+        pins = [references.resolve(session, reference.parse(each), deleted=True) for each in refs]
+        found = views.versions(session, [each.id for each in pins])
+    values = {
+        version.ref: {(e.dataset, e.split, e.metric): e.value for e in version.evaluations}
+        for version in found
+    }
+    keys = sorted(
+        {key for each in values.values() for key in each}, key=lambda key: (key[0], key[1] or "", key[2])
+    )
+    rows = [
+        Compared(
+            metric=metric,
+            dataset=dataset,
+            split=split,
+            value=values[pin.ref].get((dataset, split, metric)),
+            others={each: values[each].get((dataset, split, metric)) for each in refs if each != pin.ref},
+        )
+        for dataset, split, metric in keys
+    ]
+    return Comparison(ref=pin.ref, others=tuple(each for each in refs if each != pin.ref), rows=tuple(rows))
+
+
+def events(
+    database: Database,
+    *,
+    subject: str | None,
+    actor: str | None,
+    action: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    before: int | None,
+) -> tuple[Event, ...]:
+    if not 1 <= limit <= search.LARGEST_PAGE:
+        raise UsageError(
+            f"a page of {limit} makes no sense", hint=f"--limit is from 1 to {search.LARGEST_PAGE}"
+        )
+    for what, text in (("subject", subject), ("actor", actor), ("action", action)):
+        if text is not None:
+            check_text(what, text)
+    with database.read() as session:
+        return journal.listing(
+            session,
+            subject=subject,
+            actor=actor,
+            action=action,
+            since=_in_utc(since),
+            until=_in_utc(until),
+            limit=limit,
+            before=before,
+        )
+
+
+def _in_utc(time: datetime | None) -> datetime | None:
+    return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time

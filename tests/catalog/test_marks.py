@@ -159,7 +159,9 @@ def test_a_version_deleted_meanwhile_gets_no_alias(database: Database) -> None:
 
     def second() -> None:
         try:
-            outcome.append(annotate.set_alias(database, "a", "prod", 1, expect=None, actor="second"))
+            outcome.append(
+                annotate.set_alias(database, "a", "prod", 1, expect=None, protect=False, actor="second")
+            )
         except NotFound as error:
             outcome.append(error)
 
@@ -306,3 +308,120 @@ def test_a_change_that_fails_leaves_no_event(three: Registry) -> None:
     with pytest.raises(UsageError):
         three.add_evaluation("a", "acc", float("nan"), dataset="d")
     assert events(three._database) == before
+
+
+def test_a_protected_alias_moves_and_goes_only_for_those_who_know_where_it_points(three: Registry) -> None:
+    assert three.set_alias("a", "prod", 1, protect=True).protected
+    before = counts(three._database)
+    with pytest.raises(Conflict, match="a@prod is protected: it moves") as caught:
+        three.set_alias("a", "prod", 2)
+    assert "--expect 1" in str(caught.value.hint)
+    with pytest.raises(Conflict, match="a@prod is protected: it is deleted"):
+        three.delete_alias("a", "PROD")
+    assert counts(three._database) == before
+    with pytest.raises(Conflict, match="points at 1, not at 3"):
+        three.delete_alias("a", "prod", expect=3)
+    assert three.set_alias("a", "prod", 1).moved is False  # nothing would change
+    assert three.set_alias("a", "prod", 2, expect=1).protected
+    assert three.delete_alias("a", "prod", expect=2).ref == "a@2"
+    assert not three.set_alias("a", "prod", 1).protected
+
+
+def test_protection_comes_and_goes_with_an_event_each(three: Registry) -> None:
+    three.set_alias("a", "Prod", 1)
+    assert three.protect_alias("a", "prod").protected
+    assert three.protect_alias("a", "prod").protected
+    assert not three.protect_alias("a", "PROD", protected=False).protected
+    assert three.set_alias("a", "prod", 2).moved
+    told = [
+        (subject, detail) for _, action, subject, detail in events(three._database) if action == "protect"
+    ]
+    assert told == [("a", {"alias": "Prod", "protected": flag}) for flag in (True, False)]
+    with pytest.raises(NotFound, match="no alias 'best'"):
+        three.protect_alias("a", "best")
+
+
+def test_a_note_is_written_replaced_and_removed_and_found(three: Registry) -> None:
+    assert three.set_note("a@1", "first try").note == "first try"
+    three.set_note("a@1", "second")
+    three.set_note("a@1", "second")
+    assert words_of(three) == {"second"}
+    assert three.set_note("a@1", None).note is None
+    assert words_of(three) == set()
+    told = [detail for _, action, _, detail in events(three._database) if action == "note"]
+    assert [(one["previous"], one["note"]) for one in told] == [
+        (None, "first try"),
+        ("first try", "second"),
+        ("second", None),
+    ]
+    for bad in ("", "\x1b[31m", "x" * 20_000):
+        with pytest.raises(UsageError):
+            three.set_note("a", bad)
+
+
+def test_words_follow_tags(three: Registry) -> None:
+    three.set_tags("a@1", {"team": "Red Pandas", "x": "red"})
+    assert words_of(three) == {"team", "red", "pandas", "x"}
+    three.delete_tags("a@1", ["team"])
+    assert words_of(three) == {"x", "red"}
+    three.set_tags("a@1", {"x": "blue"})
+    assert words_of(three) == {"x", "blue"}
+
+
+def words_of(registry: Registry) -> set[str]:
+    with registry._database.read() as session:
+        return set(session.scalars(text("SELECT word FROM words")))
+
+
+def test_events_are_listed_newest_first_and_by_what_they_are_about(three: Registry) -> None:
+    three.set_alias("a", "prod", 2)
+    three.set_tags("a@1", {"k": "v"})
+    three.add_evaluation("b", "acc", 0.5, dataset="d")
+    add(three._database, "a.b", "x")  # begins as "a" does, and is another adapter
+    everything = three.events()
+    assert [event.id for event in everything] == sorted((e.id for e in everything), reverse=True)
+    assert [(e.action, e.subject) for e in three.events("A")] == [
+        ("tag", "a@1"),
+        ("alias", "a"),
+        ("import", "a@3"),
+        ("import", "a@2"),
+        ("import", "a@1"),
+    ]
+    assert [e.action for e in three.events("a@1")] == ["tag", "import"]
+    assert [e.subject for e in three.events(action="import", limit=2)] == ["a.b@1", "b@1"]
+    assert [e.subject for e in three.events(action="import", limit=2, before=everything[4].id)] == [
+        "a@3",
+        "a@2",
+    ]
+    assert three.events("nosuch") == three.events(actor="nobody") == three.events(action="nothing") == ()
+    assert {e.actor for e in three.events(actor="tester")} == {"tester"}
+
+
+def test_events_are_found_by_time(three: Registry) -> None:
+    first, *_, last = reversed(three.events())
+    assert len(three.events(since=first.at)) == 4
+    assert three.events(until=first.at) == ()
+    assert last not in three.events(until=last.at)
+    naive = last.at.replace(tzinfo=None)  # is taken for UTC
+    assert last in three.events(since=naive)
+    with pytest.raises(UsageError, match="a page of 0"):
+        three.events(limit=0)
+
+
+def test_evaluations_are_compared_along_lineage(three: Registry) -> None:
+    add(three._database, "c", "c", parents=["a@1", "b"])
+    add(three._database, "d", "d", parents=["c"])
+    for ref, value in (("a@1", 0.5), ("c", 0.75), ("d", 0.7)):
+        three.add_evaluation(ref, "acc", value, dataset="imdb")
+    three.add_evaluation("b", "toxicity", 0.1, dataset="rtp", split="test")
+    near = three.compare_evaluations("c")
+    assert (near.ref, near.others) == ("c@1", ("a@1", "b@1"))
+    assert [(row.metric, row.dataset, row.split, row.value, row.others) for row in near.rows] == [
+        ("acc", "imdb", None, 0.75, {"a@1": 0.5, "b@1": None}),
+        ("toxicity", "rtp", "test", None, {"a@1": None, "b@1": 0.1}),
+    ]
+    assert three.compare_evaluations("d").others == ("c@1",)
+    assert three.compare_evaluations("d", depth=2).others == ("c@1", "a@1", "b@1")
+    assert three.compare_evaluations("b").others == ()
+    with pytest.raises(UsageError, match="compares with nothing"):
+        three.compare_evaluations("d", depth=0)

@@ -23,7 +23,7 @@ def filled(database: Database) -> Database:
     for label in "123":
         add(database, "team/Toxic", label, revision="main")
     add(database, "other", "1", revision="main")
-    annotate.set_alias(database, "team/toxic", "Prod", 2, expect=None, actor="tester")
+    annotate.set_alias(database, "team/toxic", "Prod", 2, expect=None, protect=False, actor="tester")
     return database
 
 

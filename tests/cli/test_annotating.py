@@ -23,7 +23,13 @@ def test_alias_set_passes_numbers_as_numbers(
     fake.answers["set_alias"] = samples.alias()
     done = run("alias", "set", "toxic", "prod", *words)
     assert done.exit_code == 0
-    assert fake.asked == {"name": "toxic", "alias": "prod", "version": version, "expect": expect}
+    assert fake.asked == {
+        "name": "toxic",
+        "alias": "prod",
+        "version": version,
+        "expect": expect,
+        "protect": False,
+    }
     assert done.stdout == "toxic@prod → toxic@3 (was toxic@2)\n"
 
 
@@ -53,7 +59,7 @@ def test_alias_delete_prints_what_it_was(fake: FakeRegistry, run: Run) -> None:
     fake.answers["delete_alias"] = samples.alias()
     done = run("alias", "delete", "toxic", "prod")
     assert done.stdout == "removed toxic@prod, which pointed at toxic@3\n"
-    assert fake.asked == {"name": "toxic", "alias": "prod"}
+    assert fake.asked == {"name": "toxic", "alias": "prod", "expect": None}
     as_json = run("alias", "delete", "toxic", "prod", "--format", "json")
     assert Alias.model_validate_json(as_json.stdout) == samples.alias()
 
