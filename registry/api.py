@@ -15,6 +15,8 @@ from registry import settings
 from registry.results import (
     Added,
     Alias,
+    BaseAlias,
+    BaseModelInfo,
     Check,
     Checkout,
     Comparison,
@@ -633,6 +635,63 @@ class Registry:
         from registry.verbs import publish
 
         return publish.publications(self._database, None if ref is None else _text(ref), check=check)
+
+    # -- base models
+
+    def base_models(self) -> tuple[BaseModelInfo, ...]:
+        """Every base model the catalog knows, by name."""
+        from registry.verbs import bases
+
+        return bases.listing(self._database)
+
+    def base_model(self, name: str) -> BaseModelInfo:
+        """One base model: by alias, ``repo[@revision]``, or the start of its fingerprint. Raises ``NotFound``."""
+        from registry.verbs import bases
+
+        return bases.show(self._database, name)
+
+    def base_tensors(self, name: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Dtype and shape of each tensor of a base model by name; empty until its weights were seen."""
+        from registry.verbs import bases
+
+        return bases.tensors(self._database, name)
+
+    def add_base_model(
+        self, name: str, *, path: str | Path | None = None, replace: bool = False
+    ) -> BaseModelInfo:
+        """Record what a base model's weights are and hold, so that adapters are checked against it.
+
+        Read from the checkpoint folder ``path``, or from the Hub: there only digests and headers are read. Raises
+        ``Incompatible`` where other weights are recorded, unless ``replace`` says that they were recorded wrongly.
+        """
+        from registry.verbs import bases
+
+        return bases.add(
+            self._database,
+            name,
+            path=path,
+            replace=replace,
+            remembered=self._remembered,
+            actor=self._config.actor,
+        )
+
+    def set_base_alias(self, alias: str, name: str) -> BaseAlias:
+        """Give a base model a short name, which ``base`` arguments and filters take. Raises ``NotFound``."""
+        from registry.verbs import bases
+
+        return bases.set_alias(self._database, alias, name, actor=self._config.actor)
+
+    def delete_base_alias(self, alias: str) -> BaseAlias:
+        """Remove a base model's short name; returns it as it was. Raises ``NotFound``."""
+        from registry.verbs import bases
+
+        return bases.delete_alias(self._database, alias, actor=self._config.actor)
+
+    def base_aliases(self) -> tuple[BaseAlias, ...]:
+        """All short names of base models."""
+        from registry.verbs import bases
+
+        return bases.aliases(self._database)
 
     # -- merge methods, which need no catalog
 

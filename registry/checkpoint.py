@@ -16,6 +16,7 @@ from registry import digest
 from registry._remembered import Remembered, Stamp, stamp
 from registry._shards import MAX_HEADER, StoredTensor, hash_files, read_header, read_json, storage
 from registry._targets import Target, resolve
+from registry.base_layout import BaseLayout, layout
 from registry.errors import NotFound, Refused
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class BaseCheckpoint:
         paths = [self.folder / shard for shard in self.shards]
         files = hash_files(paths, progress, remembered=remembered, meanwhile=meanwhile)
         return digest.of_json(sorted(files.values()))
+
+    @property
+    def layout(self) -> BaseLayout:
+        """What the weight files hold, without where it lies in them."""
+        return layout(((t.name, t.dtype, t.shape) for t in self.tensors.values()), self.config)
 
     def unknown(self, remembered: Remembered) -> int:
         """How many bytes :meth:`fingerprint` would read."""

@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -23,8 +23,10 @@ import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
 from huggingface_hub.hf_api import RepoFile
 
-from registry import digest
+from registry import base_layout, digest
 from registry._hub_errors import SIGN_IN, translated
+from registry._safetensors import DTYPES
+from registry.base_layout import BaseLayout
 from registry.errors import HubUnauthorized, HubUnavailable, IntegrityFailure, NotFound, Refused
 
 MAIN = "main"
@@ -242,6 +244,49 @@ def fetch_model(repo: str, revision: str | None, into: Path | None = None) -> tu
     if into is not None:
         shutil.rmtree(into / ".cache", ignore_errors=True)
     return folder, commit
+
+
+@dataclass(frozen=True)
+class DescribedModel:
+    """A model as its repo tells without its weights: the commit, the fingerprint, and what the files hold."""
+
+    commit: str
+    fingerprint: str
+    layout: BaseLayout
+
+
+def describe_model(repo: str, revision: str | None) -> DescribedModel:
+    """What a model's weights are, from the Hub's digests of them and from their headers alone."""
+    commit = _resolve(repo, revision)
+    listed = files(repo, commit)
+    if "config.json" not in listed or listed["config.json"].size > _MAX_CONFIG:
+        raise Refused(f"{repo} has no config.json of a sensible size", hint="give a transformers model")
+    sizes = {path: file.size for path, file in listed.items()}
+    wanted = _model_files(repo, sizes, lambda: read(repo, commit, _INDEX))
+    shards = [path for path in wanted if path.endswith(".safetensors")]
+    hashes = [listed[shard].sha256 for shard in shards]
+    if None in hashes:
+        raise Refused(
+            f"{repo} keeps weights outside the large file storage", hint="download it, and use --path"
+        )
+    try:
+        config = json.loads(read(repo, commit, "config.json"))
+        tensors = [tensor for shard in shards for tensor in _tensors(repo, commit, shard)]
+        found = base_layout.layout(tensors, dict(config))
+    except (ValueError, TypeError, RecursionError):
+        raise Refused(f"config.json of {repo} is malformed") from None
+    return DescribedModel(commit, digest.of_json(sorted(map(str, hashes))), found)
+
+
+def _tensors(repo: str, commit: str, shard: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    with translated(f"read the header of {shard} of {repo}"):
+        try:
+            header = _api().parse_safetensors_file_metadata(repo, shard, revision=commit)
+        except errors.SafetensorsParsingError:
+            raise Refused(f"{shard} of {repo} has no safetensors header that can be read") from None
+    for name, tensor in header.tensors.items():
+        dtype, _ = DTYPES.get(tensor.dtype, (tensor.dtype.lower(), 0))
+        yield name, dtype, tuple(tensor.shape)
 
 
 @dataclass(frozen=True)

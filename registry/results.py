@@ -31,6 +31,39 @@ class BaseModelIdentity(Result):
         return f"{name}@{self.revision}" if self.revision else name
 
 
+class BaseModelInfo(Result):
+    """A base model as the catalog knows it.
+
+    ``same_as`` are other names of the same weights, ``versions`` counts what was trained on it under this name,
+    tombstones included. ``tensors``, ``parameters`` and ``dtypes`` are None or empty until its weight files, or their
+    headers, were seen.
+    """
+
+    repo: str
+    revision: str | None
+    fingerprint: str | None
+    aliases: tuple[str, ...] = ()
+    same_as: tuple[str, ...] = ()
+    versions: int = 0
+    tensors: int | None = None
+    parameters: int | None = None
+    dtypes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """``repo`` or ``repo@revision``."""
+        return f"{self.repo}@{self.revision}" if self.revision else self.repo
+
+
+class BaseAlias(Result):
+    """A short name for a base model."""
+
+    alias: str
+    base_model: BaseModelIdentity
+    updated_at: datetime
+    updated_by: str
+
+
 class RecipeInfo(Result):
     """How a derived version is made: as typed, as pinned, and the digest of its canonical recipe."""
 

@@ -86,7 +86,7 @@ def create_tables() -> None:
     op.create_table(
         "base_layouts",
         sa.Column("fingerprint", PLAIN, nullable=False),
-        sa.Column("tensors", JSON, nullable=False),
+        sa.Column("layout", JSON, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("fingerprint", name=op.f("pk_base_layouts")),
     )

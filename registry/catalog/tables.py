@@ -112,12 +112,12 @@ class BaseAliasRow(Base):
 
 
 class BaseLayoutRow(Base):
-    """What the weight files with this fingerprint hold: tensor name to shape and dtype."""
+    """What the weight files with this fingerprint hold: see ``registry.base_layout``."""
 
     __tablename__ = "base_layouts"
 
     fingerprint: Mapped[str] = mapped_column(primary_key=True)
-    tensors: Mapped[dict[str, Any]]
+    layout: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
 
 

@@ -9,7 +9,8 @@ from typing import Literal
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from registry.catalog import artifacts, references, revocations, words
+from registry.base_layout import BaseLayout
+from registry.catalog import artifacts, bases, references, revocations, words
 from registry.catalog.artifacts import Content
 from registry.catalog.database import insert_or_ignore
 from registry.catalog.events import now, record
@@ -67,6 +68,7 @@ class Draft:
     license: str | None = None
     note: str | None = None
     source: str | None = None
+    base_layout: BaseLayout | None = None
     new: bool = False
 
 
@@ -78,8 +80,10 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
     """
     adapter, existed = _adapter(session, draft)
     base = base_model(session, draft.base_model)
+    if draft.base_layout is not None and base.fingerprint is not None:
+        bases.save_layout(session, base.fingerprint, draft.base_layout)
     if existed:
-        _check_line(session, adapter, draft.content.kind, draft.base_model)
+        _check_line(session, adapter, draft.content.kind, references.base_identity(base))
         if (found := _same(session, adapter, draft)) is not None:
             return found, False
     _check_parents(session, draft.parents)
@@ -120,6 +124,7 @@ def refuse_early(
     )
     if (known := session.execute(query).scalar_one_or_none()) is not None:
         _check_fingerprint(known, base)
+        base = base if base.fingerprint else references.base_identity(known)
     named = select(AdapterRow).where(AdapterRow.name_key == name.lower())
     if (row := session.execute(named).scalar_one_or_none()) is not None:
         _check_name(row, name, new=new)
@@ -263,7 +268,7 @@ def _check_name(row: AdapterRow, name: str, *, new: bool) -> None:
 def _check_line(session: Session, adapter: AdapterRow, kind: str, base: BaseModelIdentity) -> None:
     """An adapter's versions are one kind on one base model: anything else would be another adapter."""
     statement = (
-        select(ArtifactRow.kind, BaseModelRow.repo)
+        select(ArtifactRow.kind, BaseModelRow.repo, BaseModelRow.fingerprint)
         .select_from(VersionRow)
         .join(ArtifactRow, VersionRow.artifact_digest == ArtifactRow.digest)
         .join(BaseModelRow, VersionRow.base_model_id == BaseModelRow.id)
@@ -272,11 +277,11 @@ def _check_line(session: Session, adapter: AdapterRow, kind: str, base: BaseMode
     latest = session.execute(statement).one_or_none()
     if latest is None:
         return
-    here = (kind, base.repo)
-    if (latest.kind, latest.repo) != here:
+    same = base.fingerprint is not None and base.fingerprint == latest.fingerprint
+    if latest.kind != kind or not (same or latest.repo == base.repo):
         raise Conflict(
             f"the name {adapter.name} is taken by {latest.kind} adapters on {latest.repo}; "
-            f"this is {here[0]} on {here[1]}",
+            f"this is {kind} on {base.repo}",
             hint="choose another name",
         )
 

@@ -17,7 +17,7 @@ from registry._companions import companions_digest
 from registry._layout import lay_out
 from registry._remembered import Remembered, Stamp
 from registry.blobs import BlobStore
-from registry.catalog import artifacts, references, versions
+from registry.catalog import artifacts, bases, references, versions
 from registry.catalog.artifacts import Content, File, Realisation
 from registry.catalog.database import Database
 from registry.catalog.events import record
@@ -254,6 +254,7 @@ class Merge:
             if job.pin.base_model.fingerprint is None:
                 seen = job.pin.base_model.model_copy(update={"fingerprint": fingerprint})
                 versions.set_fingerprint(session, job.pin.base_model_id, seen)
+                bases.save_layout(session, fingerprint, job.base.layout)
                 record(session, self.actor, "fingerprint", str(job.pin.base_model), fingerprint=fingerprint)
             artifacts.save_recipe(session, job.recipe)
             artifacts.save_realisation(session, made)

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from registry import checkpoint, digest, peft_format, reference
 from registry._remembered import Remembered
+from registry.base_layout import BaseLayout
 from registry.blobs import BlobStore
-from registry.catalog import references, versions, views
+from registry.catalog import bases, references, versions, views
 from registry.catalog.database import Database
 from registry.catalog.versions import Draft, Edge
 from registry.errors import Refused, UsageError
@@ -56,11 +57,17 @@ def add(
         if text is not None:
             check_text(what, text)
 
+    if base is not None:
+        check_text("base", base, limit=MAX_BASE)
+
     def once() -> Added:
         with _fetched(source) as found, blobs.stage() as stage:
             stored = _copied(found.folder, stage)
-            identity = _identity(stored, base, base_path, remembered)
             with database.read() as session:
+                known = None if base is None else bases.named(session, base)
+            identity, layout = _identity(stored, base, known, base_path, remembered)
+            with database.read() as session:
+                _check_fits(session, stored, identity, layout)
                 for parent in parents:
                     references.resolve(session, reference.parse(parent))
                 versions.refuse_early(session, name, kind=stored.kind, base=identity, new=new)
@@ -75,6 +82,7 @@ def add(
                 license=license,
                 note=note,
                 source=found.recorded.encode("utf-8", "backslashreplace").decode(),
+                base_layout=layout,
                 new=new,
             )
             return record(database, blobs, draft, parents)
@@ -132,15 +140,23 @@ def _copied(folder: Path, stage: Path) -> StoredAdapter:
 
 
 def _identity(
-    stored: StoredAdapter, base: str | None, base_path: str | Path | None, remembered: Path | None
-) -> BaseModelIdentity:
-    """The base model, as said by the caller or else by the adapter; checked against its weights if at hand."""
+    stored: StoredAdapter,
+    base: str | None,
+    known: BaseModelIdentity | None,
+    base_path: str | Path | None,
+    remembered: Path | None,
+) -> tuple[BaseModelIdentity, BaseLayout | None]:
+    """The base model, as said by the caller or else by the adapter; with its weights' layout if they are at hand.
+
+    ``known`` is what ``base`` stands for, where it is an alias.
+    """
     identity = stored.base_model
-    if base is not None:
+    if known is not None:
+        identity = known
+    elif base is not None:
         repo, _, revision = base.partition("@")
         if not repo:
             raise UsageError(f"{base!r} names no base model", hint="--base REPO[@REVISION]")
-        check_text("base", base, limit=MAX_BASE)
         identity = BaseModelIdentity(repo=repo, revision=revision or None)
     if len(identity.repo or "") > MAX_BASE or len(identity.revision or "") > MAX_BASE:
         raise Refused(f"the base model's name has more than {MAX_BASE} characters", hint="say it with --base")
@@ -149,12 +165,24 @@ def _identity(
             "the adapter's config names no base model", hint="say which with --base REPO[@REVISION]"
         )
     if base_path is None:
-        return identity
+        return identity, None
     checked = checkpoint.open_base(Path(base_path))
-    flag = stored.config.get("fan_in_fan_out")
-    checked.resolve(stored.layout.modules, fan_in_fan_out=flag, new_heads=True)
+    _check_targets(stored, checked.layout)
     found = checked.fingerprint(remembered=Remembered(remembered))
-    return identity.model_copy(update={"fingerprint": found})
+    return identity.model_copy(update={"fingerprint": found}), checked.layout
+
+
+def _check_fits(
+    session: Session, stored: StoredAdapter, identity: BaseModelIdentity, layout: BaseLayout | None
+) -> None:
+    """Hold the adapter's targets against what is known of its base model, where it was not at hand."""
+    if layout is None and (seen := bases.layout_of(session, identity)) is not None:
+        _check_targets(stored, seen)
+
+
+def _check_targets(stored: StoredAdapter, layout: BaseLayout) -> None:
+    flag = stored.config.get("fan_in_fan_out")
+    layout.resolve(stored.layout.modules, fan_in_fan_out=flag, new_heads=True)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from registry import Registry
 from tests.catalog.drafts import add
 from tests.cli.conftest import Run
 
-
 pytestmark = pytest.mark.usefixtures("team")
 
 
@@ -68,3 +67,17 @@ def test_eval_compare_shows_the_parents_beside_the_child(run: Run) -> None:
     assert row.split() == ["rtp", "toxicity", "0.25", "0.9", "(-0.65)"]
     assert run("eval", "compare", "detox", "--format", "quiet").stdout == "detox@1\ntoxic@1\n"
     assert json.loads(run("eval", "compare", "detox", "--format", "json").stdout)["others"] == ["toxic@1"]
+
+
+def test_base_models(run: Run) -> None:
+    assert run("base", "list", "--format", "quiet").stdout == "tiny/base\n"
+    assert run("base", "alias", "set", "tiny", "tiny/base").stdout == "tiny → tiny/base\n"
+    assert run("base", "list").stdout.split()[-3:] == ["tiny/base", "tiny", "3"]
+    shown = run("base", "show", "TINY")
+    assert "its weights were not seen yet" in shown.stdout
+    assert json.loads(run("base", "show", "tiny", "--format", "json").stdout)["aliases"] == ["tiny"]
+    assert run("base", "alias", "list", "--format", "quiet").stdout == "tiny\n"
+    assert run("base", "alias", "delete", "tiny").stdout == "removed tiny, which stood for tiny/base\n"
+    missing = run("base", "show", "tiny")
+    assert (missing.exit_code, missing.stdout) == (3, "")
+    assert "registry base list" in missing.stderr
