@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ ADD = """
 with Registry.open(home, database_url=url) as catalog:
     from tests.catalog.drafts import add
     ready()
-    print(json.dumps([add(catalog._database, "line", f"{number} {turn}").version for turn in range(10)]))
+    print(json.dumps([add(catalog._database, "line", f"{number} {turn}").version for turn in range(50)]))
 """
 COMPOSE = """
 with Registry.open(home, database_url=url) as catalog:
@@ -55,6 +56,22 @@ with Registry.open(home, database_url=url) as catalog:
         except RegistryError as error:
             assert error.exit_code == 4, error
     print(json.dumps(won))
+"""
+MOVE = """
+with Registry.open(home, database_url=url) as catalog:
+    seen = catalog.aliases("a")[0].ref
+    ready()  # all have looked and seen the same: of the first attempts all but one lose
+    lost = won = 0
+    while won < 50:
+        current = int(seen.partition("@")[2])
+        try:
+            catalog.set_alias("a", "prod", 1 + (current + number) % 9, expect=current)
+            won += 1
+        except RegistryError as error:
+            assert error.exit_code == 4, error
+            lost += 1
+        seen = catalog.aliases("a")[0].ref
+    print(json.dumps([won, lost]))
 """
 OPEN = """
 ready()
@@ -112,12 +129,13 @@ def test_numbers_are_dense_and_unique_whoever_writes(
     catalog: Registry, database_url: str, tmp_path: Path
 ) -> None:
     answers = together(ADD, tmp_path, database_url, 8)
-    assert numbers(answers) == list(range(1, 81))
+    assert numbers(answers) == list(range(1, 401))
     assert all(answer == sorted(answer) for answer in answers)
     log = catalog.log("line")
-    assert [version.version for version in log] == list(range(80, 0, -1))
-    assert len({version.digest for version in log}) == 80
-    assert catalog.show("line").version == 80
+    assert [version.version for version in log] == list(range(400, 0, -1))
+    assert len({version.digest for version in log}) == 400
+    assert catalog.show("line").version == 400
+    assert len(catalog.events("line", action="import", limit=1000)) == 400
 
 
 def test_compositions_are_all_there_and_the_same_one_is_one_version(
@@ -140,6 +158,26 @@ def test_an_alias_that_must_not_exist_is_created_by_exactly_one(
     answers = together(ALIAS, tmp_path, database_url, 4)
     assert numbers(answers) == list(range(10))
     assert len(catalog.aliases("a")) == 10
+
+
+def test_aliases_moved_by_compare_and_set_leave_one_chain(
+    catalog: Registry, database_url: str, tmp_path: Path
+) -> None:
+    """Nobody's move is overwritten by somebody who had not seen it: each event begins where the last one ended."""
+    from tests.catalog.drafts import add
+
+    for label in range(10):
+        add(catalog._database, "a", str(label))
+    catalog.set_alias("a", "prod", 10, protect=True)
+    answers = together(MOVE, tmp_path, database_url, 8)
+    assert [won for won, _ in answers] == [50] * 8
+    assert sum(lost for _, lost in answers) >= 7
+    moves = [event.detail for event in reversed(catalog.events("a", action="alias", limit=1000))]
+    moved = [(move["from"], move["to"]) for move in moves]
+    # A move to where it points already changes nothing and is no event.
+    assert moved[0] == (None, 10)
+    assert all(before[1] == after[0] for before, after in pairwise(moved))
+    assert catalog.aliases("a")[0].ref == f"a@{moved[-1][1]}"
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
