@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
+import sqlalchemy
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Insert,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    text,
+)
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import (
     ArgumentError,
@@ -144,17 +156,37 @@ def outdated(url: URL, revision: str) -> SchemaOutdated:
     )
 
 
+def core(table: Any) -> Table:
+    """The table behind a model, for statements that are built once and sent past the unit of work."""
+    target: Table = table.__table__
+    return target
+
+
+def insert(session: Session, table: Any, *rows: Mapping[str, Any]) -> None:
+    """Insert rows at once, past the unit of work: writing a version is mostly what happens around the statements."""
+    if rows:
+        session.connection().execute(_insert(table, ""), list(rows))
+
+
 def insert_or_ignore(session: Session, table: Any, **values: Any) -> None:
     """Insert a row unless a constraint says it is there: the loser of a race re-reads what the winner wrote."""
-    target: Table = table.__table__
-    if session.get_bind().dialect.name == "postgresql":
+    dialect = session.get_bind().dialect.name
+    session.connection().execute(_insert(table, dialect), values)
+
+
+@cache
+def _insert(table: Any, ignoring: str) -> Insert:
+    """The statement, built once; ``ignoring`` rows that are there where it names the dialect."""
+    target = core(table)
+    if not ignoring:
+        return sqlalchemy.insert(target)
+    if ignoring == "postgresql":
         from sqlalchemy.dialects import postgresql
 
-        session.execute(postgresql.insert(target).values(**values).on_conflict_do_nothing())
-    else:
-        from sqlalchemy.dialects import sqlite
+        return postgresql.insert(target).on_conflict_do_nothing()
+    from sqlalchemy.dialects import sqlite
 
-        session.execute(sqlite.insert(target).values(**values).on_conflict_do_nothing())
+    return sqlite.insert(target).on_conflict_do_nothing()
 
 
 def chunked(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
+from registry.catalog.database import insert
 from registry.catalog.tables import AdapterRow, EventRow
 from registry.results import Event
 
@@ -18,7 +19,8 @@ def now() -> datetime:
 
 def record(session: Session, actor: str, action: str, subject: str, **detail: Any) -> None:
     """Append an event to the transaction that makes the change it tells of."""
-    session.add(EventRow(at=now(), actor=actor, action=action, subject=subject, detail=detail))
+    row = {"at": now(), "actor": actor, "action": action, "subject": subject, "detail": detail}
+    insert(session, EventRow, row)
 
 
 def listing(

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Row, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from registry.base_layout import BaseLayout
-from registry.catalog import artifacts, bases, references, revocations, words
+from registry.catalog import artifacts, bases, database, references, revocations, words
 from registry.catalog.artifacts import Content
 from registry.catalog.database import insert_or_ignore
 from registry.catalog.events import now, record
@@ -90,29 +90,29 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
     artifacts.save(session, draft.content)
     if draft.recipe is not None:
         artifacts.save_recipe(session, draft.recipe)
-    adapter.last_version += 1
-    session.execute(update(VersionRow).where(VersionRow.latest_of == adapter.id).values(latest_of=None))
-    row = VersionRow(
-        adapter_id=adapter.id,
-        number=adapter.last_version,
-        artifact_digest=draft.content.digest,
-        base_model_id=base.id,
-        recipe_digest=None if draft.recipe is None else draft.recipe.digest,
-        expression=draft.expression,
-        resolved=draft.resolved,
-        task=draft.task,
-        license=draft.license,
-        note=draft.note,
-        source=draft.source,
-        latest_of=adapter.id,
-        created_at=now(),
-        created_by=draft.actor,
-    )
-    session.add(row)
-    session.flush()  # the row's id, for what refers to it
-    _attach(session, row, draft)
-    _record(session, f"{adapter.name}@{row.number}", draft)
-    return row.id, True
+    connection, number = session.connection(), adapter.last_version + 1
+    connection.execute(_COUNT, {"adapter": adapter.id})
+    connection.execute(_NOT_LATEST, {"adapter": adapter.id})
+    values = {
+        "adapter_id": adapter.id,
+        "number": number,
+        "artifact_digest": draft.content.digest,
+        "base_model_id": base.id,
+        "recipe_digest": None if draft.recipe is None else draft.recipe.digest,
+        "expression": draft.expression,
+        "resolved": draft.resolved,
+        "task": draft.task,
+        "license": draft.license,
+        "note": draft.note,
+        "source": draft.source,
+        "latest_of": adapter.id,
+        "created_at": now(),
+        "created_by": draft.actor,
+    }
+    row_id = int(connection.execute(_VERSION, values).scalar_one())
+    _attach(session, row_id, draft)
+    _record(session, f"{adapter.name}@{number}", draft)
+    return row_id, True
 
 
 def refuse_early(
@@ -172,7 +172,8 @@ def base_model(session: Session, identity: BaseModelIdentity) -> BaseModelRow:
     if row is None:
         insert_or_ignore(session, BaseModelRow, repo=repo, revision=revision, fingerprint=None)
         row = session.execute(query).scalar_one()
-    set_fingerprint(session, row.id, identity)
+    if identity.fingerprint is not None and identity.fingerprint != row.fingerprint:
+        set_fingerprint(session, row.id, identity)
     return row
 
 
@@ -194,11 +195,27 @@ def _check_fingerprint(row: BaseModelRow, identity: BaseModelIdentity) -> None:
         )
 
 
-def _adapter(session: Session, draft: Draft) -> tuple[AdapterRow, bool]:
+_ADAPTERS, _VERSIONS = database.core(AdapterRow), database.core(VersionRow)
+_ADAPTER = _ADAPTERS.c
+_NAMED = select(_ADAPTER.id, _ADAPTER.name, _ADAPTER.last_version).where(
+    _ADAPTER.name_key == bindparam("key")
+)
+_HOLD = _NAMED.with_for_update()
+_COUNT = (
+    update(_ADAPTERS)
+    .where(_ADAPTER.id == bindparam("adapter"))
+    .values(last_version=_ADAPTER.last_version + 1)
+)
+_NOT_LATEST = update(_VERSIONS).where(_VERSIONS.c.latest_of == bindparam("adapter")).values(latest_of=None)
+_VERSION = insert(_VERSIONS).returning(_VERSIONS.c.id)
+
+
+def _adapter(session: Session, draft: Draft) -> tuple[Row[int, str, int], bool]:
     """The draft's adapter, held together with those of its parents; and whether it has had a version."""
-    key = draft.name.lower()
-    named = select(AdapterRow.id).where(AdapterRow.name_key == key)
-    if (own := session.scalar(named)) is None:
+    key, connection = draft.name.lower(), session.connection()
+    if (
+        row := connection.execute(_HOLD if not draft.parents else _NAMED, {"key": key}).one_or_none()
+    ) is None:
         insert_or_ignore(
             session,
             AdapterRow,
@@ -208,14 +225,15 @@ def _adapter(session: Session, draft: Draft) -> tuple[AdapterRow, bool]:
             created_at=now(),
             created_by=draft.actor,
         )
-        own = session.execute(named).scalar_one()  # this one's, or that of another writer who was first
+        # This one's row, or that of another writer who was first.
+        row = connection.execute(_HOLD if not draft.parents else _NAMED, {"key": key}).one()
         for word in words.split(draft.name):
-            insert_or_ignore(session, NameWordRow, word=word, adapter_id=own)
-    parents = [edge.version_id for edge in draft.parents]
-    lines = (
-        session.scalars(select(VersionRow.adapter_id).where(VersionRow.id.in_(parents))) if parents else ()
-    )
-    row = references.held(session, {own, *lines})[own]
+            insert_or_ignore(session, NameWordRow, word=word, adapter_id=row.id)
+    if draft.parents:
+        parents = [edge.version_id for edge in draft.parents]
+        lines = session.scalars(select(VersionRow.adapter_id).where(VersionRow.id.in_(parents)))
+        references.held(session, {row.id, *lines})
+        row = connection.execute(_NAMED, {"key": key}).one()
     existed = row.last_version > 0
     _check_name(row, draft.name, new=existed and draft.new)
     return row, existed
@@ -254,7 +272,7 @@ def _check_parents(session: Session, parents: Sequence[Edge]) -> None:
             )
 
 
-def _check_name(row: AdapterRow, name: str, *, new: bool) -> None:
+def _check_name(row: AdapterRow | Row[int, str, int], name: str, *, new: bool) -> None:
     if row.name != name:
         raise Conflict(
             f"{name!r} differs only by case from {row.name!r}", hint=f"use {row.name}, or another name"
@@ -265,7 +283,9 @@ def _check_name(row: AdapterRow, name: str, *, new: bool) -> None:
         )
 
 
-def _check_line(session: Session, adapter: AdapterRow, kind: str, base: BaseModelIdentity) -> None:
+def _check_line(
+    session: Session, adapter: AdapterRow | Row[int, str, int], kind: str, base: BaseModelIdentity
+) -> None:
     """An adapter's versions are one kind on one base model: anything else would be another adapter."""
     statement = (
         select(ArtifactRow.kind, BaseModelRow.repo, BaseModelRow.fingerprint)
@@ -286,7 +306,7 @@ def _check_line(session: Session, adapter: AdapterRow, kind: str, base: BaseMode
         )
 
 
-def _same(session: Session, adapter: AdapterRow, draft: Draft) -> int | None:
+def _same(session: Session, adapter: Row[int, str, int], draft: Draft) -> int | None:
     statement = select(VersionRow.id).where(
         VersionRow.adapter_id == adapter.id, VersionRow.deleted_at.is_(None)
     )
@@ -297,31 +317,25 @@ def _same(session: Session, adapter: AdapterRow, draft: Draft) -> int | None:
     return session.scalars(statement.order_by(VersionRow.number.desc()).limit(1)).first()
 
 
-def _attach(session: Session, row: VersionRow, draft: Draft) -> None:
-    session.add_all(TagRow(version_id=row.id, key=key, value=value) for key, value in draft.tags.items())
-    session.add_all(
-        LineageRow(
-            child_id=row.id,
-            position=position,
-            parent_id=edge.version_id,
-            relation=edge.relation,
-            coefficient=edge.coefficient,
-        )
+def _attach(session: Session, row_id: int, draft: Draft) -> None:
+    tags = ({"version_id": row_id, "key": key, "value": value} for key, value in draft.tags.items())
+    database.insert(session, TagRow, *tags)
+    edges = (
+        {
+            "child_id": row_id,
+            "position": position,
+            "parent_id": edge.version_id,
+            "relation": edge.relation,
+            "coefficient": edge.coefficient,
+        }
         for position, edge in enumerate(draft.parents)
     )
-    session.add_all(
-        FollowedRow(
-            version_id=row.id,
-            adapter_id=each.adapter_id,
-            alias_key=each.alias_key,
-            pinned_id=each.pinned_id,
-        )
-        for each in draft.followed
-    )
-    session.flush()
-    words.add(session, row.id, words.of_version(draft.note, draft.tags))
+    database.insert(session, LineageRow, *edges)
+    followed = ({"version_id": row_id, **vars(each)} for each in draft.followed)
+    database.insert(session, FollowedRow, *followed)
+    words.add(session, row_id, words.of_version(draft.note, draft.tags))
     if draft.parents:
-        revocations.inherit(session, row.id)
+        revocations.inherit(session, row_id)
 
 
 def _record(session: Session, ref: str, draft: Draft) -> None:

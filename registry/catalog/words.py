@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from registry.catalog.database import insert
 from registry.catalog.tables import TagRow, VersionRow, WordRow
 
 _WORD = re.compile(r"[^\W_]+")
@@ -36,5 +37,4 @@ def index(session: Session, version_id: int) -> None:
 def add(session: Session, version_id: int, found: Iterable[str]) -> None:
     """Write the words of a version that has none yet."""
     rows = [{"word": word, "version_id": version_id} for word in found]
-    if rows:
-        session.execute(insert(WordRow), rows)
+    insert(session, WordRow, *rows)
