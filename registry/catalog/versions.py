@@ -207,6 +207,21 @@ _COUNT = (
     .values(last_version=_ADAPTER.last_version + 1)
 )
 _NOT_LATEST = update(_VERSIONS).where(_VERSIONS.c.latest_of == bindparam("adapter")).values(latest_of=None)
+_LATEST = (
+    select(ArtifactRow.kind, BaseModelRow.repo, BaseModelRow.fingerprint)
+    .select_from(VersionRow)
+    .join(ArtifactRow, VersionRow.artifact_digest == ArtifactRow.digest)
+    .join(BaseModelRow, VersionRow.base_model_id == BaseModelRow.id)
+    .where(VersionRow.latest_of == bindparam("adapter"))
+)
+_SAME = (
+    select(VersionRow.id)
+    .where(VersionRow.adapter_id == bindparam("adapter"), VersionRow.deleted_at.is_(None))
+    .order_by(VersionRow.number.desc())
+    .limit(1)
+)
+_SAME_CONTENT = _SAME.where(VersionRow.artifact_digest == bindparam("digest"))
+_SAME_RECIPE = _SAME.where(VersionRow.recipe_digest == bindparam("digest"))
 _VERSION = insert(_VERSIONS).returning(_VERSIONS.c.id)
 
 
@@ -287,14 +302,7 @@ def _check_line(
     session: Session, adapter: AdapterRow | Row[int, str, int], kind: str, base: BaseModelIdentity
 ) -> None:
     """An adapter's versions are one kind on one base model: anything else would be another adapter."""
-    statement = (
-        select(ArtifactRow.kind, BaseModelRow.repo, BaseModelRow.fingerprint)
-        .select_from(VersionRow)
-        .join(ArtifactRow, VersionRow.artifact_digest == ArtifactRow.digest)
-        .join(BaseModelRow, VersionRow.base_model_id == BaseModelRow.id)
-        .where(VersionRow.latest_of == adapter.id)
-    )
-    latest = session.execute(statement).one_or_none()
+    latest = session.connection().execute(_LATEST, {"adapter": adapter.id}).one_or_none()
     if latest is None:
         return
     same = base.fingerprint is not None and base.fingerprint == latest.fingerprint
@@ -307,14 +315,11 @@ def _check_line(
 
 
 def _same(session: Session, adapter: Row[int, str, int], draft: Draft) -> int | None:
-    statement = select(VersionRow.id).where(
-        VersionRow.adapter_id == adapter.id, VersionRow.deleted_at.is_(None)
-    )
-    if draft.recipe is None:
-        statement = statement.where(VersionRow.artifact_digest == draft.content.digest)
-    else:
-        statement = statement.where(VersionRow.recipe_digest == draft.recipe.digest)
-    return session.scalars(statement.order_by(VersionRow.number.desc()).limit(1)).first()
+    statement, digest = _SAME_CONTENT, draft.content.digest
+    if draft.recipe is not None:
+        statement, digest = _SAME_RECIPE, draft.recipe.digest
+    found: int | None = session.connection().scalar(statement, {"adapter": adapter.id, "digest": digest})
+    return found
 
 
 def _attach(session: Session, row_id: int, draft: Draft) -> None:
