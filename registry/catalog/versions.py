@@ -216,7 +216,8 @@ _LATEST = (
 )
 _SAME = (
     select(VersionRow.id)
-    .where(VersionRow.adapter_id == bindparam("adapter"), VersionRow.deleted_at.is_(None))
+    # Not by an index: the content or the recipe finds few rows, the adapter may have very many.
+    .where(VersionRow.adapter_id + 0 == bindparam("adapter"), VersionRow.deleted_at.is_(None))
     .order_by(VersionRow.number.desc())
     .limit(1)
 )
