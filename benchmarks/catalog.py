@@ -172,7 +172,7 @@ def operations(catalog: Registry, database: Database, runs: int) -> dict[str, tu
         "create, two tags": (runs, create),
         "alias set": (runs, lambda: catalog.set_alias("m3", "prod", 7 + next(flip) % 2)),
         "page of one line": (several, page("name = 'm3'")),
-        "page, no filter": (several, page(None, versions="all")),
+        "page, no filter": (several, page(None, latest=False)),
         "page, one tag": (several, page("tags.task = 't7'")),
         "page, two tags": (several, page("tags.base_model = 'b3' AND tags.task = 't7'")),
         "page, tag and eval": (several, page("tag.task = 't7' AND eval.acc > 0.5")),
