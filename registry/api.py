@@ -32,6 +32,7 @@ from registry.results import (
     MaterializePlan,
     MethodInfo,
     Page,
+    Pinned,
     Publication,
     Schema,
     Tagged,
@@ -113,30 +114,43 @@ class Registry:
 
         return lookup.show(self._database, _text(ref))
 
+    def resolve(self, ref: Reference) -> Pinned:
+        """What a reference means now, in one statement. Raises ``NotFound``."""
+        from registry.verbs import lookup
+
+        return lookup.resolve(self._database, _text(ref))
+
     def list(
         self,
+        filter: str | None = None,  # noqa: A002  (its name on the command line)
         *,
         base: str | None = None,
         task: str | None = None,
         kind: str | None = None,
         tags: Mapping[str, str] | None = None,
-        sort: str = "name",
+        latest: bool | None = None,
+        sort: str | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> Page:
-        """The latest live version of each adapter that fits every filter, a page at a time.
+        """Versions that fit ``filter`` (see ``docs/filters.md``) and every other argument, a page at a time.
 
-        ``base`` is ``repo`` or ``repo@revision``. ``sort`` is ``name``, ``created`` (newest first) or
-        ``size`` (largest first). ``after`` is the ``next`` of the page before.
+        Without a filter each adapter is shown by its latest live version, with one every live version is searched;
+        ``latest`` decides it either way. ``base`` is ``repo``, ``repo@revision`` or an alias. ``sort`` is ``name``,
+        ``created`` (newest first), ``size`` or ``parameters`` (largest first); by default ``created``, and ``name``
+        for the latest of each without a filter. ``after`` is the ``next`` of the page before, for the same arguments.
+        Raises ``ExpressionError`` for a filter that does not parse, ``NotFound`` for a version it names.
         """
         from registry.verbs import lookup
 
         return lookup.listing(
             self._database,
+            filter=filter,
             base=base,
             task=task,
             kind=kind,
-            tags=tags or {},
+            tags=dict(tags or {}),
+            latest=latest,
             sort=sort,
             limit=limit,
             after=after,

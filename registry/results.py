@@ -152,13 +152,22 @@ class Publication(Result):
     created_by: str | None = None
 
 
+class Revocation(Result):
+    """Why a version was revoked, when, and by whom."""
+
+    reason: str
+    at: datetime
+    by: str
+
+
 class Version(Result):
     """One immutable, numbered entry of an adapter.
 
     ``rank`` is the largest LoRA rank among its modules (None for kinds without one), ``parameters`` the
     number of adapter parameters, ``size`` the bytes of its files. ``not_composable`` names every part whose
     maths is not implemented; an adapter with such parts is cataloged but refused as an input.
-    ``deleted_at`` is set on a tombstone.
+    ``deleted_at`` is set on a tombstone. ``revoked`` says why it must not be used any more, ``affected_by`` names
+    the revoked versions that it was derived from, over any number of steps.
     """
 
     ref: str
@@ -186,6 +195,19 @@ class Version(Result):
     created_at: datetime
     created_by: str
     deleted_at: datetime | None = None
+    revoked: Revocation | None = None
+    affected_by: tuple[str, ...] = ()
+
+
+class Pinned(Result):
+    """What a reference means now: a version by its number, and its content."""
+
+    ref: str
+    name: str
+    version: int
+    digest: str
+    kind: str
+    base_model: BaseModelIdentity
 
 
 class Added(Version):

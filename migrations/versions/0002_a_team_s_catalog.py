@@ -28,8 +28,8 @@ INDEXES = {
     "ix_base_models_fingerprint": ("base_models", ["fingerprint"]),
     "ix_artifacts_kind": ("artifacts", ["kind"]),
     "ix_artifacts_rank": ("artifacts", ["rank"]),
-    "ix_artifacts_parameters": ("artifacts", ["parameters"]),
     "ix_artifacts_size_digest": ("artifacts", ["size", "digest"]),
+    "ix_artifacts_parameters_digest": ("artifacts", ["parameters", "digest"]),
     "ix_versions_adapter_id_id": ("versions", ["adapter_id", "id"]),
     "ix_versions_base_model_id_id": ("versions", ["base_model_id", "id"]),
     "ix_versions_task_id": ("versions", ["task", "id"]),
@@ -56,11 +56,14 @@ def upgrade() -> None:
         op.drop_index(name)
     for name, (table, columns) in INDEXES.items():
         op.create_index(name, table, columns)
+    latest = sa.text("latest_of IS NOT NULL")
+    op.create_index("ix_versions_latest", "versions", ["id"], sqlite_where=latest, postgresql_where=latest)
     fill_words()
     fill_followed()
 
 
 def downgrade() -> None:
+    op.drop_index("ix_versions_latest")
     for name in INDEXES:
         op.drop_index(name)
     for name, (table, columns) in REPLACED.items():

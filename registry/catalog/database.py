@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,11 +27,13 @@ from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
     DBAPIError,
+    DisconnectionError,
     NoSuchModuleError,
     OperationalError,
     ProgrammingError,
 )
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from registry.errors import RegistryError, SchemaOutdated, StorageFailure, UsageError
 
@@ -41,6 +44,7 @@ T = TypeVar("T")
 _BUSY_TIMEOUT_MS = 30_000
 _CHUNK = 500  # bound parameters in one statement
 _CONTENTION = {"40P01", "40001"}  # PostgreSQL's deadlock, and its failure to serialize
+_LONG_REST = 60.0  # seconds
 _ATTEMPTS = 5  # locks are taken in one order, so that losing even one of them is rare
 
 
@@ -55,12 +59,20 @@ class Database:
         self.url = _normalize(url)
         self._engine = make_engine(self.url)
         self._writer = self._engine.execution_options(registry_write=True)
+        self._glance = self._engine.execution_options(registry_glance=True)
         if self._engine.dialect.name == "postgresql":
+            self._glance = self._glance.execution_options(isolation_level="AUTOCOMMIT")
             self._engine = self._engine.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         with _translated(self.url), Session(self._engine, autoflush=False) as session:
+            yield session
+
+    @contextmanager
+    def glance(self) -> Iterator[Session]:
+        """For what single statements answer: each sees its own state, and none begins or ends a transaction."""
+        with _translated(self.url), Session(self._glance, autoflush=False) as session:
             yield session
 
     @contextmanager
@@ -114,7 +126,10 @@ def make_engine(url: URL) -> Engine:
     """An engine with the settings that the catalog's guarantees rest on."""
     try:
         if url.get_backend_name() == "postgresql":
-            return create_engine(url, pool_pre_ping=True)
+            engine = create_engine(url)
+            event.listen(engine, "checkin", _on_checkin)
+            event.listen(engine, "checkout", _on_checkout)
+            return engine
         engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise UsageError(
@@ -226,9 +241,43 @@ def _on_connect(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _on_checkin(_connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info["since"] = time.monotonic()
+
+
+def _on_checkout(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+    """Have a connection that the server closed meanwhile replaced, without asking the server.
+
+    What a server or a network in between closes, the socket knows at once; only after a long rest, when a network
+    may have dropped it in silence, is the server asked.
+    """
+    rested = time.monotonic() - record.info.get("since", time.monotonic())
+    try:
+        if _says_something(connection.pgconn.socket):
+            connection.pgconn.consume_input()
+        if rested > _LONG_REST:
+            connection.execute("")
+            connection.rollback()
+        alive = not connection.closed
+    except connection.Error:
+        alive = False
+    if not alive:
+        raise DisconnectionError
+
+
+def _says_something(socket: int) -> bool:
+    """Whether there is something to read, the end included; an idle connection is silent."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(socket, selectors.EVENT_READ)
+        return bool(selector.select(0))
+
+
 def _on_begin(connection: Connection) -> None:
     # A writer takes its lock at once: upgrading a read lock later could fail where waiting would not.
-    write = connection.get_execution_options().get("registry_write", False)
+    options = connection.get_execution_options()
+    if options.get("registry_glance", False):
+        return
+    write = options.get("registry_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from registry.catalog.tables import AdapterRow, AliasRow, ArtifactRow, BaseModelRow, VersionRow
 from registry.errors import NotFound, UsageError
 from registry.reference import Reference
-from registry.results import BaseModelIdentity
+from registry.results import BaseModelIdentity, Pinned
 
 T = TypeVar("T")
 _SUGGESTIONS_FROM = 10_000
@@ -51,13 +51,25 @@ def resolve(session: Session, reference: Reference, *, deleted: bool = False) ->
 
     Raises ``NotFound``, saying what is there instead, and ``UsageError`` for a digest start that fits several.
     """
-    found = session.execute(_statement(reference)).all()
-    if reference.digest is not None and len({row.VersionRow.artifact_digest for row in found}) > 1:
+    found = _found(session, reference)
+    if reference.digest is not None and len({row.digest for row in found}) > 1:
         raise UsageError(f"{reference} fits several contents", hint="give more digits of the digest")
-    live = [row for row in found if deleted or row.VersionRow.deleted_at is None]
+    live = [row for row in found if deleted or row.deleted_at is None]
     if not live:
         raise _not_found(session, reference, found[0] if found else None)
     return _pin(live[0])
+
+
+def pinned(pin: Pin) -> Pinned:
+    """What is told of a version that a reference means."""
+    return Pinned(
+        ref=pin.ref,
+        name=pin.name,
+        version=pin.number,
+        digest=pin.digest,
+        kind=pin.kind,
+        base_model=pin.base_model,
+    )
 
 
 def adapter(session: Session, name: str, *, lock: bool = False) -> AdapterRow:
@@ -94,52 +106,91 @@ def locking(statement: Select[T]) -> Select[T]:
     return statement.with_for_update().execution_options(populate_existing=True)
 
 
-def _statement(reference: Reference) -> Select[VersionRow, AdapterRow, ArtifactRow, BaseModelRow]:
-    statement = (
-        select(VersionRow, AdapterRow, ArtifactRow, BaseModelRow)
-        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
-        .join(ArtifactRow, VersionRow.artifact_digest == ArtifactRow.digest)
-        .join(BaseModelRow, VersionRow.base_model_id == BaseModelRow.id)
-    )
+def meant(session: Session, reference: Reference) -> list[int]:
+    """The row ids of all versions that ``reference`` means, tombstones too: of a digest, each that has it.
+
+    Raises ``NotFound`` where there is none.
+    """
+    found = _found(session, reference)
+    if not found:
+        raise _not_found(session, reference, None)
+    return [row.id for row in found]
+
+
+def _found(session: Session, reference: Reference) -> Sequence[Any]:
+    statement, values = _statement(reference)
+    return session.connection().execute(statement, values).all()
+
+
+def _statement(reference: Reference) -> tuple[Select[*tuple[Any, ...]], dict[str, Any]]:
     if reference.digest is not None:
         # The end of the range is the first text after every digest that starts so.
-        start = reference.digest
-        return (
-            statement.where(VersionRow.artifact_digest >= start, VersionRow.artifact_digest < start + "g")
-            .order_by(VersionRow.id)
-            .limit(100)
-        )
-    statement = statement.where(AdapterRow.name_key == (reference.name or "").lower())
+        return _STATEMENTS["digest"], {"start": reference.digest, "end": reference.digest + "g"}
+    name = (reference.name or "").lower()
     if reference.version is not None:
-        return statement.where(VersionRow.number == reference.version)
+        return _STATEMENTS["version"], {"name": name, "number": reference.version}
     if reference.alias is not None:
-        return statement.join(
-            AliasRow, (AliasRow.adapter_id == VersionRow.adapter_id) & (AliasRow.number == VersionRow.number)
-        ).where(AliasRow.alias_key == reference.alias.lower())
-    return statement.where(VersionRow.latest_of == AdapterRow.id)
+        return _STATEMENTS["alias"], {"name": name, "alias": reference.alias.lower()}
+    return _STATEMENTS["latest"], {"name": name}
+
+
+def _statements() -> dict[str, Select[*tuple[Any, ...]]]:
+    """One for each way to refer to a version, built once: their text never changes, so that plans are kept."""
+    versions, adapters = VersionRow.__table__, AdapterRow.__table__
+    artifacts, bases, aliases = ArtifactRow.__table__, BaseModelRow.__table__, AliasRow.__table__
+    version, artifact, base = versions.c, artifacts.c, bases.c
+    columns: list[Any] = [
+        version.id, version.adapter_id, adapters.c.name, version.number, artifact.digest, artifact.kind,
+        artifact.rank, artifact.parameters, artifact.modules, artifact.dtype, artifact.size,
+        artifact.not_composable, version.base_model_id, base.repo, base.revision, base.fingerprint,
+        version.recipe_digest, version.task, version.license, version.deleted_at,
+    ]  # fmt: skip
+    pinned = (
+        select(*columns)
+        .where(version.artifact_digest == artifact.digest, version.base_model_id == base.id)
+    )
+    of_line = version.adapter_id == adapters.c.id
+    named = pinned.where(adapters.c.name_key == bindparam("name"))
+    digest = (version.artifact_digest >= bindparam("start"), version.artifact_digest < bindparam("end"))
+    at = (
+        aliases.c.adapter_id == adapters.c.id,
+        aliases.c.alias_key == bindparam("alias"),
+        aliases.c.version_id == version.id,
+    )
+    return {
+        "digest": pinned.where(of_line, *digest).order_by(version.id).limit(100),
+        "version": named.where(of_line, version.number == bindparam("number")),
+        "alias": named.where(of_line, *at),
+        # Without the line, so that SQLite takes no other index.
+        "latest": named.where(version.latest_of == adapters.c.id),
+    }
+
+
+_STATEMENTS = _statements()
 
 
 def _pin(row: Any) -> Pin:
-    version, name, artifact, base = row.VersionRow, row.AdapterRow, row.ArtifactRow, row.BaseModelRow
     return Pin(
-        id=version.id,
-        adapter_id=version.adapter_id,
-        name=name.name,
-        number=version.number,
-        digest=artifact.digest,
-        kind=artifact.kind,
-        rank=artifact.rank,
-        parameters=artifact.parameters,
-        modules=artifact.modules,
-        dtype=artifact.dtype,
-        size=artifact.size,
-        not_composable=tuple(artifact.not_composable),
-        base_model_id=base.id,
-        base_model=base_identity(base),
-        recipe_digest=version.recipe_digest,
-        task=version.task,
-        license=version.license,
-        deleted=version.deleted_at is not None,
+        id=row.id,
+        adapter_id=row.adapter_id,
+        name=row.name,
+        number=row.number,
+        digest=row.digest,
+        kind=row.kind,
+        rank=row.rank,
+        parameters=row.parameters,
+        modules=row.modules,
+        dtype=row.dtype,
+        size=row.size,
+        not_composable=tuple(row.not_composable),
+        base_model_id=row.base_model_id,
+        base_model=BaseModelIdentity(
+            repo=row.repo, revision=row.revision or None, fingerprint=row.fingerprint
+        ),
+        recipe_digest=row.recipe_digest,
+        task=row.task,
+        license=row.license,
+        deleted=row.deleted_at is not None,
     )
 
 
@@ -150,7 +201,7 @@ def base_identity(row: BaseModelRow) -> BaseModelIdentity:
 def _not_found(session: Session, reference: Reference, tombstone: Any) -> NotFound:
     where = f" at column {reference.column}" if reference.column > 1 else ""
     if tombstone is not None:
-        when = tombstone.VersionRow.deleted_at.date().isoformat()
+        when = tombstone.deleted_at.date().isoformat()
         return NotFound(
             f"{reference}{where} was deleted on {when}", hint=f"see: registry log {reference.name}"
         )

@@ -1,52 +1,71 @@
-"""Listings: the latest version of each adapter that fits, paged by key so that every page costs the same."""
+"""Listings: versions that fit a filter, paged by key so that every page costs the same."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, FromClause, Select, and_, or_, select
 from sqlalchemy.orm import Session
 
 from registry.catalog import references, views
-from registry.catalog.tables import AdapterRow, ArtifactRow, BaseModelRow, TagRow, VersionRow
+from registry.catalog._filtering import Filtering
+from registry.catalog._postings import choose
+from registry.catalog.tables import AdapterRow, ArtifactRow, VersionRow
+from registry.digest import of_bytes
 from registry.errors import UsageError
+from registry.filters import Compare, Key, Node, conjuncts, mentions
 from registry.reference import Reference
 from registry.results import Page, Version
 
-SORTS = ("name", "created", "size")
 LARGEST_PAGE = 1_000_000
 MOST_TAGS = 100
 _LONGEST_TOKEN = 1_000
+_KEYS: dict[str, list[type]] = {
+    "name": [str, int],
+    "created": [int],
+    "size": [int, str, int],
+    "parameters": [int, str, int],
+}
+_ADAPTER, _ARTIFACT = AdapterRow.__table__.alias("a"), ArtifactRow.__table__.alias("f")
+SORTS = tuple(_KEYS)
 
 
 def listing(
     session: Session,
     *,
-    base: str | None,
-    task: str | None,
-    kind: str | None,
-    tags: Mapping[str, str],
-    sort: str,
-    limit: int,
-    after: str | None,
+    where: Node | None = None,
+    base: str | None = None,
+    task: str | None = None,
+    kind: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    latest: bool | None = None,
+    sort: str | None = None,
+    limit: int = 100,
+    after: str | None = None,
 ) -> Page:
-    """A page of at most ``limit`` adapters, each by its latest live version."""
+    """A page of at most ``limit`` versions that fit everything that is asked.
+
+    With ``latest``, which is meant where there is no filter, each adapter is shown by its latest live version.
+    """
+    latest = where is None if latest is None else latest
+    sort = ("name" if latest and where is None else "created") if sort is None else sort
     if sort not in SORTS:
         raise UsageError(f"cannot sort by {sort!r}", hint=f"sort by one of: {', '.join(SORTS)}")
     if not 1 <= limit <= LARGEST_PAGE:
         raise UsageError(f"a page of {limit} makes no sense", hint=f"--limit is from 1 to {LARGEST_PAGE}")
-    if len(tags) > MOST_TAGS:
+    if tags is not None and len(tags) > MOST_TAGS:
         raise UsageError(f"{len(tags)} tags are too many to filter by", hint=f"at most {MOST_TAGS}")
-    statement = _filtered(base=base, task=task, kind=kind, tags=tags)
-    statement = _ordered(statement, sort, after)
-    rows = session.execute(statement.limit(limit + 1)).all()
-    page = rows[:limit]
-    token = _token(sort, page[-1]) if len(rows) > limit else None
-    return Page(versions=views.versions(session, [row.id for row in page]), next=token)
+    terms = [*_options(base=base, task=task, kind=kind, tags=tags or {}), *(conjuncts(where) if where else ())]
+    asked = of_bytes(repr((terms, latest, sort)).encode())[-16:]
+    last = None if after is None else _read_token(after, asked, sort)
+    filtering = Filtering(session)
+    statement = _statement(filtering, terms, latest=latest, sort=sort, last=last)
+    rows = session.connection().execute(statement.limit(limit + 1)).all()
+    token = _token(asked, rows[limit - 1]) if len(rows) > limit else None
+    return Page(versions=views.versions(session, [row.id for row in rows[:limit]]), next=token)
 
 
 def log(session: Session, name: str) -> tuple[Version, ...]:
@@ -69,62 +88,83 @@ def live(session: Session) -> list[Reference]:
     return [Reference(name=name, version=number) for name, number in session.execute(statement)]
 
 
-def _filtered(
+def _options(
     *, base: str | None, task: str | None, kind: str | None, tags: Mapping[str, str]
-) -> Select[int, str, int]:
-    statement = (
-        select(VersionRow.id, AdapterRow.name_key, ArtifactRow.size)
-        .join(AdapterRow, VersionRow.latest_of == AdapterRow.id)
-        .join(ArtifactRow, VersionRow.artifact_digest == ArtifactRow.digest)
-    )
-    if base is not None:
-        repo, _, revision = base.partition("@")
-        chosen = BaseModelRow.repo == repo
-        chosen = chosen & (BaseModelRow.revision == revision) if revision else chosen
-        statement = statement.where(VersionRow.base_model_id.in_(select(BaseModelRow.id).where(chosen)))
-    if task is not None:
-        statement = statement.where(VersionRow.task == task)
-    if kind is not None:
-        statement = statement.where(ArtifactRow.kind == kind)
-    if tags:
-        # One sub-query whatever their number: a join per tag would be beyond PostgreSQL's planner.
-        each = [and_(TagRow.key == key, TagRow.value == value) for key, value in tags.items()]
-        having = select(TagRow.version_id).where(or_(*each)).group_by(TagRow.version_id)
-        statement = statement.where(VersionRow.id.in_(having.having(func.count() == len(tags))))
-    return statement
+) -> Iterator[Node]:
+    """What options ask, as terms of a filter."""
+    for key, value in tags.items():
+        yield Compare(Key("tag", key), "=", value)
+    for name, text in (("base", base), ("task", task), ("kind", kind)):
+        if text is not None:
+            yield Compare(Key(name), "=", text)
 
 
-def _ordered(statement: Select[int, str, int], sort: str, after: str | None) -> Select[int, str, int]:
-    last = None if after is None else _read_token(sort, after)
+def _statement(
+    filtering: Filtering, terms: Sequence[Node], *, latest: bool, sort: str, last: list[Any] | None
+) -> Select[*tuple[Any, ...]]:
+    """The row ids and sort keys of a page: read from the rarest term, or else in the order that is asked for."""
+    version = filtering.version.c
+    newest_first = sort == "created"
+    before = last[-1] if last is not None and newest_first else None
+    source = choose(filtering, terms, latest=latest and sort != "name", newest_first=newest_first, before=before)
+    rows: FromClause = filtering.version
+    row_id = version.id
+    if source is not None:
+        ids, ordered = source
+        rows = ids.join(filtering.version, version.id == ids.c.id)
+        row_id = ids.c.id if ordered else version.id
+    keys: list[ColumnElement[Any]] = [row_id]
     if sort == "name":
-        statement = statement.order_by(AdapterRow.name_key)
-        return statement if last is None else statement.where(AdapterRow.name_key > last["name"])
-    if sort == "created":
-        statement = statement.order_by(VersionRow.id.desc())
-        return statement if last is None else statement.where(VersionRow.id < last["id"])
-    statement = statement.order_by(ArtifactRow.size.desc(), VersionRow.id.desc())
-    if last is None:
-        return statement
-    same = and_(ArtifactRow.size == last["size"], VersionRow.id < last["id"])
-    return statement.where(or_(ArtifactRow.size < last["size"], same))
+        line = version.latest_of if latest and source is None else version.adapter_id
+        rows, keys = rows.join(_ADAPTER, line == _ADAPTER.c.id), [_ADAPTER.c.name_key, row_id]
+    elif not newest_first:
+        measure = _ARTIFACT.c[sort]
+        rows = rows.join(_ARTIFACT, version.artifact_digest == _ARTIFACT.c.digest)
+        keys = [measure, _ARTIFACT.c.digest, row_id]
+    statement = select(*(key.label(f"key{place}") for place, key in enumerate(keys)), version.id.label("id"))
+    statement = statement.select_from(rows).where(*map(filtering.condition, terms))
+    if latest:
+        statement = statement.where(version.latest_of.is_not(None))
+    elif not any(mentions(term, "deleted") for term in terms):
+        statement = statement.where(version.deleted_at.is_(None))
+    downwards = [not (sort == "name" and place == 0) for place in range(len(keys))]
+    if last is not None:
+        statement = statement.where(_beyond(keys, last, downwards))
+    return statement.order_by(
+        *(key.desc() if down else key for key, down in zip(keys, downwards, strict=True))
+    )
 
 
-def _token(sort: str, row: Any) -> str:
-    state = {"sort": sort, "name": row.name_key, "id": row.id, "size": row.size}
-    return base64.urlsafe_b64encode(json.dumps(state).encode()).decode()
+def _beyond(
+    keys: Sequence[ColumnElement[Any]], last: Sequence[Any], downwards: Sequence[bool]
+) -> ColumnElement[bool]:
+    """Whether a row comes after the last one that was shown."""
+    key, value, down = keys[0], last[0], downwards[0]
+    further = key < value if down else key > value
+    if len(keys) == 1:
+        return further
+    # The first key alone is a range of an index, which the alternatives are not.
+    start = key <= value if down else key >= value
+    return and_(start, or_(further, and_(key == value, _beyond(keys[1:], last[1:], downwards[1:]))))
 
 
-def _read_token(sort: str, token: str) -> dict[str, Any]:
+def _token(asked: str, row: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps([asked, *row[:-1]]).encode()).decode()
+
+
+def _read_token(token: str, asked: str, sort: str) -> list[Any]:
+    """The sort keys that the page before ended with."""
     try:
-        state = json.loads(base64.urlsafe_b64decode(token)) if len(token) <= _LONGEST_TOKEN else {}
-        valid = (
-            state["sort"] == sort
-            and isinstance(state["name"], str)
-            and state["name"].isprintable()
-            and all(type(state[key]) is int and 0 <= state[key] < 2**63 for key in ("id", "size"))
-        )
-    except (ValueError, KeyError, TypeError, binascii.Error):
+        state = json.loads(base64.urlsafe_b64decode(token)) if len(token) <= _LONGEST_TOKEN else None
+        valid = isinstance(state, list) and state[0] == asked and list(map(type, state[1:])) == _KEYS[sort]
+        valid = valid and all(_sound(key) for key in state[1:])
+    except (ValueError, IndexError, RecursionError):
         valid = False
     if not valid:
         raise UsageError("the page token does not fit this listing", hint="start again without it")
-    return dict(state)
+    return list(state[1:])
+
+
+def _sound(key: str | int) -> bool:
+    """Whether a database takes it."""
+    return key.isprintable() if isinstance(key, str) else 0 <= key < 2**63

@@ -24,6 +24,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     false,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
@@ -61,6 +62,9 @@ class Json(TypeDecorator[Any]):
 # Names and digests sort and compare by bytes everywhere: PostgreSQL's default collation would not.
 Plain = String().with_variant(String(collation="C"), "postgresql")
 Identity = BigInteger().with_variant(Integer(), "sqlite")
+
+
+_IS_LATEST = text("latest_of IS NOT NULL")
 
 
 class Base(DeclarativeBase):
@@ -163,7 +167,7 @@ class ArtifactRow(Base):
     target: Mapped[str]
     kind: Mapped[str] = mapped_column(index=True)
     rank: Mapped[int | None] = mapped_column(index=True)
-    parameters: Mapped[int] = mapped_column(BigInteger, index=True)
+    parameters: Mapped[int] = mapped_column(BigInteger)
     modules: Mapped[int]
     dtype: Mapped[str]
     size: Mapped[int] = mapped_column(BigInteger)
@@ -174,6 +178,7 @@ class ArtifactRow(Base):
         CheckConstraint("digest LIKE 'sha256:%'", name="digest"),
         CheckConstraint("target IN ('adapter', 'model')", name="target"),
         Index("ix_artifacts_size_digest", "size", "digest"),
+        Index("ix_artifacts_parameters_digest", "parameters", "digest"),
     )
 
 
@@ -270,6 +275,8 @@ class VersionRow(Base):
         Index("ix_versions_task_id", "task", "id"),
         Index("ix_versions_license_id", "license", "id"),
         Index("ix_versions_created_by_id", "created_by", "id"),
+        # Of a million versions a few are the latest of an adapter, and they may all be old.
+        Index("ix_versions_latest", "id", sqlite_where=_IS_LATEST, postgresql_where=_IS_LATEST),
         CheckConstraint("number >= 1", name="number"),
         CheckConstraint(
             "(recipe_digest IS NULL) = (expression IS NULL) AND (recipe_digest IS NULL) = (resolved IS NULL)",

@@ -1,30 +1,47 @@
-"""From rows to the results that are shown: a handful of statements for any number of versions."""
+"""From rows to the results that are shown: one statement for any number of versions."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from operator import attrgetter, itemgetter
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import CompoundSelect, Float, Select, String, Text, cast, literal_column, null, select, union_all
 from sqlalchemy.orm import Session
+from sqlalchemy.types import TypeEngine
 
-from registry.catalog.references import base_identity
+from registry.catalog._ids import among
 from registry.catalog.tables import (
     AdapterRow,
+    AffectedRow,
     AliasRow,
     ArtifactRow,
     BaseModelRow,
     EvaluationRow,
+    Identity,
+    Json,
     LineageRow,
     PublicationRow,
+    RevocationRow,
     TagRow,
+    UTCDateTime,
     VersionRow,
 )
-from registry.results import Evaluation, Parent, Publication, RecipeInfo, Version
+from registry.results import (
+    BaseModelIdentity,
+    Evaluation,
+    Parent,
+    Publication,
+    RecipeInfo,
+    Revocation,
+    Version,
+)
 
-T = TypeVar("T")
-_CHUNK = 500  # bound parameters in one statement
+_CHUNK = 10_000  # versions whose rows are held at once
+_NOTHING: dict[str, list[Any]] = {}
 
 
 def versions(session: Session, ids: Sequence[int]) -> tuple[Version, ...]:
@@ -40,64 +57,205 @@ def version(session: Session, row_id: int) -> Version:
 
 
 def _load(session: Session, ids: Sequence[int]) -> dict[int, Version]:
-    statement = (
-        select(VersionRow, AdapterRow, ArtifactRow, BaseModelRow)
-        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
-        .join(ArtifactRow, VersionRow.artifact_digest == ArtifactRow.digest)
-        .join(BaseModelRow, VersionRow.base_model_id == BaseModelRow.id)
-        .where(VersionRow.id.in_(ids))
+    session.flush()
+    connection = session.connection()
+    facts: list[Any] = []
+    said: dict[int, dict[str, list[Any]]] = {}
+    for row in connection.execute(_everything(connection.dialect.name), {"ids": ids}).all():
+        if row[0] == "version":
+            facts.append(row)
+        else:
+            said.setdefault(row[1], defaultdict(list))[row[0]].append(row)
+    bases: dict[Any, BaseModelIdentity] = {}
+    return {row[1]: _version(row, said.get(row[1], _NOTHING), bases) for row in facts}
+
+
+def _version(
+    row: Sequence[Any], said: Mapping[str, list[Any]], bases: dict[Any, BaseModelIdentity]
+) -> Version:
+    (
+        _, _, digest, recipe_digest, expression, resolved, task, license_, note, source, created_by, name, kind,
+        dtype, not_composable, repo, revision, fingerprint,
+        number, rank, parameters, modules, size, created_at, deleted_at, *_,
+    ) = row  # fmt: skip
+    base = bases.get((repo, revision))
+    if base is None:
+        base = BaseModelIdentity(repo=repo, revision=revision or None, fingerprint=fingerprint)
+        bases[repo, revision] = base
+    recipe = None
+    if recipe_digest is not None:
+        recipe = RecipeInfo(expression=expression, resolved=resolved, digest=recipe_digest)
+    ref = f"{name}@{number}"
+    marked: dict[str, Any] = {}
+    for what, marks in said.items():
+        field, order, read = _READERS[what]
+        marked[field] = read(sorted(marks, key=order), ref)
+    return Version(
+        ref=ref,
+        name=name,
+        version=number,
+        kind=kind,
+        task=task,
+        base_model=base,
+        digest=digest,
+        rank=rank,
+        parameters=parameters,
+        dtype=dtype,
+        size=size,
+        modules=modules,
+        license=license_,
+        note=note,
+        source=source,
+        recipe=recipe,
+        # Mostly an empty list, which needs no parser.
+        not_composable=() if not_composable == "[]" else tuple(json.loads(not_composable)),
+        created_at=created_at,
+        created_by=created_by,
+        deleted_at=deleted_at,
+        **marked,
     )
-    rows = session.execute(statement).all()
-    refs = {row.VersionRow.id: f"{row.AdapterRow.name}@{row.VersionRow.number}" for row in rows}
-    aliases = _aliases(session, ids)
-    tags = _tags(session, ids)
-    parents = _parents(session, ids)
-    evaluations = group((row.version_id, evaluation(row, refs)) for row in session.scalars(_evaluations(ids)))
-    publications = group(
-        (row.version_id, publication(row, refs)) for row in session.scalars(_publications(ids))
+
+
+_TEXTS = [f"t{place}" for place in range(16)]
+_NUMBERS = [f"n{place}" for place in range(5)]
+_SHAPE: dict[str, TypeEngine[Any]] = {
+    **dict.fromkeys(_TEXTS, String()),
+    **dict.fromkeys(_NUMBERS, Identity),
+    "at": UTCDateTime(),
+    "until": UTCDateTime(),
+    "value": Float(),
+    "doc": Json(),
+}
+
+
+@cache
+def _everything(dialect: str) -> CompoundSelect[*tuple[Any, ...]]:
+    """All rows about the versions with these ids, in one shape and told apart by ``what``: one statement, one state."""
+    version, adapter = VersionRow.__table__.c, AdapterRow.__table__.c
+    artifact, base = ArtifactRow.__table__.c, BaseModelRow.__table__.c
+    parent, parents_name = VersionRow.__table__.alias().c, AdapterRow.__table__.alias().c
+    revoked, revoked_name = VersionRow.__table__.alias().c, AdapterRow.__table__.alias().c
+    branches = [
+        _branch(
+            "version",
+            version.id,
+            [
+                version.artifact_digest, version.recipe_digest, version.expression, version.resolved, version.task,
+                version.license, version.note, version.source, version.created_by, adapter.name, artifact.kind,
+                artifact.dtype, cast(artifact.not_composable, Text()), base.repo, base.revision, base.fingerprint,
+            ],
+            [version.number, artifact.rank, artifact.parameters, artifact.modules, artifact.size],
+            at=version.created_at,
+            until=version.deleted_at,
+        ).where(
+            version.adapter_id == adapter.id,
+            version.artifact_digest == artifact.digest,
+            version.base_model_id == base.id,
+        ),
+        _branch("alias", AliasRow.version_id, [AliasRow.alias]),
+        _branch("tag", TagRow.version_id, [TagRow.key, TagRow.value]),
+        _branch(
+            "parent",
+            LineageRow.child_id,
+            [parents_name.name, parent.artifact_digest, LineageRow.coefficient, LineageRow.relation],
+            [LineageRow.position, parent.number],
+        ).where(parent.id == LineageRow.parent_id, parents_name.id == parent.adapter_id),
+        _branch(
+            "evaluation",
+            EvaluationRow.version_id,
+            [EvaluationRow.dataset, EvaluationRow.split, EvaluationRow.metric, EvaluationRow.created_by],
+            at=EvaluationRow.created_at,
+            value=EvaluationRow.value,
+        ),
+        _branch(
+            "publication",
+            PublicationRow.version_id,
+            [
+                PublicationRow.repo, PublicationRow.revision, PublicationRow.target, PublicationRow.state,
+                PublicationRow.commit, PublicationRow.url, PublicationRow.created_by,
+            ],
+            [PublicationRow.id],
+            at=PublicationRow.created_at,
+            doc=PublicationRow.files,
+        ),
+        _branch(
+            "revocation",
+            RevocationRow.version_id,
+            [RevocationRow.reason, RevocationRow.revoked_by],
+            at=RevocationRow.revoked_at,
+        ),
+        _branch(
+            "affected", AffectedRow.version_id, [revoked_name.name], [AffectedRow.revoked_id, revoked.number]
+        ).where(revoked.id == AffectedRow.revoked_id, revoked_name.id == revoked.adapter_id),
+    ]  # fmt: skip
+    return union_all(*(branch.where(among(branch.selected_columns.id, dialect)) for branch in branches))
+
+
+def _branch(
+    what: str, version_id: Any, texts: Sequence[Any], numbers: Sequence[Any] = (), **others: Any
+) -> Select[*tuple[Any, ...]]:
+    columns = {**dict(zip(_TEXTS, texts, strict=False)), **dict(zip(_NUMBERS, numbers, strict=False)), **others}
+    filled = [columns.get(name, cast(null(), kind)).label(name) for name, kind in _SHAPE.items()]
+    return select(literal_column(f"'{what}'", String()).label("what"), version_id.label("id"), *filled)
+
+
+def _parents(rows: Sequence[Any], _: str) -> tuple[Parent, ...]:
+    return tuple(
+        Parent(ref=f"{row.t0}@{row.n1}", digest=row.t1, coefficient=row.t2, relation=row.t3) for row in rows
     )
-    return {
-        row.VersionRow.id: Version(
-            **_facts(row),
-            aliases=tuple(aliases.get(row.VersionRow.id, ())),
-            tags=tags.get(row.VersionRow.id, {}),
-            parents=tuple(parents.get(row.VersionRow.id, ())),
-            evaluations=tuple(evaluations.get(row.VersionRow.id, ())),
-            publications=tuple(publications.get(row.VersionRow.id, ())),
+
+
+def _evaluations(rows: Sequence[Any], ref: str) -> tuple[Evaluation, ...]:
+    return tuple(
+        Evaluation(
+            ref=ref,
+            metric=row.t2,
+            value=row.value,
+            dataset=row.t0,
+            split=row.t1 or None,
+            created_at=row.at,
+            created_by=row.t3,
         )
         for row in rows
-    }
+    )
 
 
-def _facts(row: Any) -> dict[str, Any]:
-    version, adapter, artifact = row.VersionRow, row.AdapterRow, row.ArtifactRow
-    recipe = None
-    if version.recipe_digest is not None:
-        recipe = RecipeInfo(
-            expression=version.expression, resolved=version.resolved, digest=version.recipe_digest
+def _publications(rows: Sequence[Any], ref: str) -> tuple[Publication, ...]:
+    return tuple(
+        Publication(
+            ref=ref,
+            repo=row.t0,
+            revision=row.t1,
+            target=row.t2,
+            state=row.t3,
+            commit=row.t4,
+            url=row.t5,
+            files=row.doc,
+            created_at=row.at,
+            created_by=row.t6,
         )
-    return {
-        "ref": f"{adapter.name}@{version.number}",
-        "name": adapter.name,
-        "version": version.number,
-        "kind": artifact.kind,
-        "task": version.task,
-        "base_model": base_identity(row.BaseModelRow),
-        "digest": artifact.digest,
-        "rank": artifact.rank,
-        "parameters": artifact.parameters,
-        "dtype": artifact.dtype,
-        "size": artifact.size,
-        "modules": artifact.modules,
-        "license": version.license,
-        "note": version.note,
-        "source": version.source,
-        "recipe": recipe,
-        "not_composable": tuple(artifact.not_composable),
-        "created_at": version.created_at,
-        "created_by": version.created_by,
-        "deleted_at": version.deleted_at,
-    }
+        for row in rows
+    )
+
+
+def _revocation(rows: Sequence[Any], _: str) -> Revocation:
+    return Revocation(reason=rows[0].t0, at=rows[0].at, by=rows[0].t1)
+
+
+_READERS: dict[str, tuple[str, Callable[[Any], Any], Callable[[Sequence[Any], str], Any]]] = {
+    "alias": ("aliases", lambda row: row.t0.lower(), lambda rows, _: tuple(row.t0 for row in rows)),
+    "tag": ("tags", itemgetter(2), lambda rows, _: {row[2]: row[3] for row in rows}),
+    "parent": ("parents", attrgetter("n0"), _parents),
+    "evaluation": ("evaluations", attrgetter("t0", "t1", "t2"), _evaluations),
+    "publication": ("publications", attrgetter("n0"), _publications),
+    "revocation": ("revoked", attrgetter("n0"), _revocation),
+    "affected": (
+        "affected_by",
+        attrgetter("n0"),
+        lambda rows, _: tuple(f"{row.t0}@{row.n1}" for row in rows),
+    ),
+}
+"""For each sort of row the field of a version that it makes, its order, and how it is read."""
 
 
 def evaluation(row: EvaluationRow, refs: dict[int, str]) -> Evaluation:
@@ -126,60 +284,4 @@ def publication(row: PublicationRow, refs: dict[int, str]) -> Publication:
             "created_at": row.created_at,
             "created_by": row.created_by,
         }
-    )
-
-
-def group(pairs: Iterable[tuple[int, T]]) -> dict[int, list[T]]:
-    grouped: dict[int, list[T]] = defaultdict(list)
-    for key, value in pairs:
-        grouped[key].append(value)
-    return grouped
-
-
-def _evaluations(ids: Sequence[int]) -> Any:
-    order = (EvaluationRow.dataset, EvaluationRow.split, EvaluationRow.metric)
-    return select(EvaluationRow).where(EvaluationRow.version_id.in_(ids)).order_by(*order)
-
-
-def _publications(ids: Sequence[int]) -> Any:
-    return select(PublicationRow).where(PublicationRow.version_id.in_(ids)).order_by(PublicationRow.id)
-
-
-def _aliases(session: Session, ids: Sequence[int]) -> dict[int, list[str]]:
-    statement = (
-        select(VersionRow.id, AliasRow.alias)
-        .join(
-            VersionRow,
-            (AliasRow.adapter_id == VersionRow.adapter_id) & (AliasRow.number == VersionRow.number),
-        )
-        .where(VersionRow.id.in_(ids))
-        .order_by(AliasRow.alias_key)
-    )
-    return group((row.id, row.alias) for row in session.execute(statement))
-
-
-def _tags(session: Session, ids: Sequence[int]) -> dict[int, dict[str, str]]:
-    tags: dict[int, dict[str, str]] = defaultdict(dict)
-    for row in session.scalars(select(TagRow).where(TagRow.version_id.in_(ids)).order_by(TagRow.key)):
-        tags[row.version_id][row.key] = row.value
-    return tags
-
-
-def _parents(session: Session, ids: Sequence[int]) -> dict[int, list[Parent]]:
-    statement = (
-        select(LineageRow, AdapterRow.name, VersionRow.number, VersionRow.artifact_digest)
-        .join(VersionRow, LineageRow.parent_id == VersionRow.id)
-        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
-        .where(LineageRow.child_id.in_(ids))
-        .order_by(LineageRow.child_id, LineageRow.position)
-    )
-    return group((row.LineageRow.child_id, _parent(row)) for row in session.execute(statement))
-
-
-def _parent(row: Any) -> Parent:
-    return Parent(
-        ref=f"{row.name}@{row.number}",
-        digest=row.artifact_digest,
-        coefficient=row.LineageRow.coefficient,
-        relation=row.LineageRow.relation,
     )

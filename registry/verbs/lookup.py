@@ -6,32 +6,40 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
-from registry import reference
+from registry import filters, reference
 from registry.catalog import events as journal
 from registry.catalog import lineage as graph
 from registry.catalog import references, search, views
 from registry.catalog.database import Database
 from registry.errors import UsageError
-from registry.results import Compared, Comparison, Event, Lineage, Page, Version
+from registry.results import Compared, Comparison, Event, Lineage, Page, Pinned, Version
 from registry.verbs._text import check_tags, check_text
 
 Direction = Literal["up", "down"]
 
 
 def show(database: Database, ref: str) -> Version:
-    with database.read() as session:
+    with database.glance() as session:
         pin = references.resolve(session, reference.parse(ref), deleted=True)
         return views.version(session, pin.id)
+
+
+def resolve(database: Database, ref: str) -> Pinned:
+    meant = reference.parse(ref)
+    with database.glance() as session:
+        return references.pinned(references.resolve(session, meant))
 
 
 def listing(
     database: Database,
     *,
+    filter: str | None,  # noqa: A002  (its name in Python and on the command line)
     base: str | None,
     task: str | None,
     kind: str | None,
     tags: Mapping[str, str],
-    sort: str,
+    latest: bool | None,
+    sort: str | None,
     limit: int,
     after: str | None,
 ) -> Page:
@@ -39,9 +47,19 @@ def listing(
         if text is not None:
             check_text(what, text)
     check_tags(tags)
-    with database.read() as session:
+    where = None if filter is None else filters.parse(filter)
+    with database.glance() as session:
         return search.listing(
-            session, base=base, task=task, kind=kind, tags=tags, sort=sort, limit=limit, after=after
+            session,
+            where=where,
+            base=base,
+            task=task,
+            kind=kind,
+            tags=tags,
+            latest=latest,
+            sort=sort,
+            limit=limit,
+            after=after,
         )
 
 
