@@ -157,7 +157,7 @@ def operations(catalog: Registry, database: Database, runs: int) -> dict[str, tu
         draft = Draft(
             name="m5",
             content=content(f"new {next(counter)}"),
-            base_model=BaseModelIdentity(repo="base/0"),
+            base_model=BaseModelIdentity(repo="base/5"),
             actor="bench",
             tags={"base_model": "b3", "task": "t7"},
         )
@@ -236,7 +236,7 @@ def load(database: Database, count: int) -> int:
                     "adapter_id": place[i][0],
                     "number": place[i][1],
                     "artifact_digest": digests[i],
-                    "base_model_id": i % VALUES + 1,
+                    "base_model_id": place[i][0],
                     "task": f"t{i // VALUES % VALUES}",
                     **who,
                 }
