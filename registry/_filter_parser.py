@@ -214,7 +214,13 @@ def _key(token: Token, where: Sequence[str]) -> _Key:
     if name not in KEYS:
         raise _Located(f"there is no key {str(token)!r}", column, _suggestion(written.lower()))
     if (name in _PARTS) != bool(part):
-        raise _Located(*((f"{name} needs a name after a dot", column, f"for example {name}.{_PARTS[name]}") if name in _PARTS else (f"{name} has no parts", column, f"write {name}")))
+        raise _Located(
+            *(
+                (f"{name} needs a name after a dot", column, f"for example {name}.{_PARTS[name]}")
+                if name in _PARTS
+                else (f"{name} has no parts", column, f"write {name}")
+            )
+        )
     if where and name != "eval":
         raise _Located(f"{name} is not measured on datasets", column, "only eval.METRIC['dataset'] is")
     part = part[1:-1] if token.type == "QUALIFIED" else part
@@ -266,7 +272,9 @@ def _integer(token: Token) -> int:
     number = _number(token)
     if not number.is_integer():
         raise _Located(f"{str(token)!r} is not a whole number", _column(token))
-    exact = int(token) if str(token).lstrip("+-").isdecimal() and len(token) < _LONGEST_INTEGER else int(number)
+    exact = (
+        int(token) if str(token).lstrip("+-").isdecimal() and len(token) < _LONGEST_INTEGER else int(number)
+    )
     return max(-_LARGEST, min(_LARGEST, exact))
 
 

@@ -114,10 +114,16 @@ class Filtering:
         version, name = self.version.c, leaf.key.name
         match name:
             case "base":
-                return false() if isinstance(leaf, Missing) else self.own("base_model_id").in_(self.bases(leaf))
+                return (
+                    false() if isinstance(leaf, Missing) else self.own("base_model_id").in_(self.bases(leaf))
+                )
             case "alias":
                 said = exists().where(AliasRow.version_id == version.id)
-                return ~said if isinstance(leaf, Missing) else said.where(self.compared(AliasRow.alias_key, leaf))
+                return (
+                    ~said
+                    if isinstance(leaf, Missing)
+                    else said.where(self.compared(AliasRow.alias_key, leaf))
+                )
             case "eval":
                 return self._evaluated(leaf)
             case "parent" | "ancestor" if isinstance(leaf, Missing):
@@ -236,13 +242,17 @@ class Filtering:
     def _like(self, column: ColumnElement[Any], pattern: str, *, folding: bool) -> Condition:
         """``%`` is any text, ``_`` one character, ``\\`` takes the next as it is; folding is of ASCII letters only."""
         if folding or self.postgresql:
-            text = "".join(piece if wild else _ESCAPED.sub(r"\\\g<0>", piece) for wild, piece in _pieces(pattern))
+            text = "".join(
+                piece if wild else _ESCAPED.sub(r"\\\g<0>", piece) for wild, piece in _pieces(pattern)
+            )
             if not self.postgresql:
                 return column.like(literal(text, String()), escape="\\")
             like = collate(column, "C").ilike if folding else collate(column, "C").like
             return like(literal(text, String()), escape="\\")
         # SQLite's LIKE ignores case, its GLOB does not.
-        glob = "".join(_GLOBS[piece] if wild else _GLOBBED.sub(r"[\g<0>]", piece) for wild, piece in _pieces(pattern))
+        glob = "".join(
+            _GLOBS[piece] if wild else _GLOBBED.sub(r"[\g<0>]", piece) for wild, piece in _pieces(pattern)
+        )
         return column.op("GLOB", is_comparison=True)(literal(glob, String()))
 
     def bases(self, leaf: Compare | Among) -> list[int]:

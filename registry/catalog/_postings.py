@@ -86,7 +86,9 @@ def choose(
         chosen = postings[min(counts)[1]]
         # The limit is not reached; it makes a database read this first.
         return select(chosen.ids.limit(few + 1).subquery().c.id).distinct().subquery(), False
-    sparsest = [(mark, place) for place, (each, mark) in enumerate(zip(postings, seen, strict=True)) if each.ordered]
+    sparsest = [
+        (mark, place) for place, (each, mark) in enumerate(zip(postings, seen, strict=True)) if each.ordered
+    ]
     return (postings[min(sparsest)[1]].ids.subquery(), True) if sparsest else None
 
 
@@ -150,7 +152,9 @@ def _leaf(filtering: Filtering, leaf: Compare | Among) -> Posting | None:
             return Posting(select(_VERSION.id).where(filtering.compared(own, leaf)), ordered=one)
         case "base":
             bases = filtering.bases(leaf)
-            same = _VERSION.base_model_id == bases[0] if len(bases) == 1 else _VERSION.base_model_id.in_(bases)
+            same = (
+                _VERSION.base_model_id == bases[0] if len(bases) == 1 else _VERSION.base_model_id.in_(bases)
+            )
             return Posting(select(_VERSION.id).where(same), ordered=len(bases) == 1)
         case "digest" if _exact(leaf):
             return Posting(select(_VERSION.id).where(filtering.compared(_VERSION.artifact_digest, leaf)))
@@ -158,7 +162,9 @@ def _leaf(filtering: Filtering, leaf: Compare | Among) -> Posting | None:
             return Posting(select(_VERSION.id).where(filtering.compared(_VERSION.created_at, leaf)))
         case name if name in ARTIFACT_KEYS:
             column = ArtifactRow.__table__.c[name]
-            rows = select(_VERSION.id).join(ArtifactRow.__table__, ArtifactRow.digest == _VERSION.artifact_digest)
+            rows = select(_VERSION.id).join(
+                ArtifactRow.__table__, ArtifactRow.digest == _VERSION.artifact_digest
+            )
             return Posting(rows.where(filtering.compared(column, leaf)), cost=10)
         case "eval":
             rows = select(EvaluationRow.version_id.label("id")).where(*evaluations(leaf.key))

@@ -155,12 +155,14 @@ def open_database(url: str) -> Database:
 
 def _settle_schema(database: Database, url: str) -> None:
     revision = database.revision()
-    if revision is None:
-        from registry.catalog import migrate
+    if revision == HEAD:
+        return
+    from registry.catalog import migrate
 
+    if revision is None:
         migrate.upgrade(url)
-    elif revision != HEAD:
-        raise outdated(database.url, revision)
+    elif (revision := migrate.settled(database)) != HEAD:
+        raise outdated(database.url, revision or "none")
 
 
 def outdated(url: URL, revision: str) -> SchemaOutdated:

@@ -59,6 +59,16 @@ def upgrade(url: str) -> Schema:
     return status(url)
 
 
+def settled(database: Database) -> str | None:
+    """The revision once nobody is upgrading: between two revisions a catalog that is being made looks like an old one."""
+    engine = make_engine(database.url)
+    try:
+        with _exclusive(engine):
+            return database.revision()
+    finally:
+        engine.dispose()
+
+
 def configuration(connection: Connection | None = None) -> Config:
     """Alembic's configuration, working from a checkout and from an installed package alike."""
     from alembic.config import Config as AlembicConfig

@@ -58,7 +58,10 @@ def listing(
         raise UsageError(f"a page of {limit} makes no sense", hint=f"--limit is from 1 to {LARGEST_PAGE}")
     if tags is not None and len(tags) > MOST_TAGS:
         raise UsageError(f"{len(tags)} tags are too many to filter by", hint=f"at most {MOST_TAGS}")
-    terms = [*_options(base=base, task=task, kind=kind, tags=tags or {}), *(conjuncts(where) if where else ())]
+    terms = [
+        *_options(base=base, task=task, kind=kind, tags=tags or {}),
+        *(conjuncts(where) if where else ()),
+    ]
     asked = of_bytes(repr((terms, latest, sort)).encode())[-16:]
     last = None if after is None else _read_token(after, asked, sort)
     filtering = Filtering(session)
@@ -106,7 +109,9 @@ def _statement(
     version = filtering.version.c
     newest_first = sort == "created"
     before = last[-1] if last is not None and newest_first else None
-    source = choose(filtering, terms, latest=latest and sort != "name", newest_first=newest_first, before=before)
+    source = choose(
+        filtering, terms, latest=latest and sort != "name", newest_first=newest_first, before=before
+    )
     rows: FromClause = filtering.version
     row_id = version.id
     if source is not None:

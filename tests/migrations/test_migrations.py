@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -243,6 +244,27 @@ def test_a_first_upgrade_that_was_cut_short_is_made_good(empty_url: str, tmp_pat
     execute(empty_url, "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
     with Registry.open(tmp_path / "home", database_url=empty_url) as catalog:
         assert catalog.list().versions == ()
+
+
+def test_who_opens_a_catalog_that_is_being_made_waits_for_it(empty_url: str, tmp_path: Path) -> None:
+    """Revisions are one transaction each: in between, a new catalog looks like one of an older release."""
+    engine = make_engine(make_url(empty_url))
+    opened: list[int] = []
+
+    def second() -> None:
+        with Registry.open(tmp_path / "home", database_url=empty_url) as catalog:
+            opened.append(len(catalog.list().versions))
+
+    waiting = threading.Thread(target=second)
+    with migrate._exclusive(engine):
+        with_alembic(empty_url, command.upgrade, REVISIONS[0])
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+        with_alembic(empty_url, command.upgrade, "head")
+    waiting.join(30)
+    assert opened == [0]
+    engine.dispose()
 
 
 def test_opening_and_upgrading_work_from_any_folder(tmp_path: Path) -> None:
