@@ -328,7 +328,10 @@ class Checkout(Result):
 
 
 class LineageNode(Result):
-    """A version in a lineage graph; ``depth`` is its distance from the version asked about."""
+    """A version in a lineage graph; ``depth`` is its distance from the version asked about.
+
+    ``revoked`` says that it was itself, ``affected`` that something it was derived from was.
+    """
 
     ref: str
     digest: str
@@ -337,6 +340,8 @@ class LineageNode(Result):
     expression: str | None = None
     aliases: tuple[str, ...] = ()
     deleted: bool = False
+    revoked: bool = False
+    affected: bool = False
 
 
 class LineageEdge(Result):
