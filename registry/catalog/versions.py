@@ -68,20 +68,27 @@ class Draft:
     note: str | None = None
     source: str | None = None
     new: bool = False
+    rebuilt: Pin | None = None
+    """The version of this line that is made again, which has to be its latest still."""
 
 
 def write(session: Session, draft: Draft) -> tuple[int, bool]:
     """Write the draft as the adapter's next version; returns its row id and whether it is new.
 
-    An import whose content the adapter has, or a composition whose recipe it has, is found instead. Raises
-    ``Conflict`` where the name means something else, or a parent was deleted meanwhile.
+    An import whose content the adapter has, or a composition whose recipe it has, is found instead; a rebuild only
+    where that is the latest. Raises ``Conflict`` where the name means something else, a parent was deleted meanwhile,
+    or a rebuilt version is not the latest any more.
     """
+    if draft.parents:
+        revocations.await_edges(session)
     adapter, existed = _adapter(session, draft)
     base = base_model(session, draft.base_model)
     if existed:
         _check_line(session, adapter, draft.content.kind, draft.base_model)
         if (found := _same(session, adapter, draft)) is not None:
             return found, False
+    if draft.rebuilt is not None:
+        _check_latest(session, draft.rebuilt)
     _check_parents(session, draft.parents)
     artifacts.save(session, draft.content)
     if draft.recipe is not None:
@@ -285,11 +292,21 @@ def _same(session: Session, adapter: AdapterRow, draft: Draft) -> int | None:
     statement = select(VersionRow.id).where(
         VersionRow.adapter_id == adapter.id, VersionRow.deleted_at.is_(None)
     )
+    if draft.rebuilt is not None:  # a line that goes back to what it was goes on, with a version of its own
+        statement = statement.where(VersionRow.latest_of == adapter.id)
     if draft.recipe is None:
         statement = statement.where(VersionRow.artifact_digest == draft.content.digest)
     else:
         statement = statement.where(VersionRow.recipe_digest == draft.recipe.digest)
     return session.scalars(statement.order_by(VersionRow.number.desc()).limit(1)).first()
+
+
+def _check_latest(session: Session, rebuilt: Pin) -> None:
+    if session.scalar(select(VersionRow.latest_of).where(VersionRow.id == rebuilt.id)) is None:
+        raise Conflict(
+            f"{rebuilt.ref} is not the latest version of {rebuilt.name} any more",
+            hint=f"somebody made another one; see: registry log {rebuilt.name}",
+        )
 
 
 def _attach(session: Session, row: VersionRow, draft: Draft) -> None:
@@ -320,8 +337,10 @@ def _attach(session: Session, row: VersionRow, draft: Draft) -> None:
 
 
 def _record(session: Session, ref: str, draft: Draft) -> None:
-    action = "import" if draft.recipe is None else "compose"
+    action = "import" if draft.recipe is None else "compose" if draft.rebuilt is None else "rebuild"
     detail = {"digest": draft.content.digest, "expression": draft.expression, "source": draft.source}
+    if draft.rebuilt is not None:
+        detail["of"] = draft.rebuilt.ref
     record(session, draft.actor, action, ref, **detail)
 
 

@@ -16,6 +16,7 @@ from registry.blobs import BlobStore
 from registry.catalog import artifacts, versions, views
 from registry.catalog.artifacts import Content, File, Realisation
 from registry.catalog.database import Database
+from registry.catalog.references import Pin
 from registry.catalog.versions import Draft
 from registry.errors import UsageError
 from registry.peft_format import StoredAdapter
@@ -49,6 +50,8 @@ def compose(
     note: str | None,
     actor: str,
     progress: Progress | None,
+    license: str | None = None,  # noqa: A002  (the field's own word)
+    rebuilt: Pin | None = None,
 ) -> Composed:
     reference.check_name(name)
     if seed.bit_length() > _SEED_BITS:
@@ -90,7 +93,9 @@ def compose(
             followed=made.followed,
             task=made.task if task is None else task,
             tags=tags,
+            license=license,
             note=note,
+            rebuilt=rebuilt,
         )
         return _record(database, blobs, draft, realisation, made, cached=cached is not None)
 
