@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import CTE, Select, exists, func, literal, select
+from sqlalchemy import CTE, ColumnElement, FromClause, Select, exists, func, join, literal, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from registry.catalog.references import Pin
@@ -36,7 +36,7 @@ def lineage(session: Session, pin: Pin, *, direction: Direction, depth: int | No
     Two statements, however large and however deep the graph is.
     """
     few = depth if depth is not None and depth <= _FEW else None
-    reached = closure(pin.id, direction, depth=few)
+    reached = closure(session, pin.id, direction, depth=few)
     edges = session.execute(_edges(reached, direction)).all()
     depths = _depths(pin.id, edges, direction, depth)
     rows = {row[0]: row for row in session.execute(_nodes(reached))}
@@ -62,20 +62,31 @@ def lineage(session: Session, pin: Pin, *, direction: Direction, depth: int | No
     )
 
 
-def closure(version_id: int, direction: Direction, *, depth: int | None = None) -> CTE:
+def closure(session: Session, version_id: int, direction: Direction, *, depth: int | None = None) -> CTE:
     """The row ids of a version and of everything that it reaches, each once.
 
     Without ``depth`` no more is kept than which versions were reached: UNION then drops one that is reached again,
     so that neither the paths of a diamond nor the steps of a chain are counted, and every edge is followed once.
     """
-    start, end = _ends(direction)
     first = literal(version_id, Identity).label("id")
     if depth is None:
         reached = select(first).cte("reached", recursive=True)
-        return reached.union(select(end).join(reached, start == reached.c.id))
+        end, source = _onward(session, reached, direction)
+        return reached.union(select(end).select_from(source))
     steps = select(first, literal(0).label("depth")).cte("steps", recursive=True)
-    further = select(end, steps.c.depth + 1).join(steps, start == steps.c.id).where(steps.c.depth < depth)
+    end, source = _onward(session, steps, direction)
+    further = select(end, steps.c.depth + 1).select_from(source).where(steps.c.depth < depth)
     return select(steps.union(further).c.id).distinct().cte("reached")
+
+
+def _onward(session: Session, reached: CTE, direction: Direction) -> tuple[ColumnElement[int], FromClause]:
+    """A step of the recursion: the far ends of the edges of what was reached last."""
+    start, end = _ends(direction)
+    if session.get_bind().dialect.name != "postgresql":
+        return end.expression, join(reached, LineageRow, start == reached.c.id)
+    # OFFSET keeps the planner from joining, for which it may read all edges anew at every step.
+    edges = select(end.label("id")).where(start == reached.c.id).offset(0).lateral("edges")
+    return edges.c.id, join(reached, edges, true())
 
 
 def _ends(direction: Direction) -> tuple[InstrumentedAttribute[int], InstrumentedAttribute[int]]:

@@ -46,7 +46,7 @@ def revoke(session: Session, pin: Pin, reason: str, actor: str) -> Revocation:
         row = RevocationRow(version_id=pin.id, reason=reason, revoked_at=now(), revoked_by=actor)
         session.add(row)
         session.flush()
-        reached = closure(pin.id, "down")
+        reached = closure(session, pin.id, "down")
         derived = select(reached.c.id, literal(pin.id, Identity)).where(reached.c.id != pin.id)
         session.execute(insert(AffectedRow).from_select(["version_id", "revoked_id"], derived))
     affected = _affected(session, pin.id)
@@ -143,9 +143,9 @@ def refuse(session: Session, pins: Iterable[Pin], what: str) -> None:
         raise Refused(f"{what}: {found[0]}{_more(found)}", hint=hint)
 
 
-def warnings(session: Session, pin: Pin) -> tuple[str, ...]:
+def warnings(session: Session, version_id: int) -> tuple[str, ...]:
     """The same as warnings, for what is still allowed."""
-    return tuple(str(cause) for cause in causes(session, [pin.id])[pin.id])
+    return tuple(str(cause) for cause in causes(session, [version_id])[version_id])
 
 
 def reason(session: Session, version_id: int) -> str | None:

@@ -54,7 +54,7 @@ def job_of(session: Session, pin: Pin) -> Job:
     parents = views.version(session, pin.id).parents
     labels = {pin.digest: pin.ref} | {parent.digest: parent.ref for parent in parents}
     files = {digest: artifacts.files(session, digest) for digest in wanted.inputs}
-    return Job(pin, wanted, files, labels, revocations.warnings(session, pin))
+    return Job(pin, wanted, files, labels, revocations.warnings(session, pin.id))
 
 
 def reports(items: Iterable[Mapping[str, Any]]) -> tuple[ModuleReport, ...]:

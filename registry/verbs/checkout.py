@@ -19,7 +19,7 @@ def checkout(database: Database, blobs: BlobStore, ref: str, directory: str | Pa
     with database.read() as session:
         pin = references.resolve(session, reference.parse(ref))
         held = artifacts.files(session, pin.digest)
-        warnings = revocations.warnings(session, pin)
+        warnings = revocations.warnings(session, pin.id)
     paths = _content.verified_paths(held, blobs, pin.ref)
     with new_folder(target) as staging:
         files = peft_folder(paths, staging, pin.base_model)

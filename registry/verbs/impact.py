@@ -19,5 +19,5 @@ def impact(database: Database, ref: str) -> Impact:
             aliases=tuple(
                 f"{node.ref.rpartition('@')[0]}@{alias}" for node in derived.nodes for alias in node.aliases
             ),
-            publications=publications.reached(session, lineage.closure(pin.id, "down")),
+            publications=publications.reached(session, lineage.closure(session, pin.id, "down")),
         )

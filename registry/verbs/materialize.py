@@ -72,7 +72,7 @@ def explain(
         pin = references.resolve(session, reference.parse(ref))
         held = artifacts.files(session, pin.digest)
         wanted = recipe_of(session, pin)
-        warnings = revocations.warnings(session, pin)
+        warnings = revocations.warnings(session, pin.id)
     adapter = _content.open_adapter(blobs, held, pin.ref)
     files = {name: file.size for name, file in held.items()}
     return MaterializePlan(
@@ -146,7 +146,7 @@ def _adapter(database: Database, blobs: BlobStore, ref: str, out: Path | None) -
         held = artifacts.files(session, pin.digest)
         wanted = recipe_of(session, pin)
         known = artifacts.realisations(session, wanted.digest, "adapter", "")
-        warnings = revocations.warnings(session, pin)
+        warnings = revocations.warnings(session, pin.id)
     paths = _content.verified_paths(held, blobs, pin.ref)
     if out is not None:
         with new_folder(out) as staging:
