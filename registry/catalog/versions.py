@@ -75,8 +75,8 @@ class Draft:
 def write(session: Session, draft: Draft) -> tuple[int, bool]:
     """Write the draft as the adapter's next version; returns its row id and whether it is new.
 
-    An import whose content the adapter has, or a composition whose recipe it has, is found instead; a rebuild only
-    where that is the latest. Raises ``Conflict`` where the name means something else, a parent was deleted meanwhile,
+    An import whose content the adapter has, or a composition whose recipe it has, is found instead; of a
+    rebuild only what another one made. Raises ``Conflict`` where the name means something else, a parent was deleted meanwhile,
     or a rebuilt version is not the latest any more.
     """
     if draft.parents:
@@ -292,8 +292,10 @@ def _same(session: Session, adapter: AdapterRow, draft: Draft) -> int | None:
     statement = select(VersionRow.id).where(
         VersionRow.adapter_id == adapter.id, VersionRow.deleted_at.is_(None)
     )
-    if draft.rebuilt is not None:  # a line that goes back to what it was goes on, with a version of its own
-        statement = statement.where(VersionRow.latest_of == adapter.id)
+    if (
+        draft.rebuilt is not None
+    ):  # only what somebody else made of it: going back to an old recipe is going on
+        statement = statement.where(VersionRow.latest_of == adapter.id, VersionRow.id != draft.rebuilt.id)
     if draft.recipe is None:
         statement = statement.where(VersionRow.artifact_digest == draft.content.digest)
     else:

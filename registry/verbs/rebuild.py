@@ -108,7 +108,7 @@ class _Run:
                 return {"state": "planned"}
         made = self._compose(job)
         if not made.created:
-            return {}
+            return {"reason": f"{made.ref} is that already"}
         return {"state": "made", "made": made.ref, "cached": made.cached, "warnings": made.warnings}
 
     def _compose(self, job: _Job) -> Composed:
