@@ -57,19 +57,20 @@ def add(
 
 
 @contextmanager
-def statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
-    """Every statement sent to the database while the block runs, with its parameters."""
+def statements(database: Database, *, writer: bool = False) -> Iterator[list[tuple[str, Any]]]:
+    """Every statement sent to the database while the block runs, with its parameters: by readers, or by writers."""
+    engine = database._writer if writer else database._engine
     seen: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if statement.lstrip().upper().startswith(("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")):
             seen.append((statement, parameters))
 
-    event.listen(database._engine, "before_cursor_execute", note)
+    event.listen(engine, "before_cursor_execute", note)
     try:
         yield seen
     finally:
-        event.remove(database._engine, "before_cursor_execute", note)
+        event.remove(engine, "before_cursor_execute", note)
 
 
 def rows(database: Database, table: str) -> int:
