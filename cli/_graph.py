@@ -68,11 +68,17 @@ def _label(node: LineageNode | None, ref: str, edge: LineageEdge | None) -> Text
     return line(
         (weight, "cyan"),
         (ref, "bold strike" if node.deleted else "bold"),
-        (" (deleted)", "red") if node.deleted else "",
+        (_marks(node), "red"),
         f"  {node.kind}",
         (f"  [{', '.join(node.aliases)}]", "green") if node.aliases else "",
         (f"  = {node.expression}", "dim") if node.expression else "",
     )
+
+
+def _marks(node: LineageNode) -> str:
+    marks = {"deleted": node.deleted, "revoked": node.revoked, "from revoked": node.affected}
+    said = ", ".join(mark for mark, holds in marks.items() if holds)
+    return f" ({said})" if said else ""
 
 
 def mermaid(lineage: Lineage) -> str:
@@ -109,8 +115,7 @@ def _drawable(lineage: Lineage) -> Iterator[LineageEdge]:
 
 
 def _node_text(node: LineageNode) -> list[str]:
-    deleted = " (deleted)" if node.deleted else ""
-    parts = [f"{node.ref}{deleted}", node.kind, node.expression or ""]
+    parts = [f"{node.ref}{_marks(node)}", node.kind, node.expression or ""]
     return [part for part in parts if part]
 
 

@@ -3,7 +3,7 @@
 import click
 
 from ._options import common, open_registry
-from ._render import emit
+from ._render import emit, warn
 from ._views import checkout
 
 
@@ -21,4 +21,6 @@ def command(ref: str, directory: str) -> None:
       registry checkout detox@prod ./detox
     """
     with open_registry() as catalog:
-        emit(catalog.checkout(ref, directory), checkout, quiet=lambda result: [result.ref])
+        result = catalog.checkout(ref, directory)
+    warn(result.warnings)
+    emit(result, checkout, quiet=lambda result: [result.ref])

@@ -27,6 +27,7 @@ from registry.results import (
     Event,
     Extracted,
     Garbage,
+    Impact,
     Lineage,
     Materialized,
     MaterializePlan,
@@ -34,7 +35,10 @@ from registry.results import (
     Page,
     Pinned,
     Publication,
+    Rebuilt,
+    Revocation,
     Schema,
+    Staleness,
     Tagged,
     Target,
     Verification,
@@ -170,6 +174,21 @@ class Registry:
 
         return lookup.lineage(self._database, _text(ref), direction=direction, depth=depth)
 
+    def impact(self, ref: Reference) -> Impact:
+        """Everything derived from a version at any depth, the aliases there, and every Hub repo that it reached."""
+        from registry.verbs import impact
+
+        return impact.impact(self._database, _text(ref))
+
+    def stale(self, refs: Iterable[Reference] = (), *, every: bool = False) -> tuple[Staleness, ...]:
+        """Compositions that would pin differently now, and why: of the given versions, or the latest of each line.
+
+        ``every`` looks at all that are not deleted.
+        """
+        from registry.verbs import stale
+
+        return stale.stale(self._database, [_text(ref) for ref in refs], every=every)
+
     def diff(self, before: Reference, after: Reference, *, base_path: str | Path | None = None) -> Difference:
         """How two versions differ: metadata, inputs and coefficients, and the change of ΔW per module.
 
@@ -292,6 +311,35 @@ class Registry:
             task=task,
             tags=tags or {},
             note=note,
+            actor=self._config.actor,
+            progress=progress,
+        )
+
+    def rebuild(
+        self,
+        refs: Iterable[Reference] = (),
+        *,
+        dry_run: bool = False,
+        device: str = "auto",
+        base_path: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[Rebuilt, ...]:
+        """Make new versions of everything stale and of what follows it, or of ``refs`` and what they follow.
+
+        Each is the stored expression composed again under its name with the parameters, tags, task, license and note
+        that it had, after those that it follows. What cannot be is reported, and what follows it left alone. Running
+        it again continues what was interrupted. ``base_path`` is the base model's folder, for inputs that hold
+        parameters whole or use DoRA.
+        """
+        from registry.verbs import rebuild
+
+        return rebuild.rebuild(
+            self._database,
+            self._blobs,
+            [_text(ref) for ref in refs],
+            dry_run=dry_run,
+            device=device,
+            base_path=base_path,
             actor=self._config.actor,
             progress=progress,
         )
@@ -600,6 +648,21 @@ class Registry:
         from registry.verbs import annotate
 
         return annotate.delete(self._database, _text(ref), actor=self._config.actor)
+
+    def revoke(self, ref: Reference, reason: str) -> Revocation:
+        """Mark a version as bad, and with it everything derived from it: none is published or composed any more.
+
+        A tombstone can be revoked too. Raises ``Conflict`` where it was revoked for another reason.
+        """
+        from registry.verbs import revoke
+
+        return revoke.revoke(self._database, _text(ref), reason, actor=self._config.actor)
+
+    def unrevoke(self, ref: Reference) -> Revocation:
+        """Take a revocation back. What another one affects stays so. Raises ``NotFound`` where there is none."""
+        from registry.verbs import revoke
+
+        return revoke.unrevoke(self._database, _text(ref), actor=self._config.actor)
 
     # -- the Hub
 

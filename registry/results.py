@@ -152,7 +152,7 @@ class Publication(Result):
     created_by: str | None = None
 
 
-class Revocation(Result):
+class Revoked(Result):
     """Why a version was revoked, when, and by whom."""
 
     reason: str
@@ -195,7 +195,7 @@ class Version(Result):
     created_at: datetime
     created_by: str
     deleted_at: datetime | None = None
-    revoked: Revocation | None = None
+    revoked: Revoked | None = None
     affected_by: tuple[str, ...] = ()
 
 
@@ -412,10 +412,14 @@ class Checkout(Result):
     digest: str
     path: str
     files: dict[str, int]
+    warnings: tuple[str, ...] = ()
 
 
 class LineageNode(Result):
-    """A version in a lineage graph; ``depth`` is its distance from the version asked about."""
+    """A version in a lineage graph; ``depth`` is its distance from the version asked about.
+
+    ``revoked`` says that it was itself, ``affected`` that something it was derived from was.
+    """
 
     ref: str
     digest: str
@@ -424,6 +428,8 @@ class LineageNode(Result):
     expression: str | None = None
     aliases: tuple[str, ...] = ()
     deleted: bool = False
+    revoked: bool = False
+    affected: bool = False
 
 
 class LineageEdge(Result):
@@ -442,6 +448,84 @@ class Lineage(Result):
     direction: Literal["up", "down"]
     nodes: tuple[LineageNode, ...]
     edges: tuple[LineageEdge, ...]
+
+
+class MovedReference(Result):
+    """A reference of an expression, the version it meant when it was pinned, and the one it means now.
+
+    ``current`` is None where it means nothing any more: the alias was deleted, or all versions were.
+    """
+
+    reference: str
+    pinned: str
+    current: str | None
+
+    def __str__(self) -> str:
+        return f"{self.reference} was {self.pinned}, is {self.current or 'gone'}"
+
+
+class Staleness(Result):
+    """A composition that would pin differently today, and which references make it so.
+
+    ``broken`` says that one of them means nothing any more, so that the expression cannot be composed again as it is.
+    ``followers`` are compositions further down that would follow once it is rebuilt; they are not stale now.
+    """
+
+    ref: str
+    expression: str
+    references: tuple[MovedReference, ...]
+    broken: bool = False
+    followers: tuple[str, ...] = ()
+
+
+class Rebuilt(Result):
+    """What became of a composition when everything it follows was looked at again.
+
+    ``state``: ``made`` (``made`` is its new version), ``planned`` (dry run: it would be), ``unchanged`` (it would come
+    out as it is), ``failed`` (``reason`` says why), or ``blocked`` (one that it follows failed). ``references`` are
+    those that moved. ``cached`` says that the new version's content was known and nothing had to be computed.
+    """
+
+    ref: str
+    state: Literal["made", "planned", "unchanged", "failed", "blocked"]
+    made: str | None = None
+    expression: str
+    references: tuple[MovedReference, ...] = ()
+    cached: bool = False
+    reason: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Revocation(Result):
+    """A version that was revoked, or (``undone``) is no longer.
+
+    ``affected`` are the versions derived from it, at any depth. ``copies`` are live versions with the same content,
+    which are not revoked by this. ``changed`` is False when it was revoked before, for the same reason.
+    """
+
+    ref: str
+    digest: str
+    reason: str
+    revoked_at: datetime
+    revoked_by: str
+    affected: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    changed: bool = True
+    undone: bool = False
+
+
+class Impact(Result):
+    """What a version reached: everything derived from it, the aliases there, and the Hub repos.
+
+    ``publications`` are those that arrived or may have (``done``, ``pending``), of the version itself and of all in
+    ``derived``. ``reason`` is set where it was revoked.
+    """
+
+    ref: str
+    reason: str | None
+    derived: Lineage
+    aliases: tuple[str, ...]
+    publications: tuple[Publication, ...]
 
 
 class FieldChange(Result):

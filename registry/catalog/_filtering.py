@@ -39,7 +39,7 @@ from sqlalchemy.sql.selectable import CTE
 
 from registry.catalog import references, words
 from registry.catalog.events import now
-from registry.catalog.staleness import stale_predicate
+from registry.catalog.staleness import is_stale
 from registry.catalog.tables import (
     AdapterRow,
     AffectedRow,
@@ -178,7 +178,7 @@ class Filtering:
             case "affected":
                 return exists().where(AffectedRow.version_id == version.id)
             case _:
-                return stale_predicate(version.id)
+                return is_stale(version.id)
 
     def _evaluated(self, leaf: Leaf) -> Condition:
         """Whether any of the metric's values fits; unknown where there is none."""

@@ -15,14 +15,13 @@ from sqlalchemy.sql.selectable import Select
 
 from registry.catalog import words
 from registry.catalog._filtering import ARTIFACT_KEYS, Filtering, Leaf, begins, descendants, evaluations
-from registry.catalog.staleness import moved
+from registry.catalog.staleness import stale_ids
 from registry.catalog.tables import (
     AdapterRow,
     AffectedRow,
     AliasRow,
     ArtifactRow,
     EvaluationRow,
-    FollowedRow,
     LineageRow,
     NameWordRow,
     RevocationRow,
@@ -30,7 +29,7 @@ from registry.catalog.tables import (
     VersionRow,
     WordRow,
 )
-from registry.filters import And, Among, Compare, Missing, Node, Not, Or, Words
+from registry.filters import Among, And, Compare, Missing, Node, Not, Or, Words
 
 _AHEAD = 250  # how far it is looked along each index, to see which is sparser
 _FEWER = 1_000  # so many may be read whole and sorted, where another term is read in order
@@ -200,7 +199,7 @@ def _flag(name: str) -> Posting | None:
         case "affected":
             return Posting(select(AffectedRow.version_id.label("id")))
         case "stale":
-            return Posting(select(FollowedRow.version_id.label("id")).where(moved()))
+            return Posting(select(stale_ids("live").subquery().c.version_id.label("id")))
         case _:
             return None
 

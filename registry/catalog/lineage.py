@@ -1,78 +1,162 @@
-"""The lineage graph, up or down to any depth in one recursive statement."""
+"""The lineage graph, up or down to any depth, each part of it in one recursive statement."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from sqlalchemy import literal, select
-from sqlalchemy.orm import Session
+from sqlalchemy import CTE, ColumnElement, FromClause, Select, exists, func, join, literal, select, true
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from registry.catalog import views
-from registry.catalog.database import chunked
 from registry.catalog.references import Pin
-from registry.catalog.tables import Identity, LineageRow
-from registry.results import Lineage, LineageEdge, LineageNode, Version
+from registry.catalog.tables import (
+    AdapterRow,
+    AffectedRow,
+    AliasRow,
+    ArtifactRow,
+    Identity,
+    LineageRow,
+    RevocationRow,
+    VersionRow,
+)
+from registry.results import Lineage
 
-_DEEPEST = 10_000
+Direction = Literal["up", "down"]
+
+_FEW = 8
+"""Up to so many steps are counted by the database, which then may look at a version once for each; beyond, the whole
+graph is read, each version once, and cut here."""
+_BETWEEN = ","  # aliases: it is in none
 
 
-def lineage(session: Session, pin: Pin, *, direction: Literal["up", "down"], depth: int | None) -> Lineage:
-    """Versions reached from ``pin`` within ``depth`` steps, nearest first, with the edges between them."""
-    start, end = (LineageRow.child_id, LineageRow.parent_id)
-    if direction == "down":
-        start, end = end, start
-    reached = select(literal(pin.id, Identity).label("id"), literal(0).label("depth")).cte(
-        "reached", recursive=True
+def lineage(session: Session, pin: Pin, *, direction: Direction, depth: int | None) -> Lineage:
+    """Versions reached from ``pin`` within ``depth`` steps, nearest first, with the edges between them.
+
+    Two statements, however large and however deep the graph is.
+    """
+    few = depth if depth is not None and depth <= _FEW else None
+    reached = closure(session, pin.id, direction, depth=few)
+    edges = session.execute(_edges(reached, direction)).all()
+    depths = _depths(pin.id, edges, direction, depth)
+    rows = {row[0]: row for row in session.execute(_nodes(reached))}
+    refs = {row_id: f"{name}@{number}" for row_id, name, number, *_ in rows.values()}
+    order = sorted(depths, key=lambda row_id: (depths[row_id], row_id))
+    # Validated as one: a model made of each by itself would take most of the time.
+    return Lineage.model_validate(
+        {
+            "ref": pin.ref,
+            "direction": direction,
+            "nodes": [_node(rows[row_id], refs[row_id], depths[row_id]) for row_id in order],
+            "edges": [
+                {
+                    "child": refs[child],
+                    "parent": refs[parent],
+                    "coefficient": coefficient,
+                    "relation": relation,
+                }
+                for child, parent, coefficient, relation in edges
+                if child in depths and parent in depths
+            ],
+        }
     )
-    # UNION drops what was reached at the same depth before, which ends diamonds; the graph has no cycle.
-    reached = reached.union(
-        select(end, reached.c.depth + 1)
-        .join(reached, start == reached.c.id)
-        .where(reached.c.depth < min(_DEEPEST if depth is None else depth, _DEEPEST))
+
+
+def closure(session: Session, version_id: int, direction: Direction, *, depth: int | None = None) -> CTE:
+    """The row ids of a version and of everything that it reaches, each once.
+
+    Without ``depth`` no more is kept than which versions were reached: UNION then drops one that is reached again,
+    so that neither the paths of a diamond nor the steps of a chain are counted, and every edge is followed once.
+    """
+    first = literal(version_id, Identity).label("id")
+    if depth is None:
+        reached = select(first).cte("reached", recursive=True)
+        end, source = _onward(session, reached, direction)
+        return reached.union(select(end).select_from(source))
+    steps = select(first, literal(0).label("depth")).cte("steps", recursive=True)
+    end, source = _onward(session, steps, direction)
+    further = select(end, steps.c.depth + 1).select_from(source).where(steps.c.depth < depth)
+    return select(steps.union(further).c.id).distinct().cte("reached")
+
+
+def _onward(session: Session, reached: CTE, direction: Direction) -> tuple[ColumnElement[int], FromClause]:
+    """A step of the recursion: the far ends of the edges of what was reached last."""
+    start, end = _ends(direction)
+    if session.get_bind().dialect.name != "postgresql":
+        return end.expression, join(reached, LineageRow, start == reached.c.id)
+    # OFFSET keeps the planner from joining, for which it may read all edges anew at every step.
+    edges = select(end.label("id")).where(start == reached.c.id).offset(0).lateral("edges")
+    return edges.c.id, join(reached, edges, true())
+
+
+def _ends(direction: Direction) -> tuple[InstrumentedAttribute[int], InstrumentedAttribute[int]]:
+    """The end of an edge that is come from, and the one that is reached."""
+    ends = (LineageRow.child_id, LineageRow.parent_id)
+    return ends if direction == "up" else (ends[1], ends[0])
+
+
+def _edges(reached: CTE, direction: Direction) -> Select[int, int, str | None, str]:
+    """The edges onward from what was reached, by child and then as its recipe has them."""
+    return (
+        select(LineageRow.child_id, LineageRow.parent_id, LineageRow.coefficient, LineageRow.relation)
+        .join(reached, _ends(direction)[0] == reached.c.id)
+        .order_by(LineageRow.child_id, LineageRow.position)
     )
-    depths: dict[int, int] = {}
-    for row in session.execute(select(reached.c.id, reached.c.depth).order_by(reached.c.depth, reached.c.id)):
-        depths.setdefault(row.id, row.depth)
-    versions = dict(zip(depths, views.versions(session, list(depths)), strict=True))
-    return Lineage(
-        ref=pin.ref,
-        direction=direction,
-        nodes=tuple(_node(version, depths[row_id]) for row_id, version in versions.items()),
-        edges=_edges(session, {row_id: version.ref for row_id, version in versions.items()}),
+
+
+def _nodes(reached: CTE) -> Select[Any]:
+    affected = exists().where(AffectedRow.version_id == VersionRow.id)
+    # Looked up for each version: joined, PostgreSQL might read all the aliases there are.
+    aliases = select(func.aggregate_strings(AliasRow.alias, _BETWEEN)).where(
+        AliasRow.version_id == VersionRow.id
     )
-
-
-def _node(version: Version, depth: int) -> LineageNode:
-    return LineageNode(
-        ref=version.ref,
-        digest=version.digest,
-        kind=version.kind,
-        depth=depth,
-        expression=version.recipe.expression if version.recipe else None,
-        aliases=version.aliases,
-        deleted=version.deleted_at is not None,
-    )
-
-
-def _edges(session: Session, refs: Mapping[int, str]) -> tuple[LineageEdge, ...]:
-    """The edges between these versions, by child and then as its recipe has them."""
-    found: list[LineageRow] = []
-    for children in chunked(sorted(refs)):
-        statement = (
-            select(LineageRow)
-            .where(LineageRow.child_id.in_(children))
-            .order_by(LineageRow.child_id, LineageRow.position)
+    return (
+        select(
+            VersionRow.id,
+            AdapterRow.name,
+            VersionRow.number,
+            VersionRow.artifact_digest,
+            ArtifactRow.kind,
+            VersionRow.expression,
+            VersionRow.deleted_at.is_not(None),
+            RevocationRow.version_id.is_not(None),
+            affected,
+            aliases.scalar_subquery(),
         )
-        found += (row for row in session.scalars(statement) if row.parent_id in refs)
-    return tuple(
-        LineageEdge.model_validate(
-            {
-                "child": refs[row.child_id],
-                "parent": refs[row.parent_id],
-                "coefficient": row.coefficient,
-                "relation": row.relation,
-            }
-        )
-        for row in found
+        .select_from(reached)
+        .join(VersionRow, VersionRow.id == reached.c.id)
+        .join(AdapterRow, AdapterRow.id == VersionRow.adapter_id)
+        .join(ArtifactRow, ArtifactRow.digest == VersionRow.artifact_digest)
+        .outerjoin(RevocationRow, RevocationRow.version_id == VersionRow.id)
     )
+
+
+def _depths(
+    start: int, edges: Sequence[tuple[int, int, Any, Any]], direction: Direction, deepest: int | None
+) -> dict[int, int]:
+    """The shortest way to each version, in steps, breadth first."""
+    onward: dict[int, list[int]] = defaultdict(list)
+    for child, parent, _, _ in edges:
+        near, far = (child, parent) if direction == "up" else (parent, child)
+        onward[near].append(far)
+    depths, front, step = {start: 0}, {start: 0}, 0
+    while front and step != deepest:
+        step += 1
+        front = {far: step for near in front for far in onward[near] if far not in depths}
+        depths |= front
+    return depths
+
+
+def _node(row: Any, ref: str, depth: int) -> dict[str, Any]:
+    _, _, _, digest, kind, expression, deleted, revoked, affected, aliases = row
+    return {
+        "ref": ref,
+        "digest": digest,
+        "kind": kind,
+        "depth": depth,
+        "expression": expression,
+        "aliases": tuple(sorted(aliases.split(_BETWEEN), key=str.lower)) if aliases else (),
+        "deleted": deleted,
+        "revoked": revoked,
+        "affected": affected,
+    }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import or_, select
+from sqlalchemy import CTE, Select, or_, select
 from sqlalchemy.orm import Session
 
 from registry.catalog import views
@@ -120,6 +120,23 @@ def listed(session: Session, pin: Pin | None) -> tuple[Publication, ...]:
     )
     if pin is not None:
         statement = statement.where(PublicationRow.version_id == pin.id)
+    return _publications(session, statement)
+
+
+def reached(session: Session, versions: CTE) -> tuple[Publication, ...]:
+    """The publications of these versions (a column ``id``) that arrived, or may have, oldest first."""
+    statement = (
+        select(PublicationRow, AdapterRow.name, VersionRow.number)
+        .join(versions, versions.c.id == PublicationRow.version_id)
+        .join(VersionRow, PublicationRow.version_id == VersionRow.id)
+        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+        .where(PublicationRow.state != "failed")
+        .order_by(PublicationRow.id)
+    )
+    return _publications(session, statement)
+
+
+def _publications(session: Session, statement: Select[PublicationRow, str, int]) -> tuple[Publication, ...]:
     return tuple(
         views.publication(row.PublicationRow, {row.PublicationRow.version_id: f"{row.name}@{row.number}"})
         for row in session.execute(statement)

@@ -70,14 +70,19 @@ class Draft:
     source: str | None = None
     base_layout: BaseLayout | None = None
     new: bool = False
+    rebuilt: Pin | None = None
+    """The version of this line that is made again, which has to be its latest still."""
 
 
 def write(session: Session, draft: Draft) -> tuple[int, bool]:
     """Write the draft as the adapter's next version; returns its row id and whether it is new.
 
-    An import whose content the adapter has, or a composition whose recipe it has, is found instead. Raises
-    ``Conflict`` where the name means something else, or a parent was deleted meanwhile.
+    An import whose content the adapter has, or a composition whose recipe it has, is found instead; of a
+    rebuild only what another one made. Raises ``Conflict`` where the name means something else, a parent was deleted meanwhile,
+    or a rebuilt version is not the latest any more.
     """
+    if draft.parents:
+        revocations.await_edges(session)
     adapter, existed = _adapter(session, draft)
     base = base_model(session, draft.base_model)
     if draft.base_layout is not None and base.fingerprint is not None:
@@ -86,6 +91,8 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
         _check_line(session, adapter, draft.content.kind, references.base_identity(base))
         if (found := _same(session, adapter, draft)) is not None:
             return found, False
+    if draft.rebuilt is not None:
+        _check_latest(session, draft.rebuilt)
     _check_parents(session, draft.parents)
     artifacts.save(session, draft.content)
     if draft.recipe is not None:
@@ -319,8 +326,20 @@ def _same(session: Session, adapter: Row[int, str, int], draft: Draft) -> int | 
     statement, digest = _SAME_CONTENT, draft.content.digest
     if draft.recipe is not None:
         statement, digest = _SAME_RECIPE, draft.recipe.digest
+    if (
+        draft.rebuilt is not None
+    ):  # only what somebody else made of it: back to an old recipe is a step on, too
+        statement = statement.where(VersionRow.latest_of == adapter.id, VersionRow.id != draft.rebuilt.id)
     found: int | None = session.connection().scalar(statement, {"adapter": adapter.id, "digest": digest})
     return found
+
+
+def _check_latest(session: Session, rebuilt: Pin) -> None:
+    if session.scalar(select(VersionRow.latest_of).where(VersionRow.id == rebuilt.id)) is None:
+        raise Conflict(
+            f"{rebuilt.ref} is not the latest version of {rebuilt.name} any more",
+            hint=f"somebody made another one; see: registry log {rebuilt.name}",
+        )
 
 
 def _attach(session: Session, row_id: int, draft: Draft) -> None:
@@ -345,8 +364,10 @@ def _attach(session: Session, row_id: int, draft: Draft) -> None:
 
 
 def _record(session: Session, ref: str, draft: Draft) -> None:
-    action = "import" if draft.recipe is None else "compose"
+    action = "import" if draft.recipe is None else "compose" if draft.rebuilt is None else "rebuild"
     detail = {"digest": draft.content.digest, "expression": draft.expression, "source": draft.source}
+    if draft.rebuilt is not None:
+        detail["of"] = draft.rebuilt.ref
     record(session, draft.actor, action, ref, **detail)
 
 

@@ -47,7 +47,7 @@ from registry.results import (
     Parent,
     Publication,
     RecipeInfo,
-    Revocation,
+    Revoked,
     Version,
 )
 
@@ -253,8 +253,8 @@ def _publications(rows: Sequence[Any], ref: str) -> tuple[Publication, ...]:
     )
 
 
-def _revocation(rows: Sequence[Any], _: str) -> Revocation:
-    return Revocation(reason=rows[0].t0, at=rows[0].at, by=rows[0].t1)
+def _revocation(rows: Sequence[Any], _: str) -> Revoked:
+    return Revoked(reason=rows[0].t0, at=rows[0].at, by=rows[0].t1)
 
 
 _READERS: dict[str, tuple[str, Callable[[Any], Any], Callable[[Sequence[Any], str], Any]]] = {

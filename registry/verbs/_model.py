@@ -85,6 +85,7 @@ class _Ready:
     inputs: Mapping[str, StoredAdapter]
     labels: Mapping[str, str]
     base: BaseCheckpoint
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class Merge:
             written=written,
             operations=operations,
             bound="arithmetic" if slow else "bytes",
-            warnings=_untied(untied=layout.untied),
+            warnings=(*job.warnings, *_untied(untied=layout.untied)),
         )
 
     def _ready(self, ref: str, base_path: str | Path | None) -> _Ready:
@@ -169,7 +170,7 @@ class Merge:
         grounds = on_base(found.open(self.blobs), base)
         check_values(found.recipe.base, grounds)
         base.resolve(space(grounds.inputs), fan_in_fan_out=fan_in_fan_out(grounds.inputs))
-        return _Ready(found.pin, found.recipe, grounds.inputs, found.labels, base)
+        return _Ready(found.pin, found.recipe, grounds.inputs, found.labels, base, found.warnings)
 
     def _compute(
         self, job: _Ready, variant: str, fingerprint: str, before: Sequence[Stamp], out: Path | None
@@ -292,7 +293,7 @@ class Merge:
             cached=cached,
             report=reports(made.report),
             differs=differs,
-            warnings=warnings,
+            warnings=(*job.warnings, *warnings),
         )
 
 

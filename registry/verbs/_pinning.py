@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from registry import evaluate, expression, kinds, methods, recipe
-from registry.catalog import references
+from registry.catalog import references, revocations
 from registry.catalog.references import Pin
 from registry.catalog.versions import Edge, Followed
 from registry.decimals import exactly, format_decimal
@@ -81,11 +81,12 @@ def plan(
     """Resolve and check an expression; reads the catalog only.
 
     Raises ``ExpressionError``, ``NotFound``, ``Incompatible`` (naming two inputs and their difference) and
-    ``Refused`` (naming an input and the part of it that cannot be composed).
+    ``Refused`` (naming an input and the part of it that cannot be composed, or what was revoked).
     """
     tree = _truncated(expression.parse(text), rank=rank, energy=energy)
     found = {ref: references.resolve(session, ref) for ref in dict.fromkeys(expression.references(tree))}
     pins = tuple({pin.id: pin for pin in found.values()}.values())
+    revocations.refuse(session, pins, "not composed")
     check_together(pins)
     kind = kinds.load(pins[0].kind)
     pinned = Recipe(

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from registry import kinds, recipe
 from registry.blobs import BlobStore
-from registry.catalog import artifacts, views
+from registry.catalog import artifacts, revocations, views
 from registry.catalog.artifacts import File
 from registry.catalog.references import Pin
 from registry.peft_format import StoredAdapter
@@ -38,6 +38,7 @@ class Job:
     recipe: Recipe
     files: Mapping[str, Mapping[str, File]]
     labels: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
     def open(self, blobs: BlobStore) -> dict[str, StoredAdapter]:
         """The inputs by digest, every byte checked."""
@@ -53,7 +54,7 @@ def job_of(session: Session, pin: Pin) -> Job:
     parents = views.version(session, pin.id).parents
     labels = {pin.digest: pin.ref} | {parent.digest: parent.ref for parent in parents}
     files = {digest: artifacts.files(session, digest) for digest in wanted.inputs}
-    return Job(pin, wanted, files, labels)
+    return Job(pin, wanted, files, labels, revocations.warnings(session, pin.id))
 
 
 def reports(items: Iterable[Mapping[str, Any]]) -> tuple[ModuleReport, ...]:

@@ -13,7 +13,7 @@ from registry import checkpoint, digest, peft_format, reference
 from registry._remembered import Remembered
 from registry.base_layout import BaseLayout
 from registry.blobs import BlobStore
-from registry.catalog import bases, references, versions, views
+from registry.catalog import bases, references, revocations, versions, views
 from registry.catalog.database import Database
 from registry.catalog.versions import Draft, Edge
 from registry.errors import Refused, UsageError
@@ -93,16 +93,20 @@ def add(
 def record(database: Database, blobs: BlobStore, draft: Draft, parents: Sequence[str]) -> Added:
     """Record stored content as the next version of its name, with the parents that were declared."""
 
-    def write(session: Session) -> tuple[Version, bool]:
+    def write(session: Session) -> tuple[Version, bool, tuple[str, ...]]:
         pins = [references.resolve(session, reference.parse(parent)) for parent in parents]
         edges = [Edge(pin.id, "declared") for pin in {pin.id: pin for pin in pins}.values()]
         row_id, created = versions.write(session, _with_parents(draft, edges))
         _content.check_present(blobs, draft.content.files)
         session.flush()
-        return views.version(session, row_id), created
+        return views.version(session, row_id), created, revocations.warnings(session, row_id)
 
-    version, created = database.transact(write)
-    warnings = [*draft.content.not_composable, *([] if created else _ignored(draft, parents, version))]
+    version, created, revoked = database.transact(write)
+    warnings = [
+        *revoked,
+        *draft.content.not_composable,
+        *([] if created else _ignored(draft, parents, version)),
+    ]
     return Added(**dict(version), created=created, warnings=tuple(warnings))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from registry import peft_format, reference
 from registry.blobs import BlobStore
-from registry.catalog import artifacts, references
+from registry.catalog import artifacts, references, revocations
 from registry.catalog.database import Database
 from registry.results import BaseModelIdentity, Checkout
 from registry.verbs import _content
@@ -19,10 +19,11 @@ def checkout(database: Database, blobs: BlobStore, ref: str, directory: str | Pa
     with database.read() as session:
         pin = references.resolve(session, reference.parse(ref))
         held = artifacts.files(session, pin.digest)
+        warnings = revocations.warnings(session, pin.id)
     paths = _content.verified_paths(held, blobs, pin.ref)
     with new_folder(target) as staging:
         files = peft_folder(paths, staging, pin.base_model)
-    return Checkout(ref=pin.ref, digest=pin.digest, path=str(target), files=files)
+    return Checkout(ref=pin.ref, digest=pin.digest, path=str(target), files=files, warnings=warnings)
 
 
 def peft_folder(paths: Mapping[str, Path], folder: Path, base_model: BaseModelIdentity) -> dict[str, int]:

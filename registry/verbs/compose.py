@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 
 from registry import evaluate, peft_format, reference
 from registry.blobs import BlobStore
-from registry.catalog import artifacts, versions, views
+from registry.catalog import artifacts, revocations, versions, views
 from registry.catalog.artifacts import Content, File, Realisation
 from registry.catalog.database import Database
+from registry.catalog.references import Pin
 from registry.catalog.versions import Draft
 from registry.errors import UsageError
 from registry.peft_format import StoredAdapter
@@ -49,6 +50,8 @@ def compose(
     note: str | None,
     actor: str,
     progress: Progress | None,
+    license: str | None = None,  # noqa: A002  (the field's own word)
+    rebuilt: Pin | None = None,
 ) -> Composed:
     reference.check_name(name)
     if seed.bit_length() > _SEED_BITS:
@@ -90,7 +93,9 @@ def compose(
             followed=made.followed,
             task=made.task if task is None else task,
             tags=tags,
+            license=license,
             note=note,
+            rebuilt=rebuilt,
         )
         return _record(database, blobs, draft, realisation, made, cached=cached is not None)
 
@@ -173,18 +178,19 @@ def opened(
 def _record(
     database: Database, blobs: BlobStore, draft: Draft, realisation: Realisation, made: Plan, *, cached: bool
 ) -> Composed:
-    def write(session: Session) -> tuple[Version, bool, list[Realisation]]:
+    def write(session: Session) -> tuple[Version, bool, list[Realisation], tuple[str, ...]]:
         row_id, created = versions.write(session, draft)
         artifacts.save_realisation(session, realisation)
         others = artifacts.realisations(session, made.recipe.digest, "adapter", "")
         _content.check_present(blobs, draft.content.files)
         session.flush()
-        return views.version(session, row_id), created, others
+        # An input may have been revoked while this was computed.
+        return views.version(session, row_id), created, others, revocations.warnings(session, row_id)
 
-    version, created, others = database.transact(write)
+    version, created, others, revoked = database.transact(write)
     report = tuple(ModuleReport(module=item["module"], values=item["values"]) for item in realisation.report)
     differing = sorted({other.output_digest for other in others} - {realisation.output_digest})
-    warnings = [*made.warnings, *factor_warnings(report)]
+    warnings = [*made.warnings, *factor_warnings(report), *revoked]
     if created and any(pin.name == version.name for pin in made.pins):
         warnings.append(f"{version.name} is its own input, and from now on means {version.ref}")
     if differing:

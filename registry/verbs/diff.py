@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy.orm import Session
 
 from registry import deltas, reference
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, references, views
 from registry.catalog.database import Database
+from registry.catalog.references import Pin
 from registry.errors import Incompatible
 from registry.inputs import check_compatible, delta_of, space
 from registry.peft_format import StoredAdapter
+from registry.recipe import Call, Sum
 from registry.results import Difference, FieldChange, ModuleChange, Version
 from registry.verbs import _content
 from registry.verbs._grounds import ground, needing
@@ -27,6 +31,7 @@ def diff(
         pins = [references.resolve(session, reference.parse(ref)) for ref in (before, after)]
         one, other = views.versions(session, [pins[0].id, pins[1].id])
         files = [artifacts.files(session, pin.digest) for pin in pins]
+        recipes = [_recipe(session, pin) for pin in pins]
     reason = _not_comparable(one, other)
     modules: tuple[ModuleChange, ...] = ()
     if reason is None and one.digest != other.digest:
@@ -47,7 +52,7 @@ def diff(
     return Difference(
         before=one.ref,
         after=other.ref,
-        fields=tuple(_fields(one, other)),
+        fields=(*_fields(one, other), *_changes(*recipes)),
         inputs=tuple(_inputs(one, other)),
         modules=modules,
         not_compared=reason,
@@ -68,6 +73,31 @@ def _fields(one: Version, other: Version) -> list[FieldChange]:
     pairs.append(("expression", _expression(one), _expression(other)))
     pairs.append(("resolved", _expression(one, resolved=True), _expression(other, resolved=True)))
     return [FieldChange(field=name, before=_plain(a), after=_plain(b)) for name, a, b in pairs if a != b]
+
+
+def _recipe(session: Session, pin: Pin) -> dict[str, Any]:
+    """What a recipe says beside its inputs and its dtype; an imported version has none."""
+    if pin.recipe_digest is None:
+        return {"recipe": None}
+    made = artifacts.load_recipe(session, pin.recipe_digest)
+    calls = dict.fromkeys(f"{call.method} {call.algorithm}" for call in _calls(made.expression))
+    return {"recipe": made.digest, "seed": made.seed, "base values": made.base, "methods": list(calls)}
+
+
+def _calls(expression: Sum) -> Iterator[Call]:
+    for term in expression.terms:
+        if isinstance(term.operand, Call):
+            yield term.operand
+            for argument in term.operand.arguments:
+                yield from _calls(argument)
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[FieldChange]:
+    return [
+        FieldChange(field=name, before=value, after=after[name])
+        for name, value in before.items()
+        if name in after and value != after[name]
+    ]
 
 
 def _inputs(one: Version, other: Version) -> list[FieldChange]:

@@ -10,7 +10,7 @@ from typing import get_args
 
 from registry import reference
 from registry.blobs import BlobStore
-from registry.catalog import artifacts, references
+from registry.catalog import artifacts, references, revocations
 from registry.catalog.database import Database
 from registry.errors import UsageError
 from registry.results import Materialized, MaterializePlan, Target
@@ -72,6 +72,7 @@ def explain(
         pin = references.resolve(session, reference.parse(ref))
         held = artifacts.files(session, pin.digest)
         wanted = recipe_of(session, pin)
+        warnings = revocations.warnings(session, pin.id)
     adapter = _content.open_adapter(blobs, held, pin.ref)
     files = {name: file.size for name, file in held.items()}
     return MaterializePlan(
@@ -91,6 +92,7 @@ def explain(
         written=sum(files.values()),
         operations=0,
         bound="bytes",
+        warnings=warnings,
     )
 
 
@@ -144,6 +146,7 @@ def _adapter(database: Database, blobs: BlobStore, ref: str, out: Path | None) -
         held = artifacts.files(session, pin.digest)
         wanted = recipe_of(session, pin)
         known = artifacts.realisations(session, wanted.digest, "adapter", "")
+        warnings = revocations.warnings(session, pin.id)
     paths = _content.verified_paths(held, blobs, pin.ref)
     if out is not None:
         with new_folder(out) as staging:
@@ -165,4 +168,5 @@ def _adapter(database: Database, blobs: BlobStore, ref: str, out: Path | None) -
         differs=()
         if pin.recipe_digest is None
         else tuple(sorted({m.output_digest for m in known} - {pin.digest})),
+        warnings=warnings,
     )

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from registry import digest, hub, kinds, reference
 from registry.blobs import BlobStore
 from registry.catalog import publications as outbox
-from registry.catalog import references
+from registry.catalog import references, revocations
 from registry.catalog.database import Database
 from registry.catalog.references import Pin
 from registry.errors import Refused, RegistryError, UsageError
@@ -78,6 +78,7 @@ def publish(
     where = publisher.place(repo, revision)
     with database.read() as session:
         pin = references.resolve(session, reference.parse(ref))
+        revocations.refuse(session, [pin], "not published")
     if into == "adapter" and not kinds.load(pin.kind).loadable:
         raise Refused(
             f"{pin.ref} is {pin.kind}, which PEFT does not load",
@@ -208,6 +209,7 @@ def _already(database: Database, request: _Request, wanted: Plan, receipt: Recei
 def _begin(database: Database, request: _Request, wanted: Plan) -> str:
     publish_id = uuid.uuid4().hex
     with database.write() as session:
+        revocations.refuse(session, [request.pin], "not published")  # it may have been revoked meanwhile
         outbox.begin(
             session,
             request.pin,

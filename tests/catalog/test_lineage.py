@@ -99,6 +99,25 @@ def test_a_cycle_cannot_be_written(diamond: Registry) -> None:
             session.execute(insert, {"child": child, "parent": parent})
 
 
+def grow(database: Database, versions: int, edges: str) -> None:
+    """So many versions, the first called ``root``, with an edge for every row that the query over ``n(i)`` gives."""
+    add(database, "root", "root")
+    count = f"WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {versions})"  # noqa: S608
+    version = "SELECT i, i, i, 1, artifact_digest, base_model_id, created_at, created_by FROM versions, n"
+    rows = {
+        "adapters (id, name, name_key, last_version, created_at, created_by)": (
+            "SELECT i, 'b' || i, 'b' || i, 1, created_at, created_by FROM adapters, n WHERE id = 1"
+        ),
+        (
+            "versions (id, adapter_id, latest_of, number, artifact_digest, base_model_id, created_at, created_by)"
+        ): f"{version} WHERE id = 1",
+        "lineage (child_id, position, parent_id, relation)": edges,
+    }
+    with database.write() as session:
+        for columns, select in rows.items():
+            session.execute(text(f"INSERT INTO {columns} {count} {select}"))
+
+
 def test_a_ladder_of_diamonds_costs_no_more_statements_and_no_exponential_time(catalog: Registry) -> None:
     """Sixty rungs have 2^60 paths."""
     database = catalog._database
@@ -111,36 +130,40 @@ def test_a_ladder_of_diamonds_costs_no_more_statements_and_no_exponential_time(c
         found = catalog.lineage("l60")
     assert len(found.nodes) == 120
     assert nodes(found)["n0@1"] == 60
+    assert nodes(catalog.lineage("l60", depth=30)) == {ref: d for ref, d in nodes(found).items() if d <= 30}
     with statements(database) as shallow:
         catalog.lineage("l60", depth=1)
-    assert len(deep) == len(shallow)
+    assert len(deep) == len(shallow) == 3  # the reference, the edges, the versions
 
 
-def test_more_versions_than_fit_into_one_statement_are_one_graph(catalog: Registry) -> None:
-    """A thousand children of one parent: each is loaded once, and no statement grows with them."""
-    database = catalog._database
-    add(database, "root", "root")
-    with database.write() as session:
-        for table, columns, values in (
-            ("adapters", "id, name, name_key, last_version, created_at, created_by", "'b' || i, 'b' || i, 1"),
-            (
-                "versions",
-                "id, adapter_id, latest_of, number, artifact_digest, base_model_id, created_at, created_by",
-                "i, i, 1, artifact_digest, base_model_id",
-            ),
-            ("lineage", "child_id, parent_id, position, relation", "1, 0, 'declared'"),
-        ):
-            source = "adapters" if table == "adapters" else "versions"
-            stamps = "" if table == "lineage" else ", created_at, created_by"
-            session.execute(
-                text(
-                    f"INSERT INTO {table} ({columns}) WITH RECURSIVE n(i) AS (SELECT 1001 UNION ALL SELECT i + 1 FROM n "  # noqa: S608
-                    f"WHERE i < 2000) SELECT i, {values}{stamps} FROM {source}, n WHERE id = 1"
-                )
-            )
-    with statements(database) as sent:
+def test_a_deep_chain_with_short_cuts_is_read_once(catalog: Registry) -> None:
+    """Ten thousand versions, each from the one before and from the one before that: as many depths as steps."""
+    grow(
+        catalog._database,
+        10_000,
+        "SELECT i, 0, i - 1, 'declared' FROM n UNION ALL SELECT i, 1, i - 2, 'declared' FROM n WHERE i > 2",
+    )
+    with statements(catalog._database) as sent:
+        found = catalog.lineage("b10000")
+    assert (len(found.nodes), len(found.edges), len(sent)) == (10_000, 19_997, 3)
+    assert nodes(found)["root@1"] == 5_000
+    assert found.nodes[-1].ref == "root@1"
+    down = catalog.lineage("root", direction="down", depth=4)
+    assert nodes(down) == {"root@1": 0} | {f"b{i}@1": i // 2 for i in range(2, 10)}
+    assert {node.depth for node in catalog.lineage("b10000", depth=100).nodes} == set(range(101))
+
+
+def test_more_versions_than_a_statement_has_room_for_are_one_graph(catalog: Registry) -> None:
+    """Forty thousand children of one parent: no statement grows with them."""
+    grow(catalog._database, 40_001, "SELECT i, 0, 1, 'declared' FROM n")
+    with statements(catalog._database) as sent:
         found = catalog.lineage("root", direction="down")
-    assert (len(found.nodes), len(found.edges)) == (1001, 1000)
-    assert [edge.child for edge in found.edges[:2]] == ["b1001@1", "b1002@1"]
-    assert max(len(parameters) for _, parameters in sent) <= 500
-    assert sum("FROM versions JOIN adapters" in statement for statement, _ in sent) <= 4
+    assert (len(found.nodes), len(found.edges), len(sent)) == (40_001, 40_000, 3)
+    assert [edge.child for edge in found.edges[:2]] == ["b2@1", "b3@1"]
+    assert max(len(parameters) for _, parameters in sent) <= 5
+
+
+def test_aliases_of_a_node_are_in_order(diamond: Registry) -> None:
+    for alias in ("staging", "Prod", "a.b-c_d"):
+        diamond.set_alias("a", alias, 1)
+    assert diamond.lineage("b").nodes[1].aliases == ("a.b-c_d", "Prod", "staging")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from registry.catalog import references, search, versions
+from registry.catalog import lineage, references, revocations, search, staleness, versions
 from registry.catalog.database import Database
 from registry.catalog.references import Pin
+from registry.catalog.tables import Base
 from registry.catalog.versions import Draft
 from registry.reference import parse
 from registry.results import BaseModelIdentity
@@ -93,6 +95,7 @@ def steps_of(plan: dict[str, Any]) -> list[str]:
     ]
 
 
+ALL = set(Base.metadata.tables)
 SMALL = {"base_models"}  # one row here: reading it whole is the best plan
 
 
@@ -142,3 +145,70 @@ def test_a_page_is_read_in_the_order_of_an_index(crowded: Database, sort: str) -
         # SQLite walks a table in the order of its key: that is a scan that stops at the limit.
         walked = {"versions"} if sort == "created" and token is None else set()
         assert scanned(crowded, statement, parameters) <= SMALL | walked
+
+
+@pytest.fixture
+def derived(crowded: Database) -> Database:
+    """And among them compositions: each version from the one before, which it follows."""
+    before = "FROM versions c JOIN versions p ON p.id = c.id - 1 WHERE c.id > 1001"
+    inserts = {
+        "recipes": "SELECT digest, '{}', created_at FROM artifacts",
+        "lineage (child_id, position, parent_id, relation)": f"SELECT c.id, 0, p.id, 'input' {before}",
+        "followed (version_id, adapter_id, alias_key, pinned_id)": (
+            "SELECT child_id, parent_id, 'prod', parent_id FROM lineage "
+            "UNION ALL SELECT child_id, parent_id, '', parent_id FROM lineage"
+        ),
+    }
+    update = "UPDATE versions SET recipe_digest = artifact_digest, expression = 'e', resolved = 'r' WHERE id > 1001"
+    with crowded.write() as session:
+        for table, select in inserts.items():
+            session.execute(text(f"INSERT INTO {table} {select}"))
+        session.execute(text(update))
+    with crowded.write() as session:
+        session.execute(text("ANALYZE"))
+    return crowded
+
+
+def sent_by(database: Database, ask: Callable[[Session], object]) -> list[tuple[str, Any]]:
+    with statements(database) as sent, database.read() as session:
+        ask(session)
+    return sent
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("depth", [None, 3])
+def test_lineage_reads_no_table_from_end_to_end(
+    derived: Database, direction: Literal["up", "down"], depth: int | None
+) -> None:
+    with derived.read() as session:
+        pin = references.resolve(session, parse("bulk50"))
+    sent = sent_by(derived, lambda session: lineage.lineage(session, pin, direction=direction, depth=depth))
+    assert len(sent) == 2
+    for statement, parameters in sent:
+        read = {table for table in scanned(derived, statement, parameters) if table in ALL}
+        assert read <= {"revocations", "affected"}, statement  # which are empty
+
+
+def test_whether_one_version_is_stale_reads_no_table_from_end_to_end(derived: Database) -> None:
+    ((statement, parameters),) = sent_by(derived, lambda session: staleness.moved(session, [1050]))
+    assert not scanned(derived, statement, parameters) & ALL
+
+
+def test_why_versions_are_not_to_be_used_reads_no_table_from_end_to_end(derived: Database) -> None:
+    ((statement, parameters),) = sent_by(
+        derived, lambda session: revocations.causes(session, range(1050, 1060))
+    )
+    assert scanned(derived, statement, parameters) & ALL <= {"revocations", "affected"}
+
+
+def test_what_is_stale_is_asked_in_two_statements_however_much_is(derived: Database) -> None:
+    def ask(session: Session) -> int:
+        staleness.followers(session, "latest")
+        return len(staleness.moved(session, "latest"))
+
+    assert len(sent_by(derived, ask)) == 2
+    with derived.write() as session:
+        session.execute(text("DELETE FROM aliases WHERE alias_key = 'prod'"))
+    with statements(derived) as sent, derived.read() as session:
+        assert ask(session) > MANY / 2
+    assert len(sent) == 2

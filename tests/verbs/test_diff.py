@@ -64,12 +64,28 @@ def test_inputs_that_came_went_or_weigh_otherwise_are_told(shelf: Registry) -> N
     assert [(change.field, change.before, change.after) for change in found.inputs] == [
         ("b@1", "-0.4", "0.5")
     ]
-    assert {change.field for change in found.fields} == {"digest", "expression", "resolved"}
+    assert {change.field for change in found.fields} == {"digest", "expression", "resolved", "recipe"}
     gone = shelf.diff("c@1", "c@3").inputs
     assert [(change.field, change.before, change.after) for change in gone] == [
         ("a@1", "1", None),
         ("b@1", "-0.4", "2"),
     ]
+
+
+def test_what_an_expression_does_not_show_of_its_recipe_is_told(shelf: Registry) -> None:
+    """The same words with another seed are another recipe; so are those with a method more."""
+    for seed in (1, 2):
+        shelf.compose("d", "dare(a + b, density=0.5)", seed=seed)
+    found = {change.field: (change.before, change.after) for change in shelf.diff("d@1", "d@2").fields}
+    assert found["seed"] == (1, 2)
+    assert found.keys() == {"digest", "recipe", "seed"}
+    shelf.compose("d", "truncate(dare(a + b, density=0.5), rank=2)", seed=2)
+    found = {change.field: (change.before, change.after) for change in shelf.diff("d@2", "d@3").fields}
+    names = [[method.split()[0] for method in methods] for methods in found["methods"]]
+    assert names == [["dare"], ["truncate", "dare"]]
+    imported = {change.field: change.before for change in shelf.diff("a", "d").fields}
+    assert (imported["recipe"], imported["expression"]) == (None, None)
+    assert "seed" not in imported
 
 
 def test_metadata_that_differs_is_told(shelf: Registry) -> None:
