@@ -44,7 +44,7 @@ class BlobStore:
         raise NotImplementedError
 
     def path(self, digest: str) -> Path:
-        """A local file with the blob's bytes, to read only; it stays for as long as this process lives.
+        """A local file with the blob's bytes, to read only; it stays for as long as this store is in use.
 
         Raises ``IntegrityFailure`` where the blob is missing.
         """

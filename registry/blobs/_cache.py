@@ -1,7 +1,7 @@
 """Copies of blobs that are kept elsewhere: a bounded folder that any number of processes share.
 
-What a process was given stays until it ends: its *lease* is a folder that names those blobs, locked for as long as it
-lives. What nobody holds goes, least recently used first, once the copies take more than their room. The folder may be
+What a user was given stays until it is done: its *lease* is a folder that names those blobs, locked for as long as the
+user's ``Cache`` and process live. What nobody holds goes, least recently used first, once the copies take more than their room. The folder may be
 removed at any time, at the price of fetching again.
 """
 
@@ -59,7 +59,7 @@ class Cache:
         self._took = threading.Event()
 
     def find(self, digest: str) -> Path | None:
-        """The copy, where there is one that shows no sign of damage; it stays until this process ends."""
+        """The copy, where there is one that shows no sign of damage; it stays while this object lives."""
         self._hold(digest)
         copies = self._copies()
         if not copies.intact(digest):
@@ -98,9 +98,8 @@ class Cache:
         folder = self._folder / "fetching"
         with storage(folder):
             make(folder)
-        with locked(
-            folder / digest.removeprefix(PREFIX)[:3]
-        ):  # a bounded number of locks: a few blobs share one
+        few = digest.removeprefix(PREFIX)[:3]  # blobs share a lock, so that there are not ever more of them
+        with locked(folder / few):
             yield
 
     def suspect(self, digest: str) -> bool:
@@ -128,7 +127,7 @@ class Cache:
         return _copies(self._folder)
 
     def _hold(self, digest: str) -> None:
-        """Name the blob in this process's lease, which nobody overlooks who makes room after that."""
+        """Name the blob in the lease, which nobody overlooks who makes room after that."""
         name = digest.removeprefix(PREFIX)
         with self._guard:
             if self._lease is not None and (self._lease / name).exists():
@@ -149,7 +148,7 @@ class Cache:
 
 
 def _end(owner: int, lease: Path, descriptor: int, took: threading.Event, trim: Callable[[], object]) -> None:
-    """What a process held is free to go, and does where it took more than there is room for."""
+    """What was held is free to go, and does where there is no room for it."""
     if os.getpid() != owner:  # a fork's copy of it
         return
     shutil.rmtree(lease, ignore_errors=True)

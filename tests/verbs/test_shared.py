@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -18,7 +19,7 @@ from registry.digest import of_bytes
 from registry.errors import IntegrityFailure
 from tests.adapters import make_lora
 from tests.blobs.places import put
-from tests.buckets import SECRET, Bucket, environment, refusal
+from tests.buckets import SECRET, Asked, Bucket, environment, refusal
 from tests.hubs import running
 from tests.models import tiny_llama
 
@@ -165,6 +166,22 @@ def test_a_copy_that_changed_without_a_sign_is_fetched_again(
     ann.checkout("a", tmp_path / "out")
     assert any(large.read_bytes())
     assert bucket.keys
+
+
+def test_inputs_are_fetched_at_the_same_time(machine: Machine, bucket: Bucket, tmp_path: Path) -> None:
+    ann, bob = machine("ann"), machine("bob")
+    for seed, name in enumerate("ab"):
+        ann.add(lora(tmp_path / name, seed), name)
+    files = len(list(ann._blobs.digests()))
+    assert files > 2  # more than one adapter has
+    everybody = threading.Barrier(files, timeout=60)
+
+    def meet(asked: Asked) -> None:
+        if asked.method == "GET" and "/sha256/" in asked.path:
+            everybody.wait()
+
+    bucket.server.order = meet
+    assert bob.compose("c", "a + b").created
 
 
 def command(tmp_path: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
