@@ -71,7 +71,7 @@ class Registry:
         """The blob store, opened when bytes are first asked for: looking things up needs none."""
         from registry.blobs import open_store
 
-        return open_store(self._config.blobs)
+        return open_store(self._config.blobs, self._config.room)
 
     @property
     def _remembered(self) -> Path:
@@ -100,6 +100,7 @@ class Registry:
         )
 
     def close(self) -> None:
+        self.__dict__.pop("_blobs", None)  # copies of blobs that it was given need not stay
         self._database.close()
 
     def __enter__(self) -> Self:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
+from registry.blobs import Room
 from registry.errors import UsageError
 
 _LONGEST_NAME = 200
+_UNITS = ("", "K", "M", "G", "T")
+_ROOM = 20 * 10**9
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,12 @@ class Settings:
     database_url: str
     blobs: str
     given_actor: str | None
+    cache_size: int = _ROOM
+
+    @property
+    def room(self) -> Room:
+        """Where copies of blobs that are kept elsewhere go; blobs in a local folder need none."""
+        return Room(self.home / "cache", self.cache_size)
 
     @property
     def actor(self) -> str:
@@ -41,8 +51,8 @@ def load(
     blobs: str | None = None,
     actor: str | None = None,
 ) -> Settings:
-    """Arguments first, then ``REGISTRY_HOME``, ``REGISTRY_DATABASE_URL``, ``REGISTRY_BLOBS`` and
-    ``REGISTRY_ACTOR``, then the platform's user data folder and the login name.
+    """Arguments first, then ``REGISTRY_HOME``, ``REGISTRY_DATABASE_URL``, ``REGISTRY_BLOBS``,
+    ``REGISTRY_ACTOR`` and ``REGISTRY_CACHE_SIZE``, then the platform's user data folder and the login name.
     """
     root = Path(home or os.environ.get("REGISTRY_HOME") or platformdirs.user_data_path("adapter-registry"))
     root = root.expanduser().absolute()
@@ -53,7 +63,19 @@ def load(
         or f"sqlite:///{root / 'registry.db'}",
         blobs=blobs or os.environ.get("REGISTRY_BLOBS") or str(root / "blobs"),
         given_actor=actor or os.environ.get("REGISTRY_ACTOR"),
+        cache_size=_size(os.environ.get("REGISTRY_CACHE_SIZE") or str(_ROOM)),
     )
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,15}) ?(?:([KMGT]?)(I?)B)?", text.strip().upper())
+    if found is None:
+        raise UsageError(
+            f"REGISTRY_CACHE_SIZE is {text[:40]!a}, which is no size",
+            hint="write a number of bytes, or a size such as 500MB, 20GB or 2GiB",
+        )
+    unit: int = (1024 if found[3] else 1000) ** _UNITS.index(found[2] or "")
+    return int(found[1]) * unit
 
 
 def _login() -> str:

@@ -7,6 +7,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -14,6 +15,9 @@ from sqlalchemy.engine import URL, make_url
 
 from registry import Registry
 from registry.catalog import migrate
+
+if TYPE_CHECKING:
+    from tests.buckets import Bucket, S3Server
 
 # Set before the first import of the Hub client: no test may ask anything of the real Hub or of PyPI.
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -24,7 +28,10 @@ os.environ.pop("HF_TOKEN", None)
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the user's registry, tokens or caches."""
-    for name in ("REGISTRY_HOME", "REGISTRY_DATABASE_URL", "REGISTRY_BLOBS", "HF_TOKEN", "HF_ENDPOINT"):
+    for name in list(os.environ):
+        if name.startswith(("REGISTRY_", "AWS_")) and not name.startswith("REGISTRY_TEST_"):
+            monkeypatch.delenv(name)
+    for name in ("HF_TOKEN", "HF_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REGISTRY_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("REGISTRY_ACTOR", "tester")
@@ -105,6 +112,25 @@ def catalog(database_url: str, tmp_path: Path) -> Iterator[Registry]:
 def local(sqlite_url: str, tmp_path: Path) -> Iterator[Registry]:
     """An open, empty registry on SQLite, for what does not depend on the database."""
     with Registry.open(tmp_path / "home", database_url=sqlite_url) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """An S3 server from a pip package, in a thread of this process."""
+    from tests.buckets import S3Server
+
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket on it, to which the environment leads."""
+    from tests import buckets
+
+    with buckets.bucket(s3_server, monkeypatch) as opened:
         yield opened
 
 

@@ -78,3 +78,22 @@ def test_a_user_without_a_name_is_told_how_to_give_one(
         _ = nameless.actor
     assert "REGISTRY_ACTOR" in str(caught.value.hint)
     assert settings.load(tmp_path, actor="ci").actor == "ci"
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [("0", 0), ("1234", 1234), ("500MB", 500 * 10**6), ("20 gb", 20 * 10**9), ("2GiB", 2 << 30), ("7B", 7)],
+)
+def test_the_room_for_copies_is_a_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, size: int
+) -> None:
+    monkeypatch.setenv("REGISTRY_CACHE_SIZE", given)
+    room = settings.load(tmp_path).room
+    assert (room.folder, room.size) == (tmp_path / "cache", size)
+
+
+@pytest.mark.parametrize("given", ["-1", "1.5GB", "much", "5PB", "GB", "1" * 16])
+def test_a_room_that_is_no_size_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("REGISTRY_CACHE_SIZE", given)
+    with pytest.raises(UsageError, match="REGISTRY_CACHE_SIZE"):
+        settings.load()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,16 +12,24 @@ from registry.errors import UsageError
 from registry.plugins import Family
 
 
+@dataclass(frozen=True)
+class Room:
+    """Where a store that is elsewhere may keep copies on this machine, and how many bytes of them."""
+
+    folder: Path
+    size: int
+
+
 class BlobStore:
     """Base of the blob stores. Digests are ``"sha256:…"``; a blob is there whole or not at all."""
 
     @classmethod
-    def open(cls, url: str) -> BlobStore:
-        """The store at ``url``, made where it does not exist."""
+    def open(cls, url: str, room: Room | None = None) -> BlobStore:
+        """The store at ``url``; a folder is made where it does not exist."""
         raise NotImplementedError
 
     def stage(self) -> AbstractContextManager[Path]:
-        """An empty private folder on the store's own file system, removed at the end of the block.
+        """An empty private folder where ``put`` takes files from at no cost, removed at the end of the block.
 
         It is no leftover for as long as this process lives.
         """
@@ -35,8 +44,20 @@ class BlobStore:
         raise NotImplementedError
 
     def path(self, digest: str) -> Path:
-        """A local file with the blob's bytes, to read only. Raises ``IntegrityFailure`` where it is missing."""
+        """A local file with the blob's bytes, to read only; it stays for as long as this store is in use.
+
+        Raises ``IntegrityFailure`` where the blob is missing.
+        """
         raise NotImplementedError
+
+    def forget(self, digest: str) -> None:
+        """Where ``path`` hands out copies: drop this one, which turned out to be damaged, and fetch it again."""
+
+    def recheck(self, digest: str) -> None:
+        """Where ``path`` hands out copies: read every byte of the blob itself too.
+
+        Raises ``IntegrityFailure`` where it is missing or damaged.
+        """
 
     def has(self, digest: str) -> bool:
         raise NotImplementedError
@@ -61,16 +82,23 @@ class BlobStore:
         """Whether nobody put this blob for ``age``: what was put a moment ago may not be recorded yet."""
         raise NotImplementedError
 
-    def leftovers(self, age: timedelta) -> list[Path]:
-        """Staged work whose process is gone, and that nobody touched for ``age``: folders to be removed."""
+    def leftovers(self, age: timedelta) -> list[str]:
+        """What interrupted work left, and nobody touched for ``age``: staged folders, unfinished uploads."""
+        raise NotImplementedError
+
+    def discard(self, leftover: str) -> None:
+        """Remove a leftover; a missing one is a success."""
         raise NotImplementedError
 
 
 family: Family[BlobStore] = Family(BlobStore, "blob store")
 
 
-def open_store(url: str) -> BlobStore:
-    """The blob store at ``url``: a folder, or ``scheme://…`` for the store called ``scheme``."""
+def open_store(url: str, room: Room | None = None) -> BlobStore:
+    """The blob store at ``url``: a folder, or ``scheme://…`` for the store called ``scheme``.
+
+    ``room`` is where a store that is elsewhere keeps copies; the user's cache folder if it is not given.
+    """
     scheme, separator, _ = url.partition("://")
     if separator and scheme == "file":
         scheme, url = "local", url.removeprefix("file://")
@@ -79,4 +107,4 @@ def open_store(url: str) -> BlobStore:
         raise UsageError(
             f"no blob store for {scheme}:// URLs", hint=f"known are: {', '.join(family.names())}"
         )
-    return family.load(name).open(url)
+    return family.load(name).open(url, room)

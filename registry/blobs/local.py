@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -13,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
 from registry._remembered import stamp
-from registry.blobs import BlobStore
+from registry.blobs import BlobStore, Room
+from registry.blobs._files import fsync, in_use, locked, make, storage
 from registry.digest import PREFIX, is_digest
-from registry.errors import IntegrityFailure, StorageFailure
+from registry.errors import IntegrityFailure
 
 _LOCK = "lock"
 """Beside a stage's files: an empty file that its process keeps locked, which ends with the process."""
@@ -35,21 +35,21 @@ class LocalBlobStore(BlobStore):
         self._staging = folder / "staging"
 
     @classmethod
-    def open(cls, url: str) -> LocalBlobStore:
+    def open(cls, url: str, room: Room | None = None) -> Self:  # noqa: ARG003 (nothing is copied)
         store = cls(Path(url).expanduser().absolute())
-        with _storage(store._blobs):
-            _make(store._blobs)
-            _make(store._seen)
-            _make(store._staging)
+        with storage(store._blobs):
+            make(store._blobs)
+            make(store._seen)
+            make(store._staging)
         return store
 
     @contextmanager
     def stage(self) -> Iterator[Path]:
-        with _storage(self._staging):
+        with storage(self._staging):
             folder = Path(tempfile.mkdtemp(dir=self._staging))
         try:
-            with _locked(folder / _LOCK):
-                with _storage(folder):
+            with locked(folder / _LOCK):
+                with storage(folder):
                     (folder / "files").mkdir(mode=0o700)
                 yield folder / "files"
         finally:
@@ -57,16 +57,16 @@ class LocalBlobStore(BlobStore):
 
     def put(self, file: Path, digest: str) -> None:
         target = self._path(digest)
-        with _storage(target):
+        with storage(target):
             if not _refreshed(target, digest):
                 target.parent.mkdir(mode=0o700, exist_ok=True)
                 file.chmod(0o400)
-                _fsync(file)
+                fsync(file)
                 os.utime(file)
                 file.replace(target)
             # Even where nothing was made here: who made it may not have come this far.
-            _fsync(target.parent)
-            _fsync(self._blobs)
+            fsync(target.parent)
+            fsync(self._blobs)
         with suppress(OSError):
             self._see(digest, target.stat())
 
@@ -95,7 +95,7 @@ class LocalBlobStore(BlobStore):
         return True
 
     def delete(self, digest: str) -> None:
-        with _storage(self._path(digest)):
+        with storage(self._path(digest)):
             self._path(digest).unlink(missing_ok=True)
             self._note(digest).unlink(missing_ok=True)
 
@@ -110,12 +110,15 @@ class LocalBlobStore(BlobStore):
     def unused_for(self, digest: str, age: timedelta) -> bool:
         return _age(self._path(digest)) >= age.total_seconds()
 
-    def leftovers(self, age: timedelta) -> list[Path]:
+    def leftovers(self, age: timedelta) -> list[str]:
         return [
-            folder
+            str(folder)
             for folder in sorted(self._staging.iterdir())
-            if folder.is_dir() and min(_ages(folder)) >= age.total_seconds() and not _in_use(folder / _LOCK)
+            if folder.is_dir() and min(_ages(folder)) >= age.total_seconds() and not in_use(folder / _LOCK)
         ]
+
+    def discard(self, leftover: str) -> None:
+        shutil.rmtree(leftover, ignore_errors=True)  # what cannot be removed is reported again next time
 
     def _see(self, digest: str, found: os.stat_result) -> None:
         """Note what a whole blob looked like before it was read: as long as it does, it need not be read again.
@@ -166,36 +169,6 @@ def _noted(note: Path) -> str:
         return ""
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """The file, made and locked until the block ends or the process does, whichever way."""
-    with _storage(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        with suppress(OSError):  # a file system without locks: age alone tells leftovers there
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _in_use(path: Path) -> bool:
-    """Whether a living process has the file locked."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError:  # killed before it made the file, or somebody else's
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return False
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def _age(path: Path) -> float:
     """Seconds since the last change; a file that is gone was never in anybody's way."""
     try:
@@ -210,34 +183,3 @@ def _ages(folder: Path) -> Iterator[float]:
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             yield _age(Path(parent, name))
-
-
-def _make(folder: Path) -> None:
-    """Make a private folder whose entry in the one above is durable."""
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        _fsync(folder.parent)
-        _fsync(folder.parent.parent)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _storage(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        raise StorageFailure(
-            f"cannot write {path}: {error.strerror}",
-            hint="free some disk space; nothing was changed"
-            if full
-            else "check the folder and its permissions",
-        ) from error

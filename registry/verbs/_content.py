@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from registry.peft_format import StoredAdapter
 
 T = TypeVar("T")
 _CHUNK = 1 << 20
+_AT_ONCE = 4  # files read at once: those of a store elsewhere are fetched
 _ATTEMPTS = 10  # each lost to another collection: more than any sane number of them at once
 
 
@@ -72,11 +74,16 @@ def again_if_swept(work: Callable[[], T]) -> T:
     return work()
 
 
-def open_adapter(blobs: BlobStore, files: Mapping[str, File], label: str) -> StoredAdapter:
+def open_adapter(
+    blobs: BlobStore, files: Mapping[str, File], label: str, *, recheck: bool = False
+) -> StoredAdapter:
     """An adapter from the blob store, every byte checked against its recorded digest.
 
-    Raises ``IntegrityFailure`` for bytes that are missing or damaged.
+    With ``recheck`` also where the store is elsewhere, and a copy at hand. Raises ``IntegrityFailure`` for bytes that
+    are missing or damaged.
     """
+    for file in files.values() if recheck else ():
+        blobs.recheck(file.digest)
     paths = verified_paths(files, blobs, label)
     return replace(
         peft_format.open_files(paths[peft_format.CONFIG], paths[peft_format.TENSORS]), checked=True
@@ -89,10 +96,18 @@ def verified_paths(files: Mapping[str, File], blobs: BlobStore, label: str) -> d
         raise IntegrityFailure(
             f"the bytes of {label} are not held", hint="add it again, or restore its blobs"
         )
-    paths = {name: blobs.path(file.digest) for name, file in files.items()}
-    for name, file in files.items():
-        digest.check(f"{name} of {label}", expected=file.digest, found=sha256(paths[name]))
-    return paths
+
+    def path(name: str) -> Path:
+        held = files[name].digest
+        found = blobs.path(held)
+        if sha256(found) != held:  # the store may have it whole
+            blobs.forget(held)
+            found = blobs.path(held)
+            digest.check(f"{name} of {label}", expected=held, found=sha256(found))
+        return found
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return dict(zip(files, pool.map(path, files), strict=True))
 
 
 def usable(blobs: BlobStore, files: Mapping[str, File]) -> bool:
@@ -102,9 +117,12 @@ def usable(blobs: BlobStore, files: Mapping[str, File]) -> bool:
 
 def whole(blobs: BlobStore, files: Mapping[str, File]) -> bool:
     """Whether all these bytes are what they were, each of them read."""
-    return bool(files) and all(
-        blobs.has(file.digest) and sha256(blobs.path(file.digest)) == file.digest for file in files.values()
-    )
+    try:
+        for file in files.values():
+            blobs.recheck(file.digest)
+        return bool(verified_paths(files, blobs, "it"))
+    except IntegrityFailure:
+        return False
 
 
 def copy_files(paths: Mapping[str, Path], folder: Path) -> dict[str, int]:

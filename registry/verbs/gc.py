@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
+from itertools import compress
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -14,8 +16,12 @@ from registry.catalog.database import Database
 from registry.catalog.events import record
 from registry.results import Garbage
 
+T = TypeVar("T")
+
 GRACE = timedelta(hours=1)
 """Unrecorded bytes younger than this may belong to work in progress and are left alone."""
+
+_AT_ONCE = 16  # questions to the blob store: one that is far away takes its time over each
 
 
 def gc(database: Database, blobs: BlobStore, *, apply: bool, actor: str, grace: timedelta = GRACE) -> Garbage:
@@ -28,21 +34,19 @@ def gc(database: Database, blobs: BlobStore, *, apply: bool, actor: str, grace: 
     with database.read() as session:
         free = [] if apply else artifacts.only_in(session, artifacts.unneeded(session))
         known = artifacts.recorded(session)
-    strays = [digest for digest in sizes if digest not in known and blobs.unused_for(digest, grace)]
+    strays = _those(lambda digest: blobs.unused_for(digest, grace), sizes.keys() - known)
     if not apply:
         return _report(sizes, sorted({*free, *strays}), leftovers, applied=False)
     freed = database.transact(_forget)
     with database.write() as session:
         artifacts.exclude_writers(session)
         # Looked for before anybody had to wait; only what was found then is looked at again.
-        strays = [digest for digest in strays if blobs.unused_for(digest, grace)]
+        strays = _those(lambda digest: blobs.unused_for(digest, grace), strays)
         taken = artifacts.unrecorded(session, sorted({*freed, *strays}))
-        for digest in taken:
-            blobs.delete(digest)
+        _each(blobs.delete, taken)
         if taken:
             record(session, actor, "gc", "blobs", removed=len(taken))
-    for folder in leftovers:
-        shutil.rmtree(folder, ignore_errors=True)  # what cannot be removed is reported again next time
+    _each(blobs.discard, leftovers)
     return _report(sizes, taken, leftovers, applied=True)
 
 
@@ -51,10 +55,20 @@ def _forget(session: Session) -> list[str]:
     return artifacts.forget_files(session, artifacts.unneeded(session))
 
 
-def _report(sizes: dict[str, int], digests: list[str], leftovers: list[Path], *, applied: bool) -> Garbage:
+def _those(holds: Callable[[str], bool], digests: Iterable[str]) -> list[str]:
+    asked = sorted(digests)
+    return list(compress(asked, _each(holds, asked)))
+
+
+def _each(work: Callable[[str], T], names: Iterable[str]) -> list[T]:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(work, names))
+
+
+def _report(sizes: dict[str, int], digests: list[str], leftovers: list[str], *, applied: bool) -> Garbage:
     return Garbage(
         applied=applied,
         blobs=tuple(digests),
-        leftovers=tuple(str(folder) for folder in leftovers),
+        leftovers=tuple(leftovers),
         size=sum(sizes.get(digest, 0) for digest in digests),
     )

@@ -83,7 +83,7 @@ def _verify(
     pin, problems, rebuilt = target.pin, list(target.problems), None
     stored: StoredAdapter | None = None
     try:
-        stored = _content.open_adapter(blobs, target.files, pin.ref)
+        stored = _content.open_adapter(blobs, target.files, pin.ref, recheck=True)
         digest.check(f"the content of {pin.ref}", expected=pin.digest, found=stored.digest)
     except RegistryError as error:
         problems.append(error.message)

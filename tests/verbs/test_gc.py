@@ -11,7 +11,7 @@ import pytest
 from registry import Registry
 from registry.digest import of_bytes
 from tests.adapters import make_lora
-from tests.blobs.test_local import age_all, staging
+from tests.blobs.places import age_all, staging
 from tests.catalog.drafts import add, events, statements
 from tests.models import tiny_llama
 from tests.verbs.places import blob, state
