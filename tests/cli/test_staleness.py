@@ -46,6 +46,14 @@ def test_stale_check_prints_and_then_fails(fake: FakeRegistry, run: Run) -> None
     assert done.stderr == "error: 1 composition stale: detox@1\nhint: registry rebuild\n"
 
 
+def test_many_names_are_not_all_said_in_one_line(fake: FakeRegistry, run: Run) -> None:
+    fake.answers["stale"] = tuple(samples.staleness(ref=f"n{i}@1") for i in range(1_200))
+    last = run("stale", "--check").stderr.splitlines()[0]
+    assert last.startswith("error: 1,200 compositions stale: n0@1, n1@1, ")
+    assert last.endswith(" n9@1, and 1,190 more")
+    assert len(run("stale", "--format", "quiet").stdout.splitlines()) == 1_200
+
+
 def test_rebuild_passes_its_options(fake: FakeRegistry, run: Run) -> None:
     fake.answers["rebuild"] = ()
     assert run("rebuild").stderr == "nothing is stale\n"
