@@ -75,6 +75,15 @@ def test_a_version_added_with_such_a_parent_says_so(revoked: Registry, tmp_path:
     assert added.warnings == ("new@1 was derived from toxic@1, which was revoked: leaked data",)
 
 
+def test_bad_content_that_comes_back_is_recognised(revoked: Registry, tmp_path: Path) -> None:
+    again = revoked.add(tmp_path / "toxic", "harmless", base="tiny/base")
+    assert again.warnings == ("this is the content of toxic@1, which was revoked: leaked data",)
+    same = revoked.add(tmp_path / "toxic", "toxic", base="tiny/base")
+    assert (same.created, same.warnings) == (False, ("toxic@1 was revoked: leaked data",))
+    revoked.unrevoke("toxic")
+    assert revoked.add(tmp_path / "toxic", "harmless2", base="tiny/base").warnings == ()
+
+
 def test_its_bytes_are_handed_out_with_a_warning(revoked: Registry, tmp_path: Path) -> None:
     assert revoked.checkout("detox", tmp_path / "out").warnings == (WHY,)
     assert revoked.checkout("toxic", tmp_path / "toxic-out").warnings == ("toxic@1 was revoked: leaked data",)
