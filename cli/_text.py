@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -75,6 +76,12 @@ def shown(value: Any) -> str:
         case _:
             text = str(value)
     return clean(text)
+
+
+def few(names: Sequence[str], most: int = 10) -> str:
+    """The first of many names in a sentence, and how many there are besides."""
+    rest = [f"and {len(names) - most:,} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *rest])
 
 
 def plural(count: int, noun: str) -> str:

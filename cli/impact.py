@@ -51,7 +51,7 @@ def _impact(result: Impact, console: Console) -> Iterator[RenderableType]:
     repos = _repos(result)
     counts = [
         f"{plural(len(result.derived.nodes) - 1, 'version')} derived from it",
-        plural(len(result.aliases), "alias").replace("aliass", "aliases"),
+        "1 alias" if len(result.aliases) == 1 else f"{len(result.aliases):,} aliases",
         plural(len(repos), "Hub repo"),
     ]
     yield line((result.ref, "bold"), f": {', '.join(counts)}")

@@ -9,7 +9,7 @@ import click
 from ._options import common, open_registry
 from ._parts import line
 from ._render import emit, hint, mode, warn
-from ._text import plural
+from ._text import few, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,4 +50,4 @@ def _revoked(result: Revocation, _: Console) -> Iterator[RenderableType]:
     yield line(f"{result.reason} (", (result.revoked_by, ""), ", ", (result.revoked_at, ""), ")")
     if result.affected:
         again = "affected by it no more" if result.undone else "derived from it"
-        yield line(f"{plural(len(result.affected), 'version')} {again}: ", (result.affected, "bold"))
+        yield line(f"{plural(len(result.affected), 'version')} {again}: ", (few(result.affected), "bold"))

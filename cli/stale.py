@@ -11,7 +11,7 @@ from registry.errors import Stale
 from ._options import common, open_registry
 from ._parts import Cell, table
 from ._render import emit_all
-from ._text import plural
+from ._text import few, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ def command(refs: tuple[str, ...], *, every: bool, check: bool) -> None:
         results = catalog.stale(refs, every=every)
     emit_all(results, _stale, quiet=lambda result: result.ref, empty="nothing is stale")
     if check and results:
-        names = ", ".join(result.ref for result in results)
+        names = few([result.ref for result in results])
         raise Stale(f"{plural(len(results), 'composition')} stale: {names}", hint="registry rebuild")
 
 

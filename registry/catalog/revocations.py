@@ -148,6 +148,22 @@ def warnings(session: Session, version_id: int) -> tuple[str, ...]:
     return tuple(str(cause) for cause in causes(session, [version_id])[version_id])
 
 
+def twins(session: Session, version_id: int, digest: str) -> tuple[str, ...]:
+    """Warnings that a version's content was revoked as another one."""
+    statement = (
+        select(AdapterRow.name, VersionRow.number, RevocationRow.reason)
+        .select_from(VersionRow)
+        .join(RevocationRow, RevocationRow.version_id == VersionRow.id)
+        .join(AdapterRow, AdapterRow.id == VersionRow.adapter_id)
+        .where(VersionRow.artifact_digest == digest, VersionRow.id != version_id)
+        .order_by(VersionRow.id)
+    )
+    return tuple(
+        f"this is the content of {row.name}@{row.number}, which was revoked: {row.reason}"
+        for row in session.execute(statement)
+    )
+
+
 def reason(session: Session, version_id: int) -> str | None:
     """Why the version was revoked, if it was."""
     return session.scalar(select(RevocationRow.reason).where(RevocationRow.version_id == version_id))

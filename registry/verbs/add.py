@@ -99,7 +99,8 @@ def record(database: Database, blobs: BlobStore, draft: Draft, parents: Sequence
         row_id, created = versions.write(session, _with_parents(draft, edges))
         _content.check_present(blobs, draft.content.files)
         session.flush()
-        return views.version(session, row_id), created, revocations.warnings(session, row_id)
+        twins = revocations.twins(session, row_id, draft.content.digest)
+        return views.version(session, row_id), created, (*revocations.warnings(session, row_id), *twins)
 
     version, created, revoked = database.transact(write)
     warnings = [

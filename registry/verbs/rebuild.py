@@ -95,7 +95,8 @@ class _Run:
         except StorageFailure:
             raise  # disk or database: the rest would fail alike
         except RegistryError as error:
-            outcome = {"state": "failed", "reason": error.message}
+            advice = f" ({error.hint})" if error.hint else ""
+            outcome = {"state": "failed", "reason": f"{error.message}{advice}"}
         return same.model_copy(update={"references": moved, **outcome})
 
     def _remake(self, target: Follower, moved: Sequence[MovedReference]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def stale(database: Database, refs: Sequence[str], *, every: bool) -> tuple[Stal
         if refs:
             scope = [references.resolve(session, wanted).id for wanted in map(reference.parse, refs)]
         moved = staleness.moved(session, scope)
-        described = staleness.followers(session, scope)
+        described = staleness.followers(session, scope) if moved else []
     return tuple(_stale(moved, described))
 
 

@@ -19,6 +19,7 @@ from registry.results import (
     Evaluation,
     FieldChange,
     Garbage,
+    Impact,
     Lineage,
     LineageEdge,
     LineageNode,
@@ -27,11 +28,15 @@ from registry.results import (
     ModuleChange,
     ModuleConflict,
     ModuleReport,
+    MovedReference,
     Parent,
     Publication,
     Range,
+    Rebuilt,
     RecipeInfo,
+    Revocation,
     Schema,
+    Staleness,
     Tagged,
     Verification,
     Version,
@@ -291,3 +296,50 @@ def lineage(**changes: Any) -> Lineage:
         edge("right@1", "root@1", None, relation="declared"),
     )
     return Lineage(**({"ref": "top@1", "direction": "up", "nodes": nodes, "edges": edges} | changes))
+
+
+MOVED = MovedReference(reference="toxic@prod", pinned="toxic@3", current="toxic@4")
+
+
+def staleness(**changes: Any) -> Staleness:
+    fields: dict[str, Any] = {
+        "ref": "detox@1",
+        "expression": "alpaca - 0.4*toxic@prod",
+        "references": (MOVED,),
+        "followers": ("blend@2", "mix@5"),
+    }
+    return Staleness(**(fields | changes))
+
+
+def rebuilt(**changes: Any) -> Rebuilt:
+    fields: dict[str, Any] = {
+        "ref": "detox@1",
+        "state": "made",
+        "made": "detox@2",
+        "expression": "alpaca - 0.4*toxic@prod",
+        "references": (MOVED,),
+    }
+    return Rebuilt(**(fields | changes))
+
+
+def revocation(**changes: Any) -> Revocation:
+    fields: dict[str, Any] = {
+        "ref": "toxic@3",
+        "digest": DIGEST,
+        "reason": "leaked data",
+        "revoked_at": NOW,
+        "revoked_by": "ada",
+        "affected": ("detox@1", "blend@2"),
+    }
+    return Revocation(**(fields | changes))
+
+
+def impact(**changes: Any) -> Impact:
+    fields: dict[str, Any] = {
+        "ref": "root@1",
+        "reason": None,
+        "derived": lineage(ref="root@1", direction="down", nodes=lineage().nodes[::-1]),
+        "aliases": ("left@prod",),
+        "publications": (publication(), publication(revision="next"), publication(repo="team/other")),
+    }
+    return Impact(**(fields | changes))
