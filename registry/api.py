@@ -21,8 +21,10 @@ from registry.results import (
     Deleted,
     Difference,
     Evaluation,
+    Exported,
     Extracted,
     Garbage,
+    Imported,
     Lineage,
     Materialized,
     MaterializePlan,
@@ -461,6 +463,30 @@ class Registry:
         from registry.verbs import gc
 
         return gc.gc(self._database, self._blobs, apply=apply, actor=self._config.actor)
+
+    # -- many at once
+
+    def export(self, file: str | Path, *, blobs: bool = True, progress: Progress | None = None) -> Exported:
+        """Write the whole catalog as a bundle, whole or not at all; equal catalogs give equal bytes.
+
+        Without ``blobs`` the bundle holds what is known, but no bytes. Raises ``Conflict`` where ``file`` exists, and
+        ``IntegrityFailure`` for a blob that is missing or damaged.
+        """
+        from registry.verbs import export
+
+        return export.export(self._database, self._blobs, file, with_blobs=blobs, progress=progress)
+
+    def import_bundle(self, file: str | Path, *, progress: Progress | None = None) -> Imported:
+        """Bring in a bundle: into an empty catalog exactly, and else what is new and contradicts nothing.
+
+        Raises ``Refused`` for a bundle that is not sound or of a newer format, ``IntegrityFailure`` for a damaged one,
+        and ``Conflict`` where a version, a name or a base model is another one here. Then nothing is changed.
+        """
+        from registry.verbs import import_
+
+        return import_.import_bundle(
+            self._database, self._blobs, file, actor=self._config.actor, progress=progress
+        )
 
     # -- what is said about versions
 

@@ -447,6 +447,36 @@ class Verification(Result):
     mended: bool = False
 
 
+class Exported(Result):
+    """A bundle that was written: how many things of each sort are in it, and whether their bytes are."""
+
+    path: str
+    size: int
+    digest: str
+    blobs: bool
+    counts: dict[str, int]
+
+
+class Imported(Result):
+    """What a bundle brought.
+
+    ``complete`` says that the catalog was empty and is now the one that was exported. ``added`` counts what is new by
+    sort, ``extended`` the adapters that have new versions, ``stored`` the blobs whose bytes were taken over.
+    ``missing`` counts blobs of the bundle whose bytes are not in the blob store, ``kept`` names aliases that point
+    elsewhere here and stay. ``changed`` is False when everything was there already.
+    """
+
+    path: str
+    digest: str
+    complete: bool
+    changed: bool
+    added: dict[str, int]
+    extended: int
+    stored: int
+    missing: int
+    kept: tuple[str, ...] = ()
+
+
 class Schema(Result):
     """The database's schema revision beside the one this release needs."""
 
