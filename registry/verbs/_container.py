@@ -271,8 +271,11 @@ def _manifest(path: Path, raw: bytes) -> Manifest:
 def _expect(file: BinaryIO, path: Path, at: int, name: str, size: int) -> tuple[int, int]:
     """Where the bytes of the one member that may be at this place begin, and where the next one does."""
     file.seek(at)
+    header = file.read(_BLOCK)
+    if at and len(header) < _BLOCK:
+        raise IntegrityFailure(f"{path} ends before {name}", hint=_AGAIN)
     try:
-        info = tarfile.TarInfo.frombuf(file.read(_BLOCK), "utf-8", "strict")
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError, ValueError):
         raise Refused(
             f"{path} is no bundle: there is no {name} where it should be",
@@ -292,5 +295,7 @@ def _expect(file: BinaryIO, path: Path, at: int, name: str, size: int) -> tuple[
 def _expect_end(file: BinaryIO, path: Path, at: int) -> None:
     file.seek(at)
     rest = file.read(2 * _RECORD + 1)
-    if len(rest) < 2 * _BLOCK or len(rest) > 2 * _RECORD or any(rest):
+    if len(rest) < 2 * _BLOCK:
+        raise IntegrityFailure(f"{path} ends before it should", hint=_AGAIN)
+    if len(rest) > 2 * _RECORD or any(rest):
         raise Refused(f"{path} does not end where its last member does", hint=_AGAIN)
