@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from registry import settings
 from registry.results import (
     Added,
+    AddedAll,
     Alias,
     Check,
     Checkout,
@@ -32,6 +33,7 @@ from registry.results import (
     Page,
     Publication,
     Schema,
+    SyncedFolder,
     Tagged,
     Target,
     Verification,
@@ -466,6 +468,41 @@ class Registry:
 
     # -- many at once
 
+    def add_all(
+        self,
+        root: str | Path,
+        *,
+        prefix: str | None = None,
+        base: str | None = None,
+        task: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        license: str | None = None,  # noqa: A002  (the field's own word)
+        note: str | None = None,
+        progress: Progress | None = None,
+    ) -> AddedAll:
+        """Catalog every PEFT folder in or below ``root``, each under a name made from its path.
+
+        What cannot be added is told with the reason and holds up nothing else; what was added before is not read
+        again unless it changed, so that doing it again goes on where it ended. The options are said of each of them.
+        Raises ``NotFound`` where there is no adapter.
+        """
+        from registry.verbs import add_many
+
+        return add_many.add_many(
+            self._database,
+            self._blobs,
+            root,
+            prefix=prefix,
+            base=base,
+            task=task,
+            tags=tags or {},
+            license=license,
+            note=note,
+            seen=self._config.home / "folders.jsonl",
+            actor=self._config.actor,
+            progress=progress,
+        )
+
     def export(self, file: str | Path, *, blobs: bool = True, progress: Progress | None = None) -> Exported:
         """Write the whole catalog as a bundle, whole or not at all; equal catalogs give equal bytes.
 
@@ -486,6 +523,34 @@ class Registry:
 
         return import_.import_bundle(
             self._database, self._blobs, file, actor=self._config.actor, progress=progress
+        )
+
+    def sync_dir(
+        self,
+        directory: str | Path,
+        alias: str,
+        *,
+        base: str | None = None,
+        max_rank: int | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> SyncedFolder:
+        """Keep a folder with one PEFT folder per adapter, each at ``alias``, for vLLM and LoRAX to load from.
+
+        Only what they can serve is in it; the others are told with the reason. A reader sees an adapter as it was, or
+        as it is, never in between. What is there and was not put there by a sync is left alone.
+        """
+        from registry.verbs import sync_dir
+
+        return sync_dir.sync_dir(
+            self._database,
+            self._blobs,
+            directory,
+            alias,
+            base=base,
+            max_rank=max_rank,
+            dry_run=dry_run,
+            progress=progress,
         )
 
     # -- what is said about versions

@@ -34,7 +34,7 @@ from registry.catalog.bundle_lines import (
     VersionLine,
 )
 from registry.catalog.events import now
-from registry.catalog.loading import Loader
+from registry.catalog.loading import Loader, next_ids
 from registry.catalog.tables import (
     AdapterRow,
     AffectedRow,
@@ -157,7 +157,7 @@ def write(
     advance: Callable[[int], None],
 ) -> Written:
     """Write what :func:`compare` found to be new; ``bundle`` is its digest, for the events."""
-    with Loader(session, [row.__table__ for row in _ORDER]) as loader:
+    with Loader(session, _ORDER) as loader:
         return _Writer(
             loader=loader,
             source=source,
@@ -314,27 +314,16 @@ class _Writer:
         return self._written
 
     def _add(self, row: Any, **values: Any) -> None:
-        self._loader.add(row.__tablename__, values)
-
-    def _allocate(self, row: Any, count: int) -> int:
-        """The first of as many ids as are asked for, after all that are there."""
-        if count == 0:
-            return 0
-        if self._loader.session.get_bind().dialect.name != "postgresql":
-            return (self._loader.session.scalar(select(func.max(row.id))) or 0) + 1
-        sequence = func.pg_get_serial_sequence(row.__tablename__, "id")
-        first: int = self._loader.session.execute(select(func.nextval(sequence))).scalar_one()
-        self._loader.session.execute(select(func.setval(sequence, first + count - 1)))
-        return first
+        self._loader.add(row, values)
 
     def _number(self, row: Any, ids: array[int]) -> bytearray:
         """Give the lines without an id the next ones, in their order; returns which they are."""
         new = bytearray(not known for known in ids)
         new[0] = False
-        following = self._allocate(row, sum(new))
+        following = iter(next_ids(self._loader.session, row, sum(new)))
         for line, is_new in enumerate(new):
             if is_new:
-                ids[line], following = following, following + 1
+                ids[line] = next(following)
         return new
 
     def _read(self, table: str, model: type[Any]) -> Iterator[tuple[int, Any]]:

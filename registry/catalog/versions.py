@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -82,7 +82,7 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
         _check_line(session, adapter, draft.content.kind, draft.base_model)
         if (found := _same(session, adapter, draft)) is not None:
             return found, False
-    _check_parents(session, draft.parents)
+    check_parents(session, draft.parents)
     artifacts.save(session, draft.content)
     if draft.recipe is not None:
         artifacts.save_recipe(session, draft.recipe)
@@ -122,7 +122,7 @@ def refuse_early(
         _check_fingerprint(known, base)
     named = select(AdapterRow).where(AdapterRow.name_key == name.lower())
     if (row := session.execute(named).scalar_one_or_none()) is not None:
-        _check_name(row, name, new=new)
+        check_name(row, name, new=new)
         _check_line(session, row, kind, base)
 
 
@@ -212,11 +212,11 @@ def _adapter(session: Session, draft: Draft) -> tuple[AdapterRow, bool]:
     )
     row = references.held(session, {own, *lines})[own]
     existed = row.last_version > 0
-    _check_name(row, draft.name, new=existed and draft.new)
+    check_name(row, draft.name, new=existed and draft.new)
     return row, existed
 
 
-def _check_parents(session: Session, parents: Sequence[Edge]) -> None:
+def check_parents(session: Session, parents: Sequence[Edge]) -> None:
     """Hold the parents and refuse one that is gone: the new version could never be rebuilt.
 
     Their adapters are held already, so nobody deletes one, and no collection takes its bytes, from here on.
@@ -249,7 +249,7 @@ def _check_parents(session: Session, parents: Sequence[Edge]) -> None:
             )
 
 
-def _check_name(row: AdapterRow, name: str, *, new: bool) -> None:
+def check_name(row: AdapterRow, name: str, *, new: bool) -> None:
     if row.name != name:
         raise Conflict(
             f"{name!r} differs only by case from {row.name!r}", hint=f"use {row.name}, or another name"
@@ -272,11 +272,14 @@ def _check_line(session: Session, adapter: AdapterRow, kind: str, base: BaseMode
     latest = session.execute(statement).one_or_none()
     if latest is None:
         return
-    here = (kind, base.repo)
-    if (latest.kind, latest.repo) != here:
+    check_line(adapter.name, (latest.kind, latest.repo), (kind, base.repo))
+
+
+def check_line(name: str, there: tuple[str, str | None], here: tuple[str, str | None]) -> None:
+    """Raise ``Conflict`` unless the kind and base model of an adapter's versions are those of a new one."""
+    if there != here:
         raise Conflict(
-            f"the name {adapter.name} is taken by {latest.kind} adapters on {latest.repo}; "
-            f"this is {here[0]} on {here[1]}",
+            f"the name {name} is taken by {there[0]} adapters on {there[1]}; this is {here[0]} on {here[1]}",
             hint="choose another name",
         )
 
@@ -320,9 +323,14 @@ def _attach(session: Session, row: VersionRow, draft: Draft) -> None:
 
 
 def _record(session: Session, ref: str, draft: Draft) -> None:
-    action = "import" if draft.recipe is None else "compose"
+    said = told(draft)
+    record(session, draft.actor, said["action"], ref, **said["detail"])
+
+
+def told(draft: Draft) -> dict[str, Any]:
+    """What a version's event says of how it came about."""
     detail = {"digest": draft.content.digest, "expression": draft.expression, "source": draft.source}
-    record(session, draft.actor, action, ref, **detail)
+    return {"action": "import" if draft.recipe is None else "compose", "detail": detail}
 
 
 def _live_children(session: Session, version_id: int) -> list[str]:

@@ -131,10 +131,8 @@ def _copied(folder: Path, stage: Path) -> StoredAdapter:
     return copy
 
 
-def _identity(
-    stored: StoredAdapter, base: str | None, base_path: str | Path | None, remembered: Path | None
-) -> BaseModelIdentity:
-    """The base model, as said by the caller or else by the adapter; checked against its weights if at hand."""
+def identity_of(stored: StoredAdapter, base: str | None) -> BaseModelIdentity:
+    """The base model, as said by the caller or else by the adapter."""
     identity = stored.base_model
     if base is not None:
         repo, _, revision = base.partition("@")
@@ -148,6 +146,14 @@ def _identity(
         raise Refused(
             "the adapter's config names no base model", hint="say which with --base REPO[@REVISION]"
         )
+    return identity
+
+
+def _identity(
+    stored: StoredAdapter, base: str | None, base_path: str | Path | None, remembered: Path | None
+) -> BaseModelIdentity:
+    """The base model, checked against its weights if at hand."""
+    identity = identity_of(stored, base)
     if base_path is None:
         return identity
     checked = checkpoint.open_base(Path(base_path))
