@@ -365,7 +365,9 @@ def write_uniform(stored: StoredAdapter, folder: Path, base_model: BaseModelIden
 
     scales = {module.scale for module in stored.layout.modules.values()}
     if len(scales) != 1:
-        raise Refused("the scales of its modules differ", hint="compose it: that writes the scales into the factors")
+        raise Refused(
+            "the scales of its modules differ", hint="compose it: that writes the scales into the factors"
+        )
     rank = stored.rank or 1
     alpha = scales.pop() * rank
     inner = {name: role for module in stored.layout.modules.values() for role, name in module.tensors.items()}
@@ -379,7 +381,9 @@ def write_uniform(stored: StoredAdapter, folder: Path, base_model: BaseModelIden
             for name, entry in sorted(stored.entries.items()):
                 raw = np.frombuffer(view[entry.begin : entry.end], dtype=np.uint8)
                 width = _safetensors.data_size(entry.dtype, entry.shape[1:]) or 1
-                full = np.zeros((wide[name][0], _safetensors.data_size(entry.dtype, wide[name][1:])), np.uint8)
+                full = np.zeros(
+                    (wide[name][0], _safetensors.data_size(entry.dtype, wide[name][1:])), np.uint8
+                )
                 full[: entry.shape[0], :width] = raw.reshape(entry.shape[0], width)
                 yield _named(name), entry.dtype, wide[name], full.tobytes()
 

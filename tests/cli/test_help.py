@@ -57,6 +57,7 @@ def test_every_command_of_the_contract_is_there() -> None:
         "add", "show", "list", "log", "compose", "check", "materialize", "checkout", "lineage", "diff", "alias set",
         "alias list", "alias delete", "tag set", "tag delete", "eval add", "eval list", "publish", "publications",
         "verify", "delete", "gc", "db upgrade", "db current", "db check", "convert", "extract", "methods",
+        "export", "import", "sync-dir",
     }  # fmt: skip
 
 

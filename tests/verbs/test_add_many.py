@@ -52,7 +52,12 @@ def test_every_adapter_below_is_added_under_its_path(catalog: Registry, tree: Pa
     assert [each.named for each in done.found] == [True, True, True, False]
     assert all(check.ok for check in catalog.verify())
     shown = catalog.show("team/a")
-    assert (shown.task, shown.tags, shown.license, shown.note) == ("t", {"run": "nightly"}, "mit", "from runs")
+    assert (shown.task, shown.tags, shown.license, shown.note) == (
+        "t",
+        {"run": "nightly"},
+        "mit",
+        "from runs",
+    )
     assert shown.source == str(tree / "team" / "a")
     assert shown.digest == catalog.add(tree / "team" / "a", "again").digest
 
@@ -160,7 +165,9 @@ NAMES: list[tuple[list[str], str | None, dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("paths", "prefix", "expected"), NAMES)
-def test_names_come_from_paths_by_rule(paths: list[str], prefix: str | None, expected: dict[str, str]) -> None:
+def test_names_come_from_paths_by_rule(
+    paths: list[str], prefix: str | None, expected: dict[str, str]
+) -> None:
     made = _naming.names(paths, prefix=prefix, root="root")
     for path, name in expected.items():
         assert made[path][: len(name) - 8] == name[: len(name) - 8]
