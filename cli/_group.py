@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import pkgutil
 import sys
 from pathlib import Path
@@ -22,12 +23,14 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (the folder decides)
         here = str(Path(__file__).parent)
         names = [module.name for module in pkgutil.iter_modules([here]) if not module.name.startswith("_")]
-        return sorted(name.replace("_", "-") for name in names)
+        # A word of Python's cannot be a module's name without an underscore behind it: ``import_``.
+        return sorted(name.removesuffix("_").replace("_", "-") for name in names)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = importlib.import_module(f"{__package__}.{cmd_name.replace('-', '_')}")
+        name = cmd_name.replace("-", "_") + "_" * keyword.iskeyword(cmd_name)
+        module = importlib.import_module(f"{__package__}.{name}")
         command: click.Command = module.command
         return command
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from registry import settings
 from registry.results import (
     Added,
+    AddedAll,
     Alias,
     BaseAlias,
     BaseModelInfo,
@@ -25,9 +26,11 @@ from registry.results import (
     Difference,
     Evaluation,
     Event,
+    Exported,
     Extracted,
     Garbage,
     Impact,
+    Imported,
     Lineage,
     Materialized,
     MaterializePlan,
@@ -39,6 +42,7 @@ from registry.results import (
     Revocation,
     Schema,
     Staleness,
+    SyncedFolder,
     Tagged,
     Target,
     Verification,
@@ -529,6 +533,93 @@ class Registry:
         from registry.verbs import gc
 
         return gc.gc(self._database, self._blobs, apply=apply, actor=self._config.actor)
+
+    # -- many at once
+
+    def add_all(
+        self,
+        root: str | Path,
+        *,
+        prefix: str | None = None,
+        base: str | None = None,
+        task: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        license: str | None = None,  # noqa: A002  (the field's own word)
+        note: str | None = None,
+        progress: Progress | None = None,
+    ) -> AddedAll:
+        """Catalog every PEFT folder in or below ``root``, each under a name made from its path.
+
+        What cannot be added is told with the reason and holds up nothing else; what was added before is not read
+        again unless it changed, so that doing it again goes on where it ended. The options are said of each of them.
+        Raises ``NotFound`` where there is no adapter.
+        """
+        from registry.verbs import add_many
+
+        return add_many.add_many(
+            self._database,
+            self._blobs,
+            root,
+            prefix=prefix,
+            base=base,
+            task=task,
+            tags=tags or {},
+            license=license,
+            note=note,
+            seen=self._config.home / "folders.jsonl",
+            actor=self._config.actor,
+            progress=progress,
+        )
+
+    def export(self, file: str | Path, *, blobs: bool = True, progress: Progress | None = None) -> Exported:
+        """Write the whole catalog as a bundle, whole or not at all; equal catalogs give equal bytes.
+
+        Without ``blobs`` the bundle holds what is known, but no bytes. Raises ``Conflict`` where ``file`` exists, and
+        ``IntegrityFailure`` for a blob that is missing or damaged.
+        """
+        from registry.verbs import export
+
+        return export.export(self._database, self._blobs, file, with_blobs=blobs, progress=progress)
+
+    def import_bundle(self, file: str | Path, *, progress: Progress | None = None) -> Imported:
+        """Bring in a bundle: into an empty catalog exactly, and else what is new and contradicts nothing.
+
+        Raises ``Refused`` for a bundle that is not sound or of a newer format, ``IntegrityFailure`` for a damaged one,
+        and ``Conflict`` where a version, a name or a base model is another one here. Then nothing is changed.
+        """
+        from registry.verbs import import_
+
+        return import_.import_bundle(
+            self._database, self._blobs, file, actor=self._config.actor, progress=progress
+        )
+
+    def sync_dir(
+        self,
+        directory: str | Path,
+        alias: str,
+        *,
+        base: str | None = None,
+        max_rank: int | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> SyncedFolder:
+        """Keep a folder with one PEFT folder per adapter, each at ``alias``, for vLLM and LoRAX to load from.
+
+        Only what they can serve is in it; the others are told with the reason. A reader sees an adapter as it was, or
+        as it is, never in between. What is there and was not put there by a sync is left alone.
+        """
+        from registry.verbs import sync_dir
+
+        return sync_dir.sync_dir(
+            self._database,
+            self._blobs,
+            directory,
+            alias,
+            base=base,
+            max_rank=max_rank,
+            dry_run=dry_run,
+            progress=progress,
+        )
 
     # -- what is said about versions
 

@@ -218,6 +218,14 @@ def read(folder: Path) -> StoredAdapter:
 
     Raises ``NotFound`` for a missing folder and ``Refused`` for anything that is not a sound adapter.
     """
+    require(folder)
+    adapter = open_files(folder / CONFIG, folder / TENSORS)
+    adapter.digest  # noqa: B018 reads every tensor, refusing NaN and infinity
+    return adapter
+
+
+def require(folder: Path) -> None:
+    """Raise unless a folder has the two files of an adapter; neither is opened."""
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}", hint="give a PEFT adapter folder or hf://owner/repo")
     if not (folder / CONFIG).exists():
@@ -236,9 +244,6 @@ def read(folder: Path) -> StoredAdapter:
             raise Refused(
                 f"{folder / name} is a link that leaves the folder", hint="copy the folder with cp -rL"
             )
-    adapter = open_files(folder / CONFIG, folder / TENSORS)
-    adapter.digest  # noqa: B018 reads every tensor, refusing NaN and infinity
-    return adapter
 
 
 def open_files(config: Path, tensors: Path) -> StoredAdapter:
@@ -345,6 +350,58 @@ def rewrite(stored: StoredAdapter, folder: Path, base_model: BaseModelIdentity) 
             room = _safetensors.room_for(_named(name) for name in stored.entries)
             _safetensors.write(folder / TENSORS, tensors(), room=room)
             _write_config(folder / CONFIG, {**stored.config, **named})
+            _sync_folder(folder)
+        except OSError as error:
+            raise StorageFailure(f"{error.filename or folder} cannot be written: {error.strerror}") from error
+
+
+def write_uniform(stored: StoredAdapter, folder: Path, base_model: BaseModelIdentity) -> None:
+    """Write a LoRA with one rank and one scale for all modules, and no patterns: what servers read that know none.
+
+    Factors of a smaller rank are filled up with zeros, which changes no delta. Raises ``Refused`` where the scales of
+    modules differ.
+    """
+    import numpy as np
+
+    scales = {module.scale for module in stored.layout.modules.values()}
+    if len(scales) != 1:
+        raise Refused(
+            "the scales of its modules differ", hint="compose it: that writes the scales into the factors"
+        )
+    rank = stored.rank or 1
+    alpha = scales.pop() * rank
+    inner = {name: role for module in stored.layout.modules.values() for role, name in module.tensors.items()}
+    wide: dict[str, tuple[int, ...]] = {}
+    for name, entry in stored.entries.items():
+        own = inner[name].endswith("_A")
+        wide[name] = (rank, *entry.shape[1:]) if own else (*entry.shape[:-1], rank)
+    with stored.bytes() as view:
+
+        def tensors() -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
+            for name, entry in sorted(stored.entries.items()):
+                raw = np.frombuffer(view[entry.begin : entry.end], dtype=np.uint8)
+                width = _safetensors.data_size(entry.dtype, entry.shape[1:]) or 1
+                full = np.zeros(
+                    (wide[name][0], _safetensors.data_size(entry.dtype, wide[name][1:])), np.uint8
+                )
+                full[: entry.shape[0], :width] = raw.reshape(entry.shape[0], width)
+                yield _named(name), entry.dtype, wide[name], full.tobytes()
+
+        config = {
+            **stored.config,
+            "base_model_name_or_path": base_model.repo,
+            "revision": base_model.revision,
+            "r": rank,
+            "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+            "use_rslora": False,
+            "rank_pattern": {},
+            "alpha_pattern": {},
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            room = _safetensors.room_for(_named(name) for name in stored.entries)
+            _safetensors.write(folder / TENSORS, tensors(), room=room)
+            _write_config(folder / CONFIG, config)
             _sync_folder(folder)
         except OSError as error:
             raise StorageFailure(f"{error.filename or folder} cannot be written: {error.strerror}") from error

@@ -619,6 +619,90 @@ class Verification(Result):
     mended: bool = False
 
 
+class FoundAdapter(Result):
+    """A folder that :meth:`registry.Registry.add_all` found.
+
+    ``outcome`` is ``added``, ``present`` (its content was there already), or ``refused``, for the reason in ``error``.
+    ``named`` is False where the name is not the path itself, because a name may not hold it or another one had it.
+    """
+
+    path: str
+    name: str
+    named: bool
+    outcome: Literal["added", "present", "refused"]
+    ref: str | None = None
+    digest: str | None = None
+    error: str | None = None
+    hint: str | None = None
+    code: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class AddedAll(Result):
+    """What became of every adapter below a folder, by path."""
+
+    root: str
+    added: int
+    present: int
+    refused: int
+    found: tuple[FoundAdapter, ...]
+
+
+class SyncedAdapter(Result):
+    """One adapter of a folder that is kept in step with an alias.
+
+    ``outcome`` is ``added``, ``updated``, ``unchanged``, ``removed`` (the alias left it), ``left out`` (it cannot be
+    served, for the ``reason``), or ``failed`` (its folder stays as it was). ``folder`` is what a server calls it.
+    """
+
+    folder: str
+    name: str | None
+    ref: str | None
+    outcome: Literal["added", "updated", "unchanged", "removed", "left out", "failed"]
+    reason: str | None = None
+    code: str | None = None
+
+
+class SyncedFolder(Result):
+    """A folder of adapters for a server. ``applied`` is False where it was only looked at, ``changed`` that it differs."""
+
+    path: str
+    alias: str
+    applied: bool
+    changed: bool
+    adapters: tuple[SyncedAdapter, ...]
+
+
+class Exported(Result):
+    """A bundle that was written: how many things of each sort are in it, and whether their bytes are."""
+
+    path: str
+    size: int
+    digest: str
+    blobs: bool
+    counts: dict[str, int]
+
+
+class Imported(Result):
+    """What a bundle brought.
+
+    ``complete`` says that the catalog was empty and is now the one that was exported. ``added`` counts what is new by
+    sort, ``extended`` the adapters that have new versions, ``stored`` the blobs whose bytes were taken over.
+    ``missing`` counts blobs of the bundle whose bytes are not in the blob store, ``kept`` names aliases that point
+    elsewhere here and stay. ``changed`` is False when everything was there already.
+    """
+
+    path: str
+    digest: str
+    complete: bool
+    changed: bool
+    added: dict[str, int]
+    extended: int
+    stored: int
+    missing: int
+    kept: tuple[str, ...] = ()
+
+
 class Schema(Result):
     """The database's schema revision beside the one this release needs."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -42,6 +42,11 @@ class BlobStore:
         damaged is replaced.
         """
         raise NotImplementedError
+
+    def put_many(self, files: Mapping[str, Path]) -> None:
+        """Take over many files, by digest, as :meth:`put` takes one: all are durable when this returns."""
+        for digest, file in files.items():
+            self.put(file, digest)
 
     def path(self, digest: str) -> Path:
         """A local file with the blob's bytes, to read only; it stays for as long as this store is in use.

@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from registry.errors import IntegrityFailure
 _LOCK = "lock"
 """Beside a stage's files: an empty file that its process keeps locked, which ends with the process."""
 
+_TOGETHER = 16  # files that are made durable at a time
 _LARGE = 1 << 20  # smaller ones are read faster than looked up
 _TICK_NS = 10_000_000  # what the times of files are exact to, at least: a later change has a later time
 
@@ -60,15 +62,28 @@ class LocalBlobStore(BlobStore):
         with storage(target):
             if not _refreshed(target, digest):
                 target.parent.mkdir(mode=0o700, exist_ok=True)
-                file.chmod(0o400)
-                fsync(file)
-                os.utime(file)
+                _settle(file)
                 file.replace(target)
             # Even where nothing was made here: who made it may not have come this far.
             fsync(target.parent)
             fsync(self._blobs)
         with suppress(OSError):
             self._see(digest, target.stat())
+
+    def put_many(self, files: Mapping[str, Path]) -> None:
+        """A disk makes many files durable in hardly more time than one, if it is asked for all at once."""
+        with storage(self._blobs), ThreadPoolExecutor(_TOGETHER) as threads:
+            known = threads.map(lambda digest: _refreshed(self._path(digest), digest), files)
+            new = [digest for digest, there in zip(files, known, strict=True) if not there]
+            list(threads.map(_settle, [files[digest] for digest in new]))
+            for digest in new:
+                self._path(digest).parent.mkdir(mode=0o700, exist_ok=True)
+                files[digest].replace(self._path(digest))
+            list(threads.map(fsync, {self._path(digest).parent for digest in files}))
+            fsync(self._blobs)
+        for digest in files:
+            with suppress(OSError):
+                self._see(digest, self._path(digest).stat())
 
     def path(self, digest: str) -> Path:
         path = self._path(digest)
@@ -154,6 +169,13 @@ def _refreshed(target: Path, digest: str) -> bool:
             os.utime(target)
             return True
     return False
+
+
+def _settle(file: Path) -> None:
+    """Make a staged file what a blob is: read-only, durable, and just used."""
+    file.chmod(0o400)
+    fsync(file)
+    os.utime(file)
 
 
 def _is_whole(path: Path, digest: str) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Row, bindparam, func, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Row, and_, bindparam, case, func, insert, select, update
+from sqlalchemy.orm import Session, aliased
 
 from registry.base_layout import BaseLayout
 from registry.catalog import artifacts, bases, database, references, revocations, words
@@ -51,6 +51,14 @@ class Followed:
 
 
 @dataclass(frozen=True)
+class Line:
+    """What all versions of an adapter share: anything else would be another adapter."""
+
+    kind: str
+    base: BaseModelIdentity
+
+
+@dataclass(frozen=True)
 class Draft:
     """A version about to be written. ``recipe``, ``expression`` and ``resolved`` go together, or are all None."""
 
@@ -87,13 +95,11 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
     base = base_model(session, draft.base_model)
     if draft.base_layout is not None and base.fingerprint is not None:
         bases.save_layout(session, base.fingerprint, draft.base_layout)
-    if existed:
-        _check_line(session, adapter, draft.content.kind, references.base_identity(base))
-        if (found := _same(session, adapter, draft)) is not None:
-            return found, False
+    if existed and (found := _continued(session, adapter, draft, base)) is not None:
+        return found, False
     if draft.rebuilt is not None:
         _check_latest(session, draft.rebuilt)
-    _check_parents(session, draft.parents)
+    check_parents(session, draft.parents)
     artifacts.save(session, draft.content)
     if draft.recipe is not None:
         artifacts.save_recipe(session, draft.recipe)
@@ -134,7 +140,7 @@ def refuse_early(
         base = base if base.fingerprint else references.base_identity(known)
     named = select(AdapterRow).where(AdapterRow.name_key == name.lower())
     if (row := session.execute(named).scalar_one_or_none()) is not None:
-        _check_name(row, name, new=new)
+        check_name(row, name, new=new)
         _check_line(session, row, kind, base)
 
 
@@ -221,15 +227,29 @@ _LATEST = (
     .join(BaseModelRow, VersionRow.base_model_id == BaseModelRow.id)
     .where(VersionRow.latest_of == bindparam("adapter"))
 )
+_OTHER = aliased(VersionRow)
 _SAME = (
-    select(VersionRow.id)
+    select(_OTHER.id)
     # Not by an index: the content or the recipe finds few rows, the adapter may have very many.
-    .where(VersionRow.adapter_id + 0 == bindparam("adapter"), VersionRow.deleted_at.is_(None))
-    .order_by(VersionRow.number.desc())
+    .where(_OTHER.adapter_id + 0 == bindparam("adapter"), _OTHER.deleted_at.is_(None))
+    .order_by(_OTHER.number.desc())
     .limit(1)
 )
-_SAME_CONTENT = _SAME.where(VersionRow.artifact_digest == bindparam("digest"))
-_SAME_RECIPE = _SAME.where(VersionRow.recipe_digest == bindparam("digest"))
+_LATEST_AND_CONTENT = _LATEST.add_columns(
+    _SAME.where(_OTHER.artifact_digest == bindparam("digest")).scalar_subquery().label("same")
+)
+_LATEST_AND_RECIPE = _LATEST.add_columns(
+    _SAME.where(_OTHER.recipe_digest == bindparam("digest")).scalar_subquery().label("same")
+)
+_REMADE = _LATEST.add_columns(
+    # Only what somebody else made of it: back to an old recipe is a step on, too.
+    case(
+        (
+            and_(VersionRow.recipe_digest == bindparam("digest"), VersionRow.id != bindparam("rebuilt")),
+            VersionRow.id,
+        )
+    ).label("same")
+)
 _VERSION = insert(_VERSIONS).returning(_VERSIONS.c.id)
 
 
@@ -258,11 +278,11 @@ def _adapter(session: Session, draft: Draft) -> tuple[Row[int, str, int], bool]:
         references.held(session, {row.id, *lines})
         row = connection.execute(_NAMED, {"key": key}).one()
     existed = row.last_version > 0
-    _check_name(row, draft.name, new=existed and draft.new)
+    check_name(row, draft.name, new=existed and draft.new)
     return row, existed
 
 
-def _check_parents(session: Session, parents: Sequence[Edge]) -> None:
+def check_parents(session: Session, parents: Sequence[Edge]) -> None:
     """Hold the parents and refuse one that is gone: the new version could never be rebuilt.
 
     Their adapters are held already, so nobody deletes one, and no collection takes its bytes, from here on.
@@ -295,7 +315,7 @@ def _check_parents(session: Session, parents: Sequence[Edge]) -> None:
             )
 
 
-def _check_name(row: AdapterRow | Row[int, str, int], name: str, *, new: bool) -> None:
+def check_name(row: AdapterRow | Row[int, str, int], name: str, *, new: bool) -> None:
     if row.name != name:
         raise Conflict(
             f"{name!r} differs only by case from {row.name!r}", hint=f"use {row.name}, or another name"
@@ -309,28 +329,38 @@ def _check_name(row: AdapterRow | Row[int, str, int], name: str, *, new: bool) -
 def _check_line(
     session: Session, adapter: AdapterRow | Row[int, str, int], kind: str, base: BaseModelIdentity
 ) -> None:
-    """An adapter's versions are one kind on one base model: anything else would be another adapter."""
     latest = session.connection().execute(_LATEST, {"adapter": adapter.id}).one_or_none()
-    if latest is None:
-        return
-    same = base.fingerprint is not None and base.fingerprint == latest.fingerprint
-    if latest.kind != kind or not (same or latest.repo == base.repo):
+    if latest is not None:
+        check_line(adapter.name, _line(latest), Line(kind, base))
+
+
+def _line(latest: Any) -> Line:
+    return Line(latest.kind, BaseModelIdentity(repo=latest.repo, fingerprint=latest.fingerprint))
+
+
+def check_line(name: str, there: Line, here: Line) -> None:
+    """Raise ``Conflict`` unless a new version is of the kind and on the base model of the adapter's others."""
+    same = here.base.fingerprint is not None and here.base.fingerprint == there.base.fingerprint
+    if here.kind != there.kind or not (same or here.base.repo == there.base.repo):
         raise Conflict(
-            f"the name {adapter.name} is taken by {latest.kind} adapters on {latest.repo}; "
-            f"this is {kind} on {base.repo}",
+            f"the name {name} is taken by {there.kind} adapters on {there.base.repo}; "
+            f"this is {here.kind} on {here.base.repo}",
             hint="choose another name",
         )
 
 
-def _same(session: Session, adapter: Row[int, str, int], draft: Draft) -> int | None:
-    statement, digest = _SAME_CONTENT, draft.content.digest
+def _continued(session: Session, adapter: Row[int, str, int], draft: Draft, base: BaseModelRow) -> int | None:
+    """The live version that the draft is already, if there is one; refused where it is of another line."""
+    statement, values = _LATEST_AND_CONTENT, {"adapter": adapter.id, "digest": draft.content.digest}
     if draft.recipe is not None:
-        statement, digest = _SAME_RECIPE, draft.recipe.digest
-    if (
-        draft.rebuilt is not None
-    ):  # only what somebody else made of it: back to an old recipe is a step on, too
-        statement = statement.where(VersionRow.latest_of == adapter.id, VersionRow.id != draft.rebuilt.id)
-    found: int | None = session.connection().scalar(statement, {"adapter": adapter.id, "digest": digest})
+        statement, values["digest"] = _LATEST_AND_RECIPE, draft.recipe.digest
+    if draft.rebuilt is not None:
+        statement, values["rebuilt"] = _REMADE, draft.rebuilt.id
+    latest = session.connection().execute(statement, values).one_or_none()
+    if latest is None:  # and so there is no live version at all
+        return None
+    check_line(adapter.name, _line(latest), Line(draft.content.kind, references.base_identity(base)))
+    found: int | None = latest.same
     return found
 
 
@@ -364,11 +394,16 @@ def _attach(session: Session, row_id: int, draft: Draft) -> None:
 
 
 def _record(session: Session, ref: str, draft: Draft) -> None:
-    action = "import" if draft.recipe is None else "compose" if draft.rebuilt is None else "rebuild"
+    said = told(draft)
+    record(session, draft.actor, said["action"], ref, **said["detail"])
+
+
+def told(draft: Draft) -> dict[str, Any]:
+    """What a version's event says of how it came about."""
     detail = {"digest": draft.content.digest, "expression": draft.expression, "source": draft.source}
     if draft.rebuilt is not None:
-        detail["of"] = draft.rebuilt.ref
-    record(session, draft.actor, action, ref, **detail)
+        return {"action": "rebuild", "detail": {**detail, "of": draft.rebuilt.ref}}
+    return {"action": "import" if draft.recipe is None else "compose", "detail": detail}
 
 
 def _live_children(session: Session, version_id: int) -> list[str]:

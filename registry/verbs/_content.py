@@ -32,6 +32,11 @@ def store(blobs: BlobStore, stored: StoredAdapter, stage: Path) -> Content:
     content = stored.digest  # reads the tensors, so it comes before they move
     seen = {} if stored.written is None else {peft_format.TENSORS: digest.PREFIX + stored.written.sha256}
     files = put(blobs, stage, (peft_format.CONFIG, peft_format.TENSORS), digests=seen)
+    return described(stored, content, files)
+
+
+def described(stored: StoredAdapter, content: str, files: Mapping[str, File]) -> Content:
+    """What is recorded of an adapter with this content digest, in these files."""
     return Content(
         digest=content,
         target="adapter",

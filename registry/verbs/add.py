@@ -144,17 +144,10 @@ def _copied(folder: Path, stage: Path) -> StoredAdapter:
     return copy
 
 
-def _identity(
-    stored: StoredAdapter,
-    base: str | None,
-    known: BaseModelIdentity | None,
-    base_path: str | Path | None,
-    remembered: Path | None,
-) -> tuple[BaseModelIdentity, BaseLayout | None]:
-    """The base model, as said by the caller or else by the adapter; with its weights' layout if they are at hand.
-
-    ``known`` is what ``base`` stands for, where it is an alias.
-    """
+def identity_of(
+    stored: StoredAdapter, base: str | None, known: BaseModelIdentity | None = None
+) -> BaseModelIdentity:
+    """The base model, as said by the caller or else by the adapter; ``known`` is what an alias stands for."""
     identity = stored.base_model
     if known is not None:
         identity = known
@@ -169,10 +162,22 @@ def _identity(
         raise Refused(
             "the adapter's config names no base model", hint="say which with --base REPO[@REVISION]"
         )
+    return identity
+
+
+def _identity(
+    stored: StoredAdapter,
+    base: str | None,
+    known: BaseModelIdentity | None,
+    base_path: str | Path | None,
+    remembered: Path | None,
+) -> tuple[BaseModelIdentity, BaseLayout | None]:
+    """The base model, with its weights' fingerprint and layout, and checked against them, if they are at hand."""
+    identity = identity_of(stored, base, known)
     if base_path is None:
         return identity, None
     checked = checkpoint.open_base(Path(base_path))
-    _check_targets(stored, checked.layout)
+    check_targets(stored, checked.layout)
     found = checked.fingerprint(remembered=Remembered(remembered))
     return identity.model_copy(update={"fingerprint": found}), checked.layout
 
@@ -182,10 +187,11 @@ def _check_fits(
 ) -> None:
     """Hold the adapter's targets against what is known of its base model, where it was not at hand."""
     if layout is None and (seen := bases.layout_of(session, identity)) is not None:
-        _check_targets(stored, seen)
+        check_targets(stored, seen)
 
 
-def _check_targets(stored: StoredAdapter, layout: BaseLayout) -> None:
+def check_targets(stored: StoredAdapter, layout: BaseLayout) -> None:
+    """Raise unless the base model has every tensor that the adapter changes, in its shape."""
     flag = stored.config.get("fan_in_fan_out")
     layout.resolve(stored.layout.modules, fan_in_fan_out=flag, new_heads=True)
 

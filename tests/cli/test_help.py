@@ -58,6 +58,7 @@ def test_every_command_of_the_contract_is_there() -> None:
         "alias list", "alias delete", "tag set", "tag delete", "eval add", "eval list", "publish", "publications",
         "verify", "delete", "gc", "db upgrade", "db current", "db check", "convert", "extract", "methods",
         "stale", "rebuild", "revoke", "impact",
+        "export", "import", "sync-dir",
     }  # fmt: skip
 
 

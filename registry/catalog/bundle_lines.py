@@ -1,0 +1,294 @@
+"""The lines of a bundle: one model for each of its tables, in the order in which they are written and read.
+
+A line refers to a line of an earlier table by its number there, counting from 1, and to content by its digest: no
+row id of any database is in it. What follows from other lines (words, which version is the latest, what a revocation
+affects) is left out and made again.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from registry import reference
+from registry.errors import UsageError
+
+FORMAT = 1
+"""Version of the bundle format; a newer one is refused."""
+
+_PATH = re.compile(r"[^/\\\x00]+(?:/[^/\\\x00]+)*")
+_LONGEST = 2**31 - 1  # what an integer column holds on PostgreSQL
+
+
+def _utc(value: datetime) -> datetime:
+    if value.utcoffset() != timedelta(0):
+        raise ValueError("a time that is not in UTC")
+    return value
+
+
+def _name(value: str) -> str:
+    try:
+        reference.check_name(value)
+    except UsageError as error:
+        raise ValueError(error.message) from None
+    return value
+
+
+def _alias(value: str) -> str:
+    try:
+        reference.check_alias(value)
+    except UsageError as error:
+        raise ValueError(error.message) from None
+    return value
+
+
+def _inside(path: str) -> str:
+    if _PATH.fullmatch(path) is None or not {".", ".."}.isdisjoint(path.split("/")):
+        raise ValueError(f"{path[:100]!r} is not a path inside a folder")
+    return path
+
+
+def _storable(value: Any) -> Any:
+    """JSON that every database can hold."""
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise ValueError("a text with a NUL character")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("a number that is not finite")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _storable(key)
+            _storable(item)
+    elif isinstance(value, list):
+        for item in value:
+            _storable(item)
+    return value
+
+
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Time = Annotated[AwareDatetime, AfterValidator(_utc)]
+Number = Annotated[int, Field(ge=1, le=_LONGEST)]
+Count = Annotated[int, Field(ge=0, le=_LONGEST)]
+Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Line = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Target = Literal["adapter", "model"]
+Name = Annotated[Text, AfterValidator(_name)]
+AliasName = Annotated[Text, AfterValidator(_alias)]
+FilePath = Annotated[Text, AfterValidator(_inside)]
+Object = Annotated[dict[str, Any], AfterValidator(_storable)]
+Array = Annotated[list[Any], AfterValidator(_storable)]
+
+
+class BundleLine(BaseModel):
+    """Base of all lines: exactly these fields, each of exactly its type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class BaseModelLine(BundleLine):
+    """In the order of repo and revision."""
+
+    repo: Annotated[Text, Field(min_length=1)]
+    revision: Text
+    fingerprint: Text | None
+
+
+class BaseAliasLine(BundleLine):
+    """In the order of the alias in lower case; ``base`` is a line of ``base_models``."""
+
+    alias: Text
+    base: Line
+    updated_at: Time
+    updated_by: Text
+
+
+class BaseLayoutLine(BundleLine):
+    """In the order of the fingerprint."""
+
+    fingerprint: Text
+    layout: Object
+    created_at: Time
+
+
+class AdapterLine(BundleLine):
+    """In the order of the name in lower case."""
+
+    name: Name
+    last_version: Count
+    created_at: Time
+    created_by: Text
+
+
+class BlobLine(BundleLine):
+    """In the order of the digest."""
+
+    digest: Digest
+    size: Size
+    created_at: Time
+
+
+class ArtifactLine(BundleLine):
+    """In the order of the digest; ``files`` maps relative paths to blobs, and is empty where none are held."""
+
+    digest: Digest
+    target: Target
+    kind: Text
+    rank: Count | None
+    parameters: Size
+    modules: Count
+    dtype: Text
+    size: Size
+    not_composable: Array
+    created_at: Time
+    files: dict[FilePath, Digest]
+
+
+class RecipeLine(BundleLine):
+    """In the order of the digest, which is that of ``canonical``."""
+
+    digest: Digest
+    canonical: Text
+    created_at: Time
+
+
+class RealisationLine(BundleLine):
+    """In the order in which they were made."""
+
+    recipe: Digest
+    target: Target
+    variant: Text
+    output: Digest
+    device: Text
+    dtype: Text
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+    libraries: Object
+    seconds: Finite
+    report: Array
+    files: Object
+    created_at: Time
+
+
+class ParentLine(BundleLine):
+    """An edge of the lineage; ``version`` is an earlier line of ``versions``."""
+
+    version: Line
+    relation: Literal["input", "declared"]
+    coefficient: Text | None
+
+
+class FollowedLine(BundleLine):
+    """What an expression follows: an alias, or the latest (``""``), of an adapter, and the version it meant."""
+
+    adapter: Line
+    alias: Text
+    version: Line
+
+
+class VersionLine(BundleLine):
+    """In the order in which they were made; an adapter's numbers come one by one, from 1."""
+
+    adapter: Line
+    number: Number
+    artifact: Digest
+    base: Line
+    recipe: Digest | None
+    expression: Text | None
+    resolved: Text | None
+    task: Text | None
+    license: Text | None
+    note: Text | None
+    source: Text | None
+    created_at: Time
+    created_by: Text
+    deleted_at: Time | None
+    deleted_by: Text | None
+    tags: dict[Text, Text]
+    parents: list[ParentLine]
+    followed: list[FollowedLine]
+
+
+class AliasLine(BundleLine):
+    """In the order of the adapter and the alias in lower case."""
+
+    adapter: Line
+    alias: AliasName
+    version: Line
+    updated_at: Time
+    updated_by: Text
+    protected: bool
+
+
+class RevocationLine(BundleLine):
+    """In the order of the version."""
+
+    version: Line
+    reason: Text
+    revoked_at: Time
+    revoked_by: Text
+
+
+class EvaluationLine(BundleLine):
+    """In the order of the version, dataset, split and metric."""
+
+    version: Line
+    metric: Text
+    dataset: Text
+    split: Text
+    value: Finite
+    created_at: Time
+    created_by: Text
+
+
+class PublicationLine(BundleLine):
+    """In the order in which they were made."""
+
+    publish_id: Text
+    version: Line
+    repo: Text
+    revision: Text
+    target: Target
+    state: Literal["pending", "done", "failed"]
+    commit: Text | None
+    url: Text | None
+    files: Object
+    error: Text | None
+    created_at: Time
+    created_by: Text
+    finished_at: Time | None
+
+
+class EventLine(BundleLine):
+    """In the order in which it happened."""
+
+    at: Time
+    actor: Text
+    action: Text
+    subject: Text
+    detail: Object
+
+
+TABLES: Mapping[str, type[BundleLine]] = {
+    "base_models": BaseModelLine,
+    "base_aliases": BaseAliasLine,
+    "base_layouts": BaseLayoutLine,
+    "adapters": AdapterLine,
+    "blobs": BlobLine,
+    "artifacts": ArtifactLine,
+    "recipes": RecipeLine,
+    "realisations": RealisationLine,
+    "versions": VersionLine,
+    "aliases": AliasLine,
+    "revocations": RevocationLine,
+    "evaluations": EvaluationLine,
+    "publications": PublicationLine,
+    "events": EventLine,
+}
+"""The tables of a bundle, in their order: each refers to earlier ones only."""
