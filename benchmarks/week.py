@@ -47,6 +47,7 @@ def run(arguments: list[str]) -> None:
         "--database", nargs="+", choices=["sqlite", "postgresql"], default=["sqlite", "postgresql"]
     )
     options = parser.parse_args(arguments)
+    sizes = {"count": options.adapters, "compositions": COMPOSITIONS}
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "adapters"
         began = time.perf_counter()
@@ -56,10 +57,10 @@ def run(arguments: list[str]) -> None:
             with databases(kind) as (url, other), ExitStack() as stack:
                 print(f"\n{kind}")
                 place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                live(place, url, other.replace("+psycopg2", ""), source, options.adapters, COMPOSITIONS)
+                live(place, url, other.replace("+psycopg2", ""), source, **sizes)
 
 
-def live(place: Path, url: str, other: str, source: Path, count: int, compositions: int) -> None:
+def live(place: Path, url: str, other: str, source: Path, *, count: int, compositions: int) -> None:
     """The week, from an empty catalog at ``url`` to its copy at ``other``: at least 4 compositions of 9 adapters."""
     with Registry.open(place / "home", database_url=url, actor="ann") as catalog:
         with day("Monday: add all", count):
