@@ -54,6 +54,9 @@ class Digests:
     def __len__(self) -> int:
         return len(self._raw)
 
+    def __iter__(self) -> Iterator[str]:
+        return (PREFIX + raw.hex() for raw in self._raw)
+
     def __contains__(self, digest: str) -> bool:
         return self.find(digest) is not None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from operator import itemgetter
 from types import TracebackType
 from typing import Any, Self
 
@@ -99,29 +100,32 @@ def load(connection: Connection, row: Any, rows: Sequence[dict[str, Any]], *, ig
         return
     table: Table = row.__table__
     dialect = connection.dialect
-    columns = [(name, table.c[name].type.dialect_impl(dialect)) for name in rows[0]]
-    processors = [(name, kind.bind_processor(dialect)) for name, kind in columns]
-    names = ", ".join(f'"{name}"' for name, _ in columns)
+    kinds = {name: table.c[name].type.dialect_impl(dialect) for name in rows[0]}
+    names = ", ".join(f'"{name}"' for name in kinds)
     into = f'"{table.name}" ({names})'
+    values = _processed(rows, {name: kind.bind_processor(dialect) for name, kind in kinds.items()})
     if dialect.name == "postgresql" and ignore:
-        types = ", ".join(f"%s::{_plain_type(kind, dialect)}[]" for _, kind in columns)
-        arrays = [
-            [each[name] if process is None else process(each[name]) for each in rows]
-            for name, process in processors
-        ]
+        types = ", ".join(f"%s::{_plain_type(kind, dialect)}[]" for kind in kinds.values())
+        arrays = tuple(list(column) for column in zip(*values, strict=True))
         statement = f"INSERT INTO {into} SELECT * FROM unnest({types}) ON CONFLICT DO NOTHING"  # noqa: S608  (our own names)
-        connection.exec_driver_sql(statement, tuple(arrays))
-        return
-    values = [
-        tuple([each[name] if process is None else process(each[name]) for name, process in processors])
-        for each in rows
-    ]
-    if dialect.name == "postgresql":
+        connection.exec_driver_sql(statement, arrays)
+    elif dialect.name == "postgresql":
         _copy(connection, f"COPY {into} FROM STDIN", values)
     else:
-        places, tail = ", ".join("?" * len(columns)), " ON CONFLICT DO NOTHING" * ignore
+        places, tail = ", ".join("?" * len(kinds)), " ON CONFLICT DO NOTHING" * ignore
         statement = f"INSERT INTO {into} VALUES ({places}){tail}"  # noqa: S608  (our own names)
         connection.exec_driver_sql(statement, values)
+
+
+def _processed(rows: Sequence[dict[str, Any]], processors: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """The rows' values as the driver takes them, in the order of the columns. Most columns need no processing."""
+    values: list[tuple[Any, ...]] = list(map(itemgetter(*processors), rows))
+    if not any(processors.values()):
+        return values
+    columns = zip(zip(*values, strict=True), processors.values(), strict=True)
+    return list(
+        zip(*[map(process, column) if process else column for column, process in columns], strict=True)
+    )
 
 
 def _plain_type(kind: TypeEngine[Any], dialect: Dialect) -> str:

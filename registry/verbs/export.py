@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from registry.blobs import BlobStore
+from registry.catalog.bundle_check import Digests
 from registry.catalog.bundle_export import SCHEMA, Exporter
 from registry.catalog.bundle_lines import TABLES
 from registry.catalog.database import Database
@@ -15,6 +17,14 @@ from registry.verbs import _container
 
 Progress = Callable[[str, int, int], None]
 _STEP = 1000
+
+
+class _Blobs:
+    """The blobs that went by, in few bytes each."""
+
+    def __init__(self) -> None:
+        self.digests = Digests()
+        self.sizes = array("q")
 
 
 def export(
@@ -30,14 +40,14 @@ def export(
     with _container.new_file(target) as opened:
         writer = _container.Writer(opened, schema=SCHEMA, blobs=with_blobs)
         # One transaction reads all tables, and is over before bytes are copied: nobody waits for it.
-        sizes: list[tuple[str, int]] = []
+        seen = _Blobs()
         with database.read() as session:
             exporter = Exporter(session)
             for table in TABLES:
-                counts[table] = writer.table(table, _told(progress, table, exporter.lines(table), sizes)).rows
+                counts[table] = writer.table(table, _told(progress, table, exporter.lines(table), seen)).rows
         if with_blobs:
-            total, done = sum(size for _, size in sizes), 0
-            for blob, size in sizes:
+            total, done = sum(seen.sizes), 0
+            for blob, size in zip(seen.digests, seen.sizes, strict=True):
                 writer.blob(blob, size, blobs.path(blob))
                 done += size
                 if progress is not None:
@@ -47,15 +57,14 @@ def export(
     return Exported(path=str(target), size=size, digest=manifest.digest, blobs=with_blobs, counts=counts)
 
 
-def _told(
-    progress: Progress | None, table: str, lines: Iterator[bytes], sizes: list[tuple[str, int]]
-) -> Iterator[bytes]:
+def _told(progress: Progress | None, table: str, lines: Iterator[bytes], seen: _Blobs) -> Iterator[bytes]:
     """The lines, reported now and then; those of blobs are looked at in passing."""
     done = 0
     for done, line in enumerate(lines, 1):
         if table == "blobs":
             said = json.loads(line)
-            sizes.append((said["digest"], said["size"]))
+            seen.digests.append(said["digest"])
+            seen.sizes.append(said["size"])
         if progress is not None and done % _STEP == 0:
             progress(f"writing {table}", done, done)
         yield line

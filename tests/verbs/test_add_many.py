@@ -20,7 +20,7 @@ from registry.reference import check_name
 from registry.results import AddedAll
 from registry.verbs import _naming
 from tests.adapters import make_ia3, make_lora, make_opaque
-from tests.verbs.places import blob, refused, state
+from tests.verbs.places import blob, damage, refused, state
 
 
 @pytest.fixture
@@ -261,3 +261,12 @@ def test_blobs_of_a_batch_are_those_of_single_adds(local: Registry, tree: Path) 
     path = blob(local, "team/a")
     assert path.read_bytes() == (tree / "team" / "a" / "adapter_model.safetensors").read_bytes()
     assert path.stat().st_mode & 0o777 == 0o400
+
+
+def test_a_blob_that_is_damaged_is_replaced(local: Registry, tree: Path) -> None:
+    local.add_all(tree)
+    damage(blob(local, "team/a"))
+    damage(blob(local, "team/b", "adapter_config.json"), 0)
+    shutil.copytree(tree, tree.parent / "copy")
+    assert local.add_all(tree.parent / "copy", prefix="copy").added == 4
+    assert all(check.ok for check in local.verify())

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import multiprocessing
 import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -568,3 +571,88 @@ def test_what_is_no_file_is_refused(local: Registry, tmp_path: Path) -> None:
 )
 def test_numbers_in_json_are_written_as_both_databases_give_them_back(value: float, same: float) -> None:
     assert json.dumps(_plain(value)) == json.dumps(_plain(same))
+
+
+# -- crashes and company
+
+
+def test_a_process_that_is_killed_leaves_a_catalog_that_can_be_imported_into(
+    bundle: Path, other: Registry, sqlite_url: str, tmp_path: Path
+) -> None:
+    """At several moments, from before the first blob to after the last row."""
+    script = tmp_path / "die.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "import importlib\n"
+        "module, name, after = sys.argv[2], sys.argv[3], int(sys.argv[4])\n"
+        "owner = importlib.import_module(module)\n"
+        "*path, last = name.split('.')\n"
+        "for part in path: owner = getattr(owner, part)\n"
+        "real, left = getattr(owner, last), [after]\n"
+        "def dying(*args, **options):\n"
+        "    left[0] -= 1\n"
+        "    if left[0] < 0: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return real(*args, **options)\n"
+        "setattr(owner, last, dying)\n"
+        "from registry import Registry\n"
+        "with Registry.open() as catalog: catalog.import_bundle(sys.argv[1])\n"
+    )
+    moments = [
+        ("registry.blobs.local", "LocalBlobStore.put_many", 0),
+        ("registry.blobs.local", "_fsync", 3),
+        ("registry.catalog.loading", "load", 0),
+        ("registry.catalog.loading", "load", 12),
+        ("sqlalchemy.engine.base", "Connection._commit_impl", 0),
+    ]
+    for module, name, after in moments:
+        words = [sys.executable, str(script), str(bundle), module, name, str(after)]
+        killed = subprocess.run(words, capture_output=True, check=False)
+        assert killed.returncode == -9, (name, killed.stderr.decode())
+        with Registry.open(tmp_path / "home", database_url=sqlite_url) as catalog:
+            assert catalog.list().versions == ()
+    with Registry.open(tmp_path / "home", database_url=sqlite_url) as catalog:
+        assert catalog.import_bundle(bundle).complete
+        catalog.export(tmp_path / "again.tar")
+    assert (tmp_path / "again.tar").read_bytes() == bundle.read_bytes()
+    assert all(check.ok for check in other.verify())
+
+
+def _writer(home: str, url: str, folder: str, start: Any) -> None:
+    with Registry.open(home, database_url=url) as catalog:
+        start.wait()
+        for number in range(12):
+            catalog.add(make_lora(Path(folder) / f"own{number}", seed=100 + number), f"own-{number % 3}")
+
+
+def _importer(home: str, url: str, bundle: str, start: Any) -> None:
+    with Registry.open(home, database_url=url) as catalog:
+        start.wait()
+        catalog.import_bundle(bundle)
+
+
+def test_imports_and_writers_at_once(
+    catalog: Registry, database_url: str, bundle: Path, tmp_path: Path
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(3)
+    home = str(tmp_path / "home")
+    working = [
+        context.Process(target=_writer, args=(home, database_url, str(tmp_path), start)),
+        context.Process(target=_importer, args=(home, database_url, str(bundle), start)),
+        context.Process(target=_importer, args=(home, database_url, str(bundle), start)),
+    ]
+    for process in working:
+        process.start()
+    for process in working:
+        process.join()
+    assert [process.exitcode for process in working] == [0, 0, 0]
+    assert all(check.ok for check in catalog.verify())
+    assert [version.version for version in catalog.log("own-0")] == [4, 3, 2, 1]
+    assert [version.version for version in catalog.log("b")] == [2, 1]
+    with catalog._database.read() as session:
+        lines = "SELECT count(*), count(DISTINCT latest_of) FROM versions WHERE latest_of IS NOT NULL"
+        latest, adapters = session.execute(text(lines)).one()
+        cycles = session.execute(
+            text("SELECT count(*) FROM lineage WHERE parent_id >= child_id")
+        ).scalar_one()
+    assert (latest, adapters, cycles) == (6, 6, 0)
