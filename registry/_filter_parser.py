@@ -184,7 +184,7 @@ def _bounded(built: _Built) -> _Built:
 
 
 def _compared(key: _Key, operator: str, token: Token) -> _Built:
-    rule = _rule(key, operator, token)
+    rule = _rule(key, operator)
     value = _pattern(token) if operator in _LIKES else rule.read(token)
     if operator == "!=":
         return _leaf(Not(Compare(key.key, "=", value)), key.column)
@@ -192,7 +192,7 @@ def _compared(key: _Key, operator: str, token: Token) -> _Built:
 
 
 def _among(key: _Key, tokens: Sequence[Token]) -> _Built:
-    rule = _rule(key, "IN", tokens[0])
+    rule = _rule(key, "IN")
     if len(tokens) > MAX_VALUES:
         raise _Located(f"{len(tokens)} values are too many", key.column, f"at most {MAX_VALUES}")
     return _leaf(Among(key.key, tuple(map(rule.read, tokens))), key.column)
@@ -214,7 +214,13 @@ def _key(token: Token, where: Sequence[str]) -> _Key:
     if name not in KEYS:
         raise _Located(f"there is no key {str(token)!r}", column, _suggestion(written.lower()))
     if (name in _PARTS) != bool(part):
-        raise _Located(*((f"{name} needs a name after a dot", column, f"for example {name}.{_PARTS[name]}") if name in _PARTS else (f"{name} has no parts", column, f"write {name}")))
+        raise _Located(
+            *(
+                (f"{name} needs a name after a dot", column, f"for example {name}.{_PARTS[name]}")
+                if name in _PARTS
+                else (f"{name} has no parts", column, f"write {name}")
+            )
+        )
     if where and name != "eval":
         raise _Located(f"{name} is not measured on datasets", column, "only eval.METRIC['dataset'] is")
     part = part[1:-1] if token.type == "QUALIFIED" else part
@@ -235,7 +241,7 @@ class _Rule(NamedTuple):
     read: Callable[[Token], Value]
 
 
-def _rule(key: _Key, operator: str, token: Token) -> _Rule:
+def _rule(key: _Key, operator: str) -> _Rule:
     rule = _RULES[key.key.name]
     if operator not in rule.operators:
         known = " ".join(rule.operators)
@@ -266,7 +272,9 @@ def _integer(token: Token) -> int:
     number = _number(token)
     if not number.is_integer():
         raise _Located(f"{str(token)!r} is not a whole number", _column(token))
-    exact = int(token) if str(token).lstrip("+-").isdecimal() and len(token) < _LONGEST_INTEGER else int(number)
+    exact = (
+        int(token) if str(token).lstrip("+-").isdecimal() and len(token) < _LONGEST_INTEGER else int(number)
+    )
     return max(-_LARGEST, min(_LARGEST, exact))
 
 

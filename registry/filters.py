@@ -59,6 +59,10 @@ class Missing:
     key: Key
 
 
+Leaf = Compare | Among | Missing
+"""A condition on one key."""
+
+
 @dataclass(frozen=True)
 class Words:
     """Free text: each of its words begins some word of the name, the note or the tags."""
@@ -81,7 +85,7 @@ class Or:
     operands: tuple[Node, ...]
 
 
-Node = Compare | Among | Missing | Words | Not | And | Or
+Node = Leaf | Words | Not | And | Or
 
 TEXTS = ("task", "kind", "license", "created_by", "note", "source", "digest", "expression", "run_id")
 NUMBERS = ("version", "rank", "parameters", "size")
@@ -111,7 +115,7 @@ def conjuncts(node: Node) -> tuple[Node, ...]:
     return node.operands if isinstance(node, And) else (node,)
 
 
-def leaves(node: Node) -> Iterator[Compare | Among | Missing | Words]:
+def leaves(node: Node) -> Iterator[Leaf | Words]:
     """The single conditions of a tree, first to last."""
     match node:
         case And(operands) | Or(operands):

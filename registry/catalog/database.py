@@ -32,6 +32,7 @@ T = TypeVar("T")
 _BUSY_TIMEOUT_MS = 30_000
 _CHUNK = 500  # bound parameters in one statement
 _CONTENTION = {"40P01", "40001"}  # PostgreSQL's deadlock, and its failure to serialize
+_CACHE_KIB = 65_536  # SQLite's own 2 MB hold the upper levels of no large index
 _LONG_REST = 60.0  # seconds
 _ATTEMPTS = 5  # locks are taken in one order, so that losing even one of them is rare
 
@@ -206,6 +207,7 @@ def _on_connect(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     cursor.close()
 
 

@@ -145,9 +145,8 @@ def _statements() -> dict[str, Select[*tuple[Any, ...]]]:
         artifact.not_composable, version.base_model_id, base.repo, base.revision, base.fingerprint,
         version.recipe_digest, version.task, version.license, version.deleted_at,
     ]  # fmt: skip
-    pinned = (
-        select(*columns)
-        .where(version.artifact_digest == artifact.digest, version.base_model_id == base.id)
+    pinned = select(*columns).where(
+        version.artifact_digest == artifact.digest, version.base_model_id == base.id
     )
     of_line = version.adapter_id == adapters.c.id
     named = pinned.where(adapters.c.name_key == bindparam("name"))

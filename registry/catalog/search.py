@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, or_, select
@@ -58,7 +59,10 @@ def listing(
         raise UsageError(f"a page of {limit} makes no sense", hint=f"--limit is from 1 to {LARGEST_PAGE}")
     if tags is not None and len(tags) > MOST_TAGS:
         raise UsageError(f"{len(tags)} tags are too many to filter by", hint=f"at most {MOST_TAGS}")
-    terms = [*_options(base=base, task=task, kind=kind, tags=tags or {}), *(conjuncts(where) if where else ())]
+    terms = [
+        *_options(base=base, task=task, kind=kind, tags=tags or {}),
+        *(conjuncts(where) if where else ()),
+    ]
     asked = of_bytes(repr((terms, latest, sort)).encode())[-16:]
     last = None if after is None else _read_token(after, asked, sort)
     filtering = Filtering(session)
@@ -106,13 +110,18 @@ def _statement(
     version = filtering.version.c
     newest_first = sort == "created"
     before = last[-1] if last is not None and newest_first else None
-    source = choose(filtering, terms, latest=latest and sort != "name", newest_first=newest_first, before=before)
+    source = choose(
+        filtering, terms, latest=latest and sort != "name", newest_first=newest_first, before=before
+    )
     rows: FromClause = filtering.version
-    row_id = version.id
+    row_id: ColumnElement[int] = version.id
     if source is not None:
-        ids, ordered = source
-        rows = ids.join(filtering.version, version.id == ids.c.id)
-        row_id = ids.c.id if ordered else version.id
+        rows = source.source.join(filtering.version, version.id == source.ids)
+        if source.ordered:
+            row_id = source.ids
+            filtering.read_from(source.source, source.ids)
+            # What it picks by itself need not be asked again.
+            terms = [term for term in terms if term is not source.term]
     keys: list[ColumnElement[Any]] = [row_id]
     if sort == "name":
         line = version.latest_of if latest and source is None else version.adapter_id
@@ -122,7 +131,8 @@ def _statement(
         rows = rows.join(_ARTIFACT, version.artifact_digest == _ARTIFACT.c.digest)
         keys = [measure, _ARTIFACT.c.digest, row_id]
     statement = select(*(key.label(f"key{place}") for place, key in enumerate(keys)), version.id.label("id"))
-    statement = statement.select_from(rows).where(*map(filtering.condition, terms))
+    statement = statement.select_from(rows).where(*(source.where if source else ()))
+    statement = statement.where(*map(filtering.condition, terms))
     if latest:
         statement = statement.where(version.latest_of.is_not(None))
     elif not any(mentions(term, "deleted") for term in terms):
@@ -140,7 +150,7 @@ def _beyond(
 ) -> ColumnElement[bool]:
     """Whether a row comes after the last one that was shown."""
     key, value, down = keys[0], last[0], downwards[0]
-    further = key < value if down else key > value
+    further: ColumnElement[bool] = key < value if down else key > value
     if len(keys) == 1:
         return further
     # The first key alone is a range of an index, which the alternatives are not.
@@ -154,15 +164,16 @@ def _token(asked: str, row: Any) -> str:
 
 def _read_token(token: str, asked: str, sort: str) -> list[Any]:
     """The sort keys that the page before ended with."""
-    try:
-        state = json.loads(base64.urlsafe_b64decode(token)) if len(token) <= _LONGEST_TOKEN else None
-        valid = isinstance(state, list) and state[0] == asked and list(map(type, state[1:])) == _KEYS[sort]
-        valid = valid and all(_sound(key) for key in state[1:])
-    except (ValueError, IndexError, RecursionError):
-        valid = False
-    if not valid:
-        raise UsageError("the page token does not fit this listing", hint="start again without it")
-    return list(state[1:])
+    state: Any = None
+    if len(token) <= _LONGEST_TOKEN:
+        with suppress(ValueError, RecursionError):
+            state = json.loads(base64.urlsafe_b64decode(token))
+    match state:
+        case [found, *keys] if (
+            found == asked and [*map(type, keys)] == _KEYS[sort] and all(map(_sound, keys))
+        ):
+            return keys
+    raise UsageError("the page token does not fit this listing", hint="start again without it")
 
 
 def _sound(key: str | int) -> bool:

@@ -9,7 +9,18 @@ from functools import cache
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Float, Select, String, Text, cast, literal_column, null, select, union_all
+from sqlalchemy import (
+    CompoundSelect,
+    Float,
+    Select,
+    String,
+    Text,
+    cast,
+    literal_column,
+    null,
+    select,
+    union_all,
+)
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
@@ -194,7 +205,11 @@ def _everything(dialect: str) -> CompoundSelect[*tuple[Any, ...]]:
 def _branch(
     what: str, version_id: Any, texts: Sequence[Any], numbers: Sequence[Any] = (), **others: Any
 ) -> Select[*tuple[Any, ...]]:
-    columns = {**dict(zip(_TEXTS, texts, strict=False)), **dict(zip(_NUMBERS, numbers, strict=False)), **others}
+    columns = {
+        **dict(zip(_TEXTS, texts, strict=False)),
+        **dict(zip(_NUMBERS, numbers, strict=False)),
+        **others,
+    }
     filled = [columns.get(name, cast(null(), kind)).label(name) for name, kind in _SHAPE.items()]
     return select(literal_column(f"'{what}'", String()).label("what"), version_id.label("id"), *filled)
 
