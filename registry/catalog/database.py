@@ -48,20 +48,20 @@ class Database:
         self.url = _normalize(url)
         self._engine = make_engine(self.url)
         self._writer = self._engine.execution_options(registry_write=True)
-        self._glance = self._engine.execution_options(registry_glance=True)
+        self._reader, self._glancer = self._engine, self._engine.execution_options(registry_glance=True)
         if self._engine.dialect.name == "postgresql":
-            self._glance = self._glance.execution_options(isolation_level="AUTOCOMMIT")
-            self._engine = self._engine.execution_options(isolation_level="REPEATABLE READ")
+            self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
+            self._glancer = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        with _translated(self.url), Session(self._engine, autoflush=False) as session:
+        with _translated(self.url), Session(self._reader, autoflush=False) as session:
             yield session
 
     @contextmanager
     def glance(self) -> Iterator[Session]:
         """For what single statements answer: each sees its own state, and none begins or ends a transaction."""
-        with _translated(self.url), Session(self._glance, autoflush=False) as session:
+        with _translated(self.url), Session(self._glancer, autoflush=False) as session:
             yield session
 
     @contextmanager
