@@ -39,9 +39,8 @@ from registry.catalog.tables import (
 from registry.filters import FLAGS, Among, And, Compare, Leaf, Missing, Node, Not, Or, Words
 
 _AHEAD = 250  # how far it is looked along each index, to see which is sparser
-_FEWER = 1_000  # so many may be read whole and sorted, where another term is read in order
-_FEW = 5_000  # the same where none is
-_MANY = 20_000  # the same where no term's order is the one that is asked for
+_FEW = 5_000  # so many may be read whole, and sorted
+_FEWER = 1_000  # the same where another term is read in order
 
 # Under names of their own: the conditions look into the same tables.
 _VERSIONS, _TAGS, _ALIASES = (
@@ -57,15 +56,15 @@ _WORDS, _NAME_WORDS = WordRow.__table__, NameWordRow.__table__
 class Posting:
     """The versions that one term picks: their row ids in a column, perhaps with repeats, under conditions.
 
-    An ``ordered`` one is read newest first from an index, has no repeats, and is all that its term asks. ``cost`` is
-    about how many rows are looked at for one that it has.
+    An ``ordered`` one is read newest first from an index, has no repeats, and is all that its term asks. ``counted``
+    has about as many rows, and is quicker to count.
     """
 
     ids: ColumnElement[int]
     source: FromClause
     where: tuple[Condition, ...] = ()
     ordered: bool = False
-    cost: int = 1
+    counted: Select[Any] | None = None
     term: Node | None = None
 
     def select(self) -> Select[int]:
@@ -76,7 +75,13 @@ Read = Callable[[Filtering, Leaf], Posting]
 
 
 def choose(
-    filtering: Filtering, terms: Sequence[Node], *, latest: bool, newest_first: bool, before: int | None
+    filtering: Filtering,
+    terms: Sequence[Node],
+    *,
+    latest: bool,
+    newest_first: bool,
+    before: int | None,
+    limit: int,
 ) -> Posting | None:
     """The best source for a page; None for every version. At most one statement is sent.
 
@@ -87,17 +92,18 @@ def choose(
         postings = [replace(each, ordered=False) for each in postings]
     if not postings or (len(postings) == 1 and postings[0].ordered):
         return postings[0] if postings else None
-    few = _FEWER if any(each.ordered for each in postings) else _FEW if newest_first else _MANY
+    few = _FEWER if any(each.ordered for each in postings) else _FEW
     probes = [_probe(each, few, before) for each in postings]
-    seen = filtering.session.connection().execute(select(*probes)).one()
+    last = select(func.max(_VERSION.id)).scalar_subquery()
+    *seen, everything = filtering.session.connection().execute(select(*probes, last)).one()
     best = min(range(len(postings)), key=lambda place: _rank(postings[place], seen[place], few))
-    chosen = postings[best]
+    chosen, count = postings[best], seen[best]
     if chosen.ordered:
         return chosen
-    if seen[best] > few // chosen.cost:
+    # A page passes over about limit * everything / count versions, where all are read in its order.
+    if count > few or count * count > limit * (everything or 0):
         return None
-    # The limit is not reached; it makes a database read this first.
-    whole = select(chosen.select().limit(few + 1).subquery().c.id).distinct().subquery()
+    whole = chosen.select().distinct().subquery()  # a database reads what is distinct before it looks further
     return Posting(whole.c.id, whole)
 
 
@@ -113,7 +119,7 @@ def _candidates(filtering: Filtering, terms: Sequence[Node], *, latest: bool) ->
 def _probe(posting: Posting, few: int, before: int | None) -> Any:
     """How far back a number of hits reaches (None: there are fewer), or how many there are, up to a bound."""
     if not posting.ordered:
-        bounded = posting.select().limit(few // posting.cost + 1).subquery()
+        bounded = (posting.select() if posting.counted is None else posting.counted).limit(few + 1).subquery()
         return select(func.count()).select_from(bounded).scalar_subquery()
     ahead = posting.select() if before is None else posting.select().where(posting.ids < before)
     return ahead.order_by(posting.ids.desc()).limit(1).offset(_AHEAD).scalar_subquery()
@@ -124,7 +130,7 @@ def _rank(posting: Posting, seen: int | None, few: int) -> tuple[int, int]:
     if posting.ordered:
         return (0, 0) if seen is None else (2, seen)
     count = 0 if seen is None else seen
-    return (1, count) if count <= few // posting.cost else (3, 0)
+    return (1, count) if count <= few else (3, 0)
 
 
 _LATEST = Posting(_VERSION.id, _VERSIONS, (_VERSION.latest_of.is_not(None),), ordered=True)
@@ -156,7 +162,7 @@ def posting(filtering: Filtering, node: Node) -> Posting | None:
 
 def _union(postings: Sequence[Posting]) -> Posting:
     ids = union_all(*(each.select() for each in postings)).subquery()
-    return Posting(ids.c.id, ids, cost=max(each.cost for each in postings))
+    return Posting(ids.c.id, ids)
 
 
 def _leaf(filtering: Filtering, leaf: Compare | Among) -> Posting | None:
@@ -204,10 +210,15 @@ def _indexed(filtering: Filtering, leaf: Leaf) -> Posting:
     return Posting(_VERSION.id, _VERSIONS, (fits,), ordered=_is_one(leaf))
 
 
-def _unordered(column: ColumnElement[Any], source: FromClause, cost: int = 1) -> Read:
-    return lambda filtering, leaf: Posting(
-        _VERSION.id, source, (filtering.compared(column, leaf),), cost=cost
-    )
+def _unordered(filtering: Filtering, leaf: Leaf) -> Posting:
+    column = _VERSION.artifact_digest if leaf.key.name == "digest" else _VERSION[leaf.key.name]
+    return Posting(_VERSION.id, _VERSIONS, (filtering.compared(column, leaf),))
+
+
+def _held(filtering: Filtering, leaf: Leaf) -> Posting:
+    fits = filtering.compared(_ARTIFACTS.c[leaf.key.name], leaf)
+    source = _VERSIONS.join(_ARTIFACTS, _ARTIFACTS.c.digest == _VERSION.artifact_digest)
+    return Posting(_VERSION.id, source, (fits,), counted=select(_ARTIFACTS.c.digest).where(fits))
 
 
 def _evaluated(filtering: Filtering, leaf: Leaf) -> Posting:
@@ -224,7 +235,6 @@ def _descendants(filtering: Filtering, leaf: Leaf) -> Posting:
     return Posting(reached.c.id, reached)
 
 
-_HELD = _VERSIONS.join(_ARTIFACTS, _ARTIFACTS.c.digest == _VERSION.artifact_digest)
 _READ: dict[str, Read] = {
     "tag": _tagged,
     "alias": _aliased,
@@ -233,10 +243,10 @@ _READ: dict[str, Read] = {
     "eval": _evaluated,
     "parent": _children,
     "ancestor": _descendants,
-    "digest": _unordered(_VERSION.artifact_digest, _VERSIONS),
-    "created_at": _unordered(_VERSION.created_at, _VERSIONS),
+    "digest": _unordered,
+    "created_at": _unordered,
     **dict.fromkeys(("task", "license", "created_by"), _indexed),
-    **{name: _unordered(_ARTIFACTS.c[name], _HELD, cost=10) for name in ARTIFACT_KEYS},
+    **dict.fromkeys(ARTIFACT_KEYS, _held),
 }
 
 

@@ -121,7 +121,12 @@ def _statement(
     newest_first = sort == "created"
     before = last[-1] if last is not None and newest_first else None
     source = choose(
-        filtering, terms, latest=latest and sort != "name", newest_first=newest_first, before=before
+        filtering,
+        terms,
+        latest=latest and sort != "name",
+        newest_first=newest_first,
+        before=before,
+        limit=limit,
     )
     rows: FromClause = filtering.version
     row_id: ColumnElement[int] = version.id

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from registry import Registry
 from registry.errors import ExpressionError, NotFound, UsageError
-from registry.filters import Node, mentions, parse
+from registry.filters import Key, Node, mentions, parse
 from tests.catalog.shelf import EPOCH, START, Shelf, fill
 
 TEXTS = [
@@ -127,11 +127,20 @@ def expected(shelf: Shelf, node: Node) -> list[str]:
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=FILTERS)
+@given(text=FILTERS, limit=st.sampled_from([1, 3, 100]), latest=st.booleans())
 def test_a_filter_means_the_same_in_the_database_and_in_memory(
-    catalog: Registry, shelf: Shelf, text: str
+    catalog: Registry, shelf: Shelf, text: str, limit: int, latest: bool
 ) -> None:
-    assert [each.ref for each in catalog.list(text).versions] == expected(shelf, parse(text))
+    node = parse(text)
+    refs = expected(shelf, node)
+    if latest:
+        refs = [ref for ref in refs if shelf.value(shelf.versions[ref], Key("latest"))]
+    page = catalog.list(text, limit=limit, latest=latest)
+    assert [each.ref for each in page.versions] == refs[:limit]
+    if page.next:
+        rest = catalog.list(text, latest=latest, limit=limit, after=page.next)
+        assert [each.ref for each in rest.versions] == refs[limit : 2 * limit]
+    assert (page.next is not None) == (len(refs) > limit)
 
 
 def test_every_single_condition_and_its_negation(catalog: Registry, shelf: Shelf) -> None:
