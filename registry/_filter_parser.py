@@ -98,7 +98,8 @@ def parse(text: str) -> Node:
 @cache
 def _lark() -> Lark:
     grammar = files("registry").joinpath("filters.lark").read_text(encoding="utf-8")
-    return Lark(grammar, parser="lalr", transformer=_Build())
+    # Each keyword is one wherever it stands: with a lexer that knows the context, "a OR OR b" would search for "or".
+    return Lark(grammar, parser="lalr", lexer="basic", transformer=_Build())
 
 
 @v_args(inline=True)
