@@ -42,9 +42,9 @@ def command(
     limit: int,
     after: str | None,
 ) -> None:
-    """List versions that fit FILTER and every option, a page at a time.
+    """List the versions that fit FILTER and every option.
 
-    FILTER compares what is known of a version, or is words to search for in names, notes and tags; docs/filters.md
+    A page at a time. FILTER compares what is known of a version, or is words to search for in names, notes and tags; docs/filters.md
     has all of it. The token of the next page goes to stderr.
 
     For example:

@@ -216,23 +216,18 @@ def _on_checkin(_connection: Any, record: ConnectionPoolEntry) -> None:
 
 
 def _on_checkout(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
-    """Have a connection that the server closed meanwhile replaced, without asking the server.
+    """Have a connection that the server closed meanwhile replaced, mostly without asking the server.
 
-    What a server or a network in between closes, the socket knows at once; only after a long rest, when a network
-    may have dropped it in silence, is the server asked.
+    An idle connection is silent: where there is something to read, it is mostly the end. Only then, and after a long
+    rest, when a network may have dropped the connection in silence, is the server asked.
     """
     rested = time.monotonic() - record.info.get("since", time.monotonic())
-    try:
-        if _says_something(connection.pgconn.socket):
-            connection.pgconn.consume_input()
-        if rested > _LONG_REST:
+    if rested > _LONG_REST or _says_something(connection.pgconn.socket):
+        try:
             connection.execute("")
             connection.rollback()
-        alive = not connection.closed
-    except connection.Error:
-        alive = False
-    if not alive:
-        raise DisconnectionError
+        except connection.Error as error:
+            raise DisconnectionError from error
 
 
 def _says_something(socket: int) -> bool:
