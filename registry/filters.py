@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from registry.reference import Reference
 
@@ -103,6 +104,7 @@ SYNONYMS = {
 """Other names of keys, most of them MLflow's. A version does not change, so that it was last updated when made."""
 
 
+@lru_cache(maxsize=256)  # of one search, page after page
 def parse(text: str) -> Node:
     """The tree of a filter. Raises ``ExpressionError``, a ``UsageError`` that points at a column."""
     from registry import _filter_parser

@@ -23,10 +23,10 @@ from sqlalchemy import (
     and_,
     cast,
     collate,
-    exists,
     false,
     func,
     literal,
+    literal_column,
     not_,
     null,
     or_,
@@ -135,9 +135,9 @@ class Filtering:
                 missing = isinstance(leaf, Missing)  # every version has a base model
                 fits = false() if missing else self.own("base_model_id").in_(self.bases(leaf))
             case "alias":
-                said = exists().where(_ALIAS.version_id == self.id)
                 missing = isinstance(leaf, Missing)
-                fits = ~said if missing else said.where(self.compared(_ALIAS.alias_key, leaf))
+                said = [] if missing else [self.compared(_ALIAS.alias_key, leaf)]
+                fits = self._any(_ALIAS.version_id == self.id, *said, negated=missing)
             case "eval":
                 fits = self._evaluated(leaf)
             case "parent" | "ancestor":
@@ -149,17 +149,24 @@ class Filtering:
         return fits
 
     def _derived(self, leaf: Leaf) -> Condition:
-        edge = exists().where(_LINEAGE.child_id == self.id)
+        edge = _LINEAGE.child_id == self.id
         if isinstance(leaf, Missing):
-            return ~edge
+            return self._any(edge, negated=True)
         if leaf.key.name == "parent":
-            return edge.where(_LINEAGE.parent_id.in_(self.meant(leaf)))
+            return self._any(edge, _LINEAGE.parent_id.in_(self.meant(leaf)))
         return self.id.in_(select(descendants(self.meant(leaf)).c.id))
 
     def own(self, name: str) -> ColumnElement[Any]:
         """A column of the version, hidden from SQLite's planner: it would take any index before the right one."""
         column = self.version.c[name]
         return column if self.postgresql else UnaryExpression(column, operator=_PLUS, type_=column.type)
+
+    def _any(self, *conditions: Condition, negated: bool = False) -> Condition:
+        """Whether there is such a row. Not EXISTS, which PostgreSQL may answer by reading all such rows of all versions."""
+        found = (
+            select(literal_column("1")).where(*conditions).limit(1).correlate(*self._outer).scalar_subquery()
+        )
+        return found.is_(None) if negated else found.is_not(None)
 
     def _value(self, key: Key) -> ColumnElement[Any]:
         """What a key of one value means for a version."""
@@ -192,9 +199,9 @@ class Filtering:
             case "deleted":
                 return version.deleted_at.is_not(None)
             case "revoked":
-                return exists().where(_REVOCATION.version_id == self.id)
+                return self._any(_REVOCATION.version_id == self.id)
             case "affected":
-                return exists().where(_AFFECTED.version_id == self.id)
+                return self._any(_AFFECTED.version_id == self.id)
             case _:
                 return stale_predicate(self.id)
 
@@ -202,7 +209,7 @@ class Filtering:
         """Whether any of the metric's values fits; unknown where there is none."""
         rows = evaluations(leaf.key)
         if isinstance(leaf, Missing):
-            return ~exists().where(*rows, _EVALUATION.version_id == self.id)
+            return self._any(_EVALUATION.version_id == self.id, *rows, negated=True)
         fits = self.compared(_EVALUATION.value, leaf)
         any_fits = func.bool_or(fits) if self.postgresql else func.max(fits, type_=Boolean())
         found = select(any_fits).where(*rows, _EVALUATION.version_id == self.id)
@@ -210,8 +217,8 @@ class Filtering:
 
     def _word(self, word: str) -> Condition:
         version = self.version.c
-        named = exists().where(_NAME_WORD.adapter_id == version.adapter_id, begins(_NAME_WORD.word, word))
-        said = exists().where(_WORD.version_id == self.id, begins(_WORD.word, word))
+        named = self._any(_NAME_WORD.adapter_id == version.adapter_id, begins(_NAME_WORD.word, word))
+        said = self._any(_WORD.version_id == self.id, begins(_WORD.word, word))
         return or_(named, said)
 
     def compared(self, column: ColumnElement[Any], leaf: Leaf) -> Condition:

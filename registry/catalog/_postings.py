@@ -39,7 +39,8 @@ from registry.catalog.tables import (
 from registry.filters import FLAGS, Among, And, Compare, Leaf, Missing, Node, Not, Or, Words
 
 _AHEAD = 250  # how far it is looked along each index, to see which is sparser
-_FEW = 5_000  # so many may be read whole, and sorted
+_FEW = 3_000  # so many may be read whole, and sorted
+_DEARER = 4
 _FEWER = 1_000  # the same where another term is read in order
 
 # Under names of their own: the conditions look into the same tables.
@@ -100,8 +101,9 @@ def choose(
     chosen, count = postings[best], seen[best]
     if chosen.ordered:
         return chosen
-    # A page passes over about limit * everything / count versions, where all are read in its order.
-    if count > few or count * count > limit * (everything or 0):
+    # Where all are read in its order, a page passes over about limit * everything / count of them. What is read whole,
+    # and from other tables first, costs some four times as much each.
+    if count > few or _DEARER * count * count > limit * (everything or 0):
         return None
     whole = chosen.select().distinct().subquery()  # a database reads what is distinct before it looks further
     return Posting(whole.c.id, whole)
@@ -217,7 +219,8 @@ def _unordered(filtering: Filtering, leaf: Leaf) -> Posting:
 
 def _held(filtering: Filtering, leaf: Leaf) -> Posting:
     fits = filtering.compared(_ARTIFACTS.c[leaf.key.name], leaf)
-    source = _VERSIONS.join(_ARTIFACTS, _ARTIFACTS.c.digest == _VERSION.artifact_digest)
+    # An outer join, so that SQLite begins with the artifacts; what no version has gives NULL, which is no version.
+    source = _ARTIFACTS.outerjoin(_VERSIONS, _VERSION.artifact_digest == _ARTIFACTS.c.digest)
     return Posting(_VERSION.id, source, (fits,), counted=select(_ARTIFACTS.c.digest).where(fits))
 
 

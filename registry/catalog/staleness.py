@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, exists, select
+from sqlalchemy import ColumnElement, Select, case, literal_column, select
 
 from registry.catalog.tables import AliasRow, FollowedRow, VersionRow
 
@@ -38,4 +38,8 @@ def moved() -> ColumnElement[bool]:
 
 def stale_predicate(version_id: ColumnElement[int] | Any) -> ColumnElement[bool]:
     """Whether the version with this row id would pin differently today."""
-    return exists().where(FOLLOWED.version_id == version_id, moved())
+    # Not EXISTS, which PostgreSQL may answer by looking at what every version follows.
+    found: Select[Any] = (
+        select(literal_column("1")).where(FOLLOWED.version_id == version_id, moved()).limit(1)
+    )
+    return found.correlate_except(FollowedRow.__table__).scalar_subquery().is_not(None)
