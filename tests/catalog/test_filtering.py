@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry import Registry
+from registry.catalog import _postings
 from registry.errors import ExpressionError, NotFound, UsageError
 from registry.filters import Key, Node, mentions, parse
 from tests.catalog.shelf import EPOCH, START, Shelf, fill
@@ -126,7 +127,16 @@ def expected(shelf: Shelf, node: Node) -> list[str]:
     return [each.ref for each in shown if shelf.fits(each, node) is True]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.fixture(params=["as they are", "as with many rows"])
+def bounds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where versions are read from depends on how many a term picks; with low bounds these few are many."""
+    if request.param == "as with many rows":
+        for name, value in {"_AHEAD": 1, "_FEW": 3, "_FEWER": 1, "_DEARER": 1}.items():
+            monkeypatch.setattr(_postings, name, value)
+
+
+@pytest.mark.usefixtures("bounds")
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=FILTERS, limit=st.sampled_from([1, 3, 100]), latest=st.booleans())
 def test_a_filter_means_the_same_in_the_database_and_in_memory(
     catalog: Registry, shelf: Shelf, text: str, limit: int, latest: bool
@@ -198,7 +208,7 @@ def test_a_listing_with_a_filter_searches_every_live_version_unless_it_is_told(c
     assert refs("deleted = true", latest=True) == []
 
 
-@pytest.mark.usefixtures("shelf")
+@pytest.mark.usefixtures("shelf", "bounds")
 def test_pages_of_any_order_put_together_are_the_whole_list(catalog: Registry) -> None:
     for text in (None, "size >= 10", "toxic OR tag.team IS NOT NULL", "tag.team = 'x'"):
         for sort in ("name", "created", "size", "parameters"):
