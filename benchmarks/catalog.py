@@ -343,7 +343,7 @@ def growth(database: str, ours: Mapping[int, Found]) -> None:
 
 
 def middle(found: Mapping[str, Any]) -> float:
-    return statistics.median(found["ms"])
+    return float(statistics.median(found["ms"]))
 
 
 def late(found: Mapping[str, Any]) -> float:

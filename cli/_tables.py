@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 def versions(results: Sequence[Version], console: Screen) -> RenderableType:
     """What ``list`` shows."""
     columns = [
-        "version", "kind", "task", "base model", "rank", "parameters", "size", "aliases", "tags", "made", "created",
+        "version", "state", "kind", "task", "base model", "rank", "parameters", "size", "aliases", "tags", "made",
+        "created",
     ]  # fmt: skip
     rows = [
         [
-            Cell(v.ref, "bold"),
+            reference(v),
+            state(v),
             v.kind,
             v.task,
             v.base_model,
@@ -42,12 +44,25 @@ def versions(results: Sequence[Version], console: Screen) -> RenderableType:
     return table(console, columns, rows, spare=spare)
 
 
+def reference(version: Version) -> Cell:
+    deleted = version.deleted_at is not None
+    return Cell(f"{version.ref} (deleted)", "dim strike") if deleted else Cell(version.ref, "bold")
+
+
+def state(version: Version) -> Cell | None:
+    """What is wrong with a version."""
+    if version.revoked:
+        return Cell("REVOKED", "bold red")
+    return Cell(f"affected by {', '.join(version.affected_by)}", "yellow") if version.affected_by else None
+
+
 def history(results: Sequence[Version], console: Screen) -> RenderableType:
     """What ``log`` shows: every version of one adapter."""
-    columns = ["version", "created", "by", "aliases", "made from", "digest", "note"]
+    columns = ["version", "state", "created", "by", "aliases", "made from", "digest", "note"]
     rows = [
         [
-            Cell(f"{v.ref} (deleted)", "dim strike") if v.deleted_at else Cell(v.ref, "bold"),
+            reference(v),
+            state(v),
             moment(v.created_at, console),
             v.created_by,
             v.aliases,

@@ -42,11 +42,16 @@ _FEW = 5
 
 def version(result: Version, console: Console) -> Iterator[RenderableType]:
     """Everything known of a version."""
-    recipe = result.recipe
+    recipe, revoked = result.recipe, result.revoked
     title = line((result.ref, "bold"), (" (deleted)", "red") if result.deleted_at else "")
     yield panel(
         title,
         [
+            (
+                "REVOKED",
+                revoked and text(f"{revoked.reason} ({revoked.by}, {revoked.at:%Y-%m-%d})", "bold red"),
+            ),
+            ("affected by", text(result.affected_by, "yellow") if result.affected_by else None),
             ("kind", result.kind),
             ("base model", result.base_model),
             ("fingerprint", fitting(result.base_model.fingerprint, console)),

@@ -98,7 +98,8 @@ def parse(text: str) -> Node:
 @cache
 def _lark() -> Lark:
     grammar = files("registry").joinpath("filters.lark").read_text(encoding="utf-8")
-    return Lark(grammar, parser="lalr", transformer=_Build())
+    # Each keyword is one wherever it stands: with a lexer that knows the context, "a OR OR b" would search for "or".
+    return Lark(grammar, parser="lalr", lexer="basic", transformer=_Build())
 
 
 @v_args(inline=True)
@@ -184,7 +185,7 @@ def _bounded(built: _Built) -> _Built:
 
 
 def _compared(key: _Key, operator: str, token: Token) -> _Built:
-    rule = _rule(key, operator, token)
+    rule = _rule(key, operator)
     value = _pattern(token) if operator in _LIKES else rule.read(token)
     if operator == "!=":
         return _leaf(Not(Compare(key.key, "=", value)), key.column)
@@ -192,7 +193,7 @@ def _compared(key: _Key, operator: str, token: Token) -> _Built:
 
 
 def _among(key: _Key, tokens: Sequence[Token]) -> _Built:
-    rule = _rule(key, "IN", tokens[0])
+    rule = _rule(key, "IN")
     if len(tokens) > MAX_VALUES:
         raise _Located(f"{len(tokens)} values are too many", key.column, f"at most {MAX_VALUES}")
     return _leaf(Among(key.key, tuple(map(rule.read, tokens))), key.column)
@@ -241,7 +242,7 @@ class _Rule(NamedTuple):
     read: Callable[[Token], Value]
 
 
-def _rule(key: _Key, operator: str, token: Token) -> _Rule:
+def _rule(key: _Key, operator: str) -> _Rule:
     rule = _RULES[key.key.name]
     if operator not in rule.operators:
         known = " ".join(rule.operators)

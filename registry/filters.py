@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from registry.reference import Reference
 
@@ -59,6 +60,10 @@ class Missing:
     key: Key
 
 
+Leaf = Compare | Among | Missing
+"""A condition on one key."""
+
+
 @dataclass(frozen=True)
 class Words:
     """Free text: each of its words begins some word of the name, the note or the tags."""
@@ -81,7 +86,7 @@ class Or:
     operands: tuple[Node, ...]
 
 
-Node = Compare | Among | Missing | Words | Not | And | Or
+Node = Leaf | Words | Not | And | Or
 
 TEXTS = ("task", "kind", "license", "created_by", "note", "source", "digest", "expression", "run_id")
 NUMBERS = ("version", "rank", "parameters", "size")
@@ -99,6 +104,7 @@ SYNONYMS = {
 """Other names of keys, most of them MLflow's. A version does not change, so that it was last updated when made."""
 
 
+@lru_cache(maxsize=256)  # of one search, page after page
 def parse(text: str) -> Node:
     """The tree of a filter. Raises ``ExpressionError``, a ``UsageError`` that points at a column."""
     from registry import _filter_parser
@@ -111,7 +117,7 @@ def conjuncts(node: Node) -> tuple[Node, ...]:
     return node.operands if isinstance(node, And) else (node,)
 
 
-def leaves(node: Node) -> Iterator[Compare | Among | Missing | Words]:
+def leaves(node: Node) -> Iterator[Leaf | Words]:
     """The single conditions of a tree, first to last."""
     match node:
         case And(operands) | Or(operands):

@@ -99,7 +99,12 @@ def test_the_wheel_holds_every_module_and_every_file_that_is_read(wheel: Path) -
             data = "demo/data/" in inside and file.is_file() and "__pycache__" not in inside
             if file.suffix in {".py", ".lark", ".typed", ".mako"} or data:
                 assert inside in held
-    assert {"registry/py.typed", "registry/expression.lark", "registry/cli/__init__.py"} <= held
+    assert {
+        "registry/py.typed",
+        "registry/expression.lark",
+        "registry/filters.lark",
+        "registry/cli/__init__.py",
+    } <= held
     assert "registry/migrations/versions/0001_initial_schema.py" in held
     assert any(name.startswith("registry/demo/data/") for name in held)
     assert not any("tests" in name.split("/") or name.endswith(("alembic.ini", ".pyc")) for name in held)

@@ -16,6 +16,6 @@ def test_a_week_ends_with_the_same_catalog_elsewhere(
     first: str, second: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """``live`` itself ends with ``SystemExit`` where anything is not as it has to be."""
-    urls = [request.getfixturevalue(name) for name in (first, second)]
+    url, other = (request.getfixturevalue(name) for name in (first, second))
     week.write_adapters(tmp_path / "adapters", 12)
-    week.live(tmp_path, *urls, tmp_path / "adapters", count=12, compositions=4)
+    week.live(tmp_path, url, other, tmp_path / "adapters", count=12, compositions=4)

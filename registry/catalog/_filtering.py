@@ -18,14 +18,15 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Float,
+    FromClause,
     String,
     and_,
     cast,
     collate,
-    exists,
     false,
     func,
     literal,
+    literal_column,
     not_,
     null,
     or_,
@@ -56,11 +57,10 @@ from registry.catalog.tables import (
     VersionRow,
     WordRow,
 )
-from registry.filters import Among, And, Compare, Key, Missing, Node, Not, Or, Value, Words
+from registry.filters import Among, And, Compare, Key, Leaf, Missing, Node, Not, Or, Value, Words
 from registry.reference import Reference
 
 Condition = ColumnElement[bool]
-Leaf = Compare | Among | Missing
 
 ARTIFACT_KEYS = ("kind", "rank", "parameters", "size")
 _LAST = "\U0010ffff"
@@ -70,7 +70,7 @@ _PLUS = custom_op[Any]("+")
 _PIECE = re.compile(r"([%_])|\\(.)|([^%_\\]+)", re.DOTALL)
 _ESCAPED, _GLOBBED = re.compile(r"[%_\\]"), re.compile(r"[*?\[]")
 _GLOBS = {"%": "*", "_": "?"}
-_ORDERS: dict[str, Callable[[Any, Any], Any]] = {
+_ORDERS: dict[str, Callable[[Any, Any], Condition]] = {
     "=": operators.eq,
     "<": operators.lt,
     "<=": operators.le,
@@ -78,6 +78,17 @@ _ORDERS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operators.ge,
 }
 
+_ADAPTER = AdapterRow.__table__.c
+_AFFECTED = AffectedRow.__table__.c
+_ALIAS = AliasRow.__table__.c
+_ARTIFACT = ArtifactRow.__table__.c
+_BASE_ALIAS = BaseAliasRow.__table__.c
+_EVALUATION = EvaluationRow.__table__.c
+_LINEAGE = LineageRow.__table__.c
+_NAME_WORD = NameWordRow.__table__.c
+_REVOCATION = RevocationRow.__table__.c
+_TAG = TagRow.__table__.c
+_WORD = WordRow.__table__.c
 VERSION = VersionRow.__table__.alias("v")
 """The version that conditions are about."""
 
@@ -92,9 +103,16 @@ class Filtering:
         self.session = session
         self.postgresql = session.get_bind().dialect.name == "postgresql"
         self.version = VERSION
+        self.id: ColumnElement[int] = VERSION.c.id
+        self._outer: list[FromClause] = [VERSION]
         self._now = now()
         self._bases: dict[tuple[str, str], list[int]] = {}
         self._meant: dict[str, list[int]] = {}
+
+    def read_from(self, source: FromClause, ids: ColumnElement[int]) -> None:
+        """Take the row id from where the versions are read: what fails is then not looked up itself."""
+        self.id = ids
+        self._outer.append(source)
 
     def condition(self, node: Node) -> Condition:
         """Whether a version fits."""
@@ -111,37 +129,44 @@ class Filtering:
                 return self._leaf(leaf)
 
     def _leaf(self, leaf: Leaf) -> Condition:
-        version, name = self.version.c, leaf.key.name
-        match name:
+        fits: Condition
+        match leaf.key.name:
             case "base":
-                return (
-                    false() if isinstance(leaf, Missing) else self.own("base_model_id").in_(self.bases(leaf))
-                )
+                missing = isinstance(leaf, Missing)  # every version has a base model
+                fits = false() if missing else self.own("base_model_id").in_(self.bases(leaf))
             case "alias":
-                said = exists().where(AliasRow.version_id == version.id)
-                return (
-                    ~said
-                    if isinstance(leaf, Missing)
-                    else said.where(self.compared(AliasRow.alias_key, leaf))
-                )
+                missing = isinstance(leaf, Missing)
+                said = [] if missing else [self.compared(_ALIAS.alias_key, leaf)]
+                fits = self._any(_ALIAS.version_id == self.id, *said, negated=missing)
             case "eval":
-                return self._evaluated(leaf)
-            case "parent" | "ancestor" if isinstance(leaf, Missing):
-                return ~exists().where(LineageRow.child_id == version.id)
-            case "parent":
-                edge = exists().where(LineageRow.child_id == version.id)
-                return edge.where(LineageRow.parent_id.in_(self.meant(leaf)))
-            case "ancestor":
-                return version.id.in_(select(descendants(self.meant(leaf)).c.id))
-            case _ if isinstance(leaf, Compare) and isinstance(leaf.value, bool):
-                return self._flag(name) if leaf.value else not_(self._flag(name))
+                fits = self._evaluated(leaf)
+            case "parent" | "ancestor":
+                fits = self._derived(leaf)
+            case name if isinstance(leaf, Compare) and isinstance(leaf.value, bool):
+                fits = self._flag(name) if leaf.value else not_(self._flag(name))
             case _:
-                return self.compared(self._value(leaf.key), leaf)
+                fits = self.compared(self._value(leaf.key), leaf)
+        return fits
+
+    def _derived(self, leaf: Leaf) -> Condition:
+        edge = _LINEAGE.child_id == self.id
+        if isinstance(leaf, Missing):
+            return self._any(edge, negated=True)
+        if leaf.key.name == "parent":
+            return self._any(edge, _LINEAGE.parent_id.in_(self.meant(leaf)))
+        return self.id.in_(select(descendants(self.meant(leaf)).c.id))
 
     def own(self, name: str) -> ColumnElement[Any]:
         """A column of the version, hidden from SQLite's planner: it would take any index before the right one."""
         column = self.version.c[name]
         return column if self.postgresql else UnaryExpression(column, operator=_PLUS, type_=column.type)
+
+    def _any(self, *conditions: Condition, negated: bool = False) -> Condition:
+        """Whether there is such a row. Not EXISTS, which PostgreSQL may answer by reading all such rows of all versions."""
+        found = (
+            select(literal_column("1")).where(*conditions).limit(1).correlate(*self._outer).scalar_subquery()
+        )
+        return found.is_(None) if negated else found.is_not(None)
 
     def _value(self, key: Key) -> ColumnElement[Any]:
         """What a key of one value means for a version."""
@@ -154,15 +179,15 @@ class Filtering:
             case "version":
                 return self.own("number")
             case "name":
-                found = select(AdapterRow.name_key).where(AdapterRow.id == version.adapter_id)
+                found = select(_ADAPTER.name_key).where(_ADAPTER.id == version.adapter_id)
             case "tag":
-                found = select(TagRow.value).where(TagRow.version_id == version.id, TagRow.key == key.part)
+                found = select(_TAG.value).where(_TAG.version_id == self.id, _TAG.key == key.part)
             case name if name in ARTIFACT_KEYS:
-                column = ArtifactRow.__table__.c[name]
-                found = select(column).where(ArtifactRow.digest == version.artifact_digest)
+                column = _ARTIFACT[name]
+                found = select(column).where(_ARTIFACT.digest == version.artifact_digest)
             case name:
                 return self.own(name)
-        return found.correlate(self.version).scalar_subquery()
+        return found.correlate(*self._outer).scalar_subquery()
 
     def _flag(self, name: str) -> Condition:
         version = self.version.c
@@ -174,37 +199,37 @@ class Filtering:
             case "deleted":
                 return version.deleted_at.is_not(None)
             case "revoked":
-                return exists().where(RevocationRow.version_id == version.id)
+                return self._any(_REVOCATION.version_id == self.id)
             case "affected":
-                return exists().where(AffectedRow.version_id == version.id)
+                return self._any(_AFFECTED.version_id == self.id)
             case _:
-                return is_stale(version.id)
+                return is_stale(self.id)
 
     def _evaluated(self, leaf: Leaf) -> Condition:
         """Whether any of the metric's values fits; unknown where there is none."""
         rows = evaluations(leaf.key)
         if isinstance(leaf, Missing):
-            return ~exists().where(*rows, EvaluationRow.version_id == self.version.c.id)
-        fits = self.compared(EvaluationRow.value, leaf)
+            return self._any(_EVALUATION.version_id == self.id, *rows, negated=True)
+        fits = self.compared(_EVALUATION.value, leaf)
         any_fits = func.bool_or(fits) if self.postgresql else func.max(fits, type_=Boolean())
-        found = select(any_fits).where(*rows, EvaluationRow.version_id == self.version.c.id)
-        return found.correlate(self.version).scalar_subquery()
+        found = select(any_fits).where(*rows, _EVALUATION.version_id == self.id)
+        return found.correlate(*self._outer).scalar_subquery()
 
     def _word(self, word: str) -> Condition:
         version = self.version.c
-        named = exists().where(NameWordRow.adapter_id == version.adapter_id, begins(NameWordRow.word, word))
-        said = exists().where(WordRow.version_id == version.id, begins(WordRow.word, word))
+        named = self._any(_NAME_WORD.adapter_id == version.adapter_id, begins(_NAME_WORD.word, word))
+        said = self._any(_WORD.version_id == self.id, begins(_WORD.word, word))
         return or_(named, said)
 
-    def compared(self, column: ColumnElement[Any] | Any, leaf: Leaf) -> Condition:
+    def compared(self, column: ColumnElement[Any], leaf: Leaf) -> Condition:
         """Whether a value fits: unknown where it is missing, unless that is what is asked."""
         match leaf:
             case Missing():
-                return column.is_(None)  # type: ignore[no-any-return]
+                return column.is_(None)
             case Among(key, values) if key.name == "created_at":
                 return or_(*(self._at(column, "=", value) for value in values))
             case Among(key, values):
-                return column.in_([_bound(key, value) for value in values])  # type: ignore[no-any-return]
+                return column.in_([_bound(key, value) for value in values])
             case Compare(key, operator, value) if key.name == "created_at":
                 return self._at(column, operator, value)
             case Compare(key, "LIKE" | "ILIKE" as operator, str(pattern)):
@@ -213,7 +238,7 @@ class Filtering:
                 text = self.postgresql and isinstance(value, str) and operator != "="
                 # By code point on both databases, whatever PostgreSQL's own order is.
                 ordered = collate(column, "C") if text else column
-                return _ORDERS[operator](ordered, _bound(key, value))  # type: ignore[no-any-return]
+                return _ORDERS[operator](ordered, _bound(key, value))
 
     def _at(self, column: ColumnElement[Any], operator: str, value: Value) -> Condition:
         """A time compared; milliseconds mean the whole millisecond, as times are finer than that."""
@@ -228,19 +253,19 @@ class Filtering:
                 start = _EPOCH + int(str(milliseconds)) * _MILLISECOND
         first, after = (literal(each, UTCDateTime()) for each in (start, start + length))
         if not length:
-            return _ORDERS[operator](column, first)  # type: ignore[no-any-return]
+            return _ORDERS[operator](column, first)
         match operator:
             case "=":
                 return and_(column >= first, column < after)
             case "<" | ">=":
-                return _ORDERS[operator](column, first)  # type: ignore[no-any-return]
+                return _ORDERS[operator](column, first)
             case "<=":
                 return column < after
             case _:
                 return column >= after
 
     def _like(self, column: ColumnElement[Any], pattern: str, *, folding: bool) -> Condition:
-        """``%`` is any text, ``_`` one character, ``\\`` takes the next as it is; folding is of ASCII letters only."""
+        r"""``%`` is any text, ``_`` one character, ``\`` takes the next as it is; folding is of ASCII letters only."""
         if folding or self.postgresql:
             text = "".join(
                 piece if wild else _ESCAPED.sub(r"\\\g<0>", piece) for wild, piece in _pieces(pattern)
@@ -255,10 +280,9 @@ class Filtering:
         )
         return column.op("GLOB", is_comparison=True)(literal(glob, String()))
 
-    def bases(self, leaf: Compare | Among) -> list[int]:
+    def bases(self, leaf: Leaf) -> list[int]:
         """Base models that a repo, ``repo@revision`` or alias means, and all with the same weights."""
-        values = leaf.values if isinstance(leaf, Among) else (leaf.value,)
-        operator = "=" if isinstance(leaf, Among) else leaf.operator
+        values, operator = _values(leaf), leaf.operator if isinstance(leaf, Compare) else "="
         found: dict[int, None] = {}
         for value in values:
             if (operator, str(value)) not in self._bases:
@@ -268,27 +292,26 @@ class Filtering:
 
     def _find_bases(self, operator: str, text: str) -> list[int]:
         base, same = BaseModelRow.__table__.alias().c, BaseModelRow.__table__.alias().c
-        aliased = select(BaseAliasRow.base_model_id)
+        aliased = select(_BASE_ALIAS.base_model_id)
         if operator == "=":
             repo, _, revision = text.partition("@")
             named = and_(base.repo == repo, *([base.revision == revision] if revision else []))
-            aliased = aliased.where(BaseAliasRow.alias_key == text.lower())
+            aliased = aliased.where(_BASE_ALIAS.alias_key == text.lower())
         else:
             folding = operator == "ILIKE"
             named = or_(
                 self._like(base.repo, text, folding=folding),
                 self._like(base.repo + "@" + base.revision, text, folding=folding),
             )
-            aliased = aliased.where(self._like(BaseAliasRow.alias_key, text.lower(), folding=False))
+            aliased = aliased.where(self._like(_BASE_ALIAS.alias_key, text.lower(), folding=False))
         meant = or_(named, base.id.in_(aliased))
         with_same = select(same.id).where(same.fingerprint == base.fingerprint, meant)
         return [*self.session.scalars(union(select(base.id).where(meant), with_same))]
 
-    def meant(self, leaf: Compare | Among) -> list[int]:
+    def meant(self, leaf: Leaf) -> list[int]:
         """The row ids of the versions that the references mean now."""
-        values = leaf.values if isinstance(leaf, Among) else (leaf.value,)
         found: list[int] = []
-        for value in values:
+        for value in _values(leaf):
             if isinstance(value, Reference):
                 if str(value) not in self._meant:
                     self._meant[str(value)] = references.meant(self.session, value)
@@ -296,18 +319,28 @@ class Filtering:
         return found
 
 
+def _values(leaf: Leaf) -> tuple[Value, ...]:
+    match leaf:
+        case Among(_, values):
+            return values
+        case Compare(_, _, value):
+            return (value,)
+        case Missing():
+            return ()
+
+
 def evaluations(key: Key) -> list[Condition]:
     """What a metric's rows are told by."""
-    rows = [EvaluationRow.metric == key.part]
-    rows += [EvaluationRow.dataset == key.dataset] if key.dataset is not None else []
-    rows += [EvaluationRow.split == key.split] if key.split is not None else []
+    rows = [_EVALUATION.metric == key.part]
+    rows += [_EVALUATION.dataset == key.dataset] if key.dataset is not None else []
+    rows += [_EVALUATION.split == key.split] if key.split is not None else []
     return rows
 
 
 def descendants(ids: Sequence[int]) -> CTE:
     """Everything derived from these versions, over any number of steps."""
-    reached = select(LineageRow.child_id.label("id")).where(LineageRow.parent_id.in_(ids)).cte(recursive=True)
-    return reached.union(select(LineageRow.child_id).join(reached, LineageRow.parent_id == reached.c.id))
+    reached = select(_LINEAGE.child_id.label("id")).where(_LINEAGE.parent_id.in_(ids)).cte(recursive=True)
+    return reached.union(select(_LINEAGE.child_id).join(reached, _LINEAGE.parent_id == reached.c.id))
 
 
 def begins(column: Any, word: str) -> Condition:

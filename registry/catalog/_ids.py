@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Dialect, Text, TypeDecorator, any_, bindparam, func, select
 from sqlalchemy.types import TypeEngine
 
+_EXPECTED = 10  # elements that PostgreSQL supposes an array has
+
 
 class IdList(TypeDecorator[Sequence[int]]):
     """Row ids: an array on PostgreSQL, JSON on SQLite."""
@@ -24,8 +26,11 @@ class IdList(TypeDecorator[Sequence[int]]):
         return dialect.type_descriptor(ARRAY(BigInteger))
 
     def process_bind_param(self, value: Sequence[int] | None, dialect: Dialect) -> Any:
-        ids = None if value is None else [*value]
-        return ids if dialect.name == "postgresql" else json.dumps(ids)
+        ids = [*value] if value else []
+        if dialect.name != "postgresql":
+            return json.dumps(ids)
+        # A plan for few would look cheaper than the one that is kept for any number, and be made anew each time.
+        return ids + ids[-1:] * (_EXPECTED - len(ids))
 
 
 def among(column: Any, dialect: str) -> ColumnElement[bool]:

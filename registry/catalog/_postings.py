@@ -6,15 +6,21 @@ A page then costs what it shows and what it passes over, not what the catalog ho
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Subquery, func, select, union_all
-from sqlalchemy.sql.selectable import Select
+from sqlalchemy import ColumnElement, FromClause, Select, func, select, union_all
 
 from registry.catalog import words
-from registry.catalog._filtering import ARTIFACT_KEYS, Filtering, Leaf, begins, descendants, evaluations
+from registry.catalog._filtering import (
+    ARTIFACT_KEYS,
+    Condition,
+    Filtering,
+    begins,
+    descendants,
+    evaluations,
+)
 from registry.catalog.staleness import stale_ids
 from registry.catalog.tables import (
     AdapterRow,
@@ -29,79 +35,117 @@ from registry.catalog.tables import (
     VersionRow,
     WordRow,
 )
-from registry.filters import Among, And, Compare, Missing, Node, Not, Or, Words
+from registry.filters import FLAGS, Among, And, Compare, Leaf, Missing, Node, Not, Or, Words
 
 _AHEAD = 250  # how far it is looked along each index, to see which is sparser
-_FEWER = 1_000  # so many may be read whole and sorted, where another term is read in order
-_FEW = 5_000  # the same where none is
-_MANY = 20_000  # the same where no term's order is the one that is asked for
+_FEW = 3_000  # so many may be read whole, and sorted
+_DEARER = 4
+_FEWER = 1_000  # the same where another term is read in order
 
-
-_VERSION = VersionRow.__table__.alias("p").c
+# Under names of their own: the conditions look into the same tables.
+_VERSIONS, _TAGS, _ALIASES = (
+    row.__table__.alias(f"{row.__tablename__}_read") for row in (VersionRow, TagRow, AliasRow)
+)
+_VERSION = _VERSIONS.c
+_ADAPTERS, _ARTIFACTS = AdapterRow.__table__.c, ArtifactRow.__table__.alias("artifacts_read")
+_EVALUATIONS, _LINEAGE, _STALE = (
+    EvaluationRow.__table__,
+    LineageRow.__table__,
+    stale_ids("live").subquery("stale_read"),
+)
+_WORDS, _NAME_WORDS = WordRow.__table__, NameWordRow.__table__
 
 
 @dataclass(frozen=True)
 class Posting:
-    """The versions that one term picks, as a select of row ids called ``id``, perhaps with repeats.
+    """The versions that one term picks: their row ids in a column, perhaps with repeats, under conditions.
 
-    An ``ordered`` one is read newest first from an index, and has no repeats. ``cost`` is about how many rows are
-    looked at for one that it has.
+    An ``ordered`` one is read newest first from an index, has no repeats, and is all that its term asks. ``counted``
+    has about as many rows, and is quicker to count.
     """
 
-    ids: Select[Any]
+    ids: ColumnElement[int]
+    source: FromClause
+    where: tuple[Condition, ...] = ()
     ordered: bool = False
-    cost: int = 1
+    counted: Select[Any] | None = None
+    term: Node | None = None
+
+    def select(self) -> Select[int]:
+        return select(self.ids.label("id")).select_from(self.source).where(*self.where)
+
+
+Read = Callable[[Filtering, Leaf], Posting]
 
 
 def choose(
-    filtering: Filtering, terms: Sequence[Node], *, latest: bool, newest_first: bool, before: int | None
-) -> tuple[Subquery, bool] | None:
-    """The best source for a page: a select of ids, and whether it is read in order. None: every _VERSION.
+    filtering: Filtering,
+    terms: Sequence[Node],
+    *,
+    latest: bool,
+    newest_first: bool,
+    before: int | None,
+    limit: int,
+) -> Posting | None:
+    """The best source for a page; None for every version. At most one statement is sent.
 
-    ``before`` is the row id that an ordered page goes on from. At most one statement is sent.
+    ``before`` is the row id that a page of the newest first goes on from.
     """
-    postings = [_latest()] if latest else []
-    postings += [found for term in terms if (found := posting(filtering, term)) is not None]
+    postings = [*_candidates(filtering, terms, latest=latest)]
     if not newest_first:
-        postings = [Posting(each.ids, cost=each.cost) for each in postings]
-    if not postings:
+        postings = [replace(each, ordered=False) for each in postings]
+    if not postings or (len(postings) == 1 and postings[0].ordered):
+        return postings[0] if postings else None
+    few = _FEWER if any(each.ordered for each in postings) else _FEW
+    probes = [_probe(each, few, before) for each in postings]
+    last = select(func.max(_VERSION.id)).scalar_subquery()
+    *seen, everything = filtering.session.connection().execute(select(*probes, last)).one()
+    best = min(range(len(postings)), key=lambda place: _rank(postings[place], seen[place], few))
+    chosen, count = postings[best], seen[best]
+    if chosen.ordered:
+        return chosen
+    # Where all are read in its order, a page passes over about limit * everything / count of them. What is read whole,
+    # and from other tables first, costs some four times as much each.
+    if count > few or _DEARER * count * count > limit * (everything or 0):
         return None
-    if len(postings) == 1 and postings[0].ordered:
-        return postings[0].ids.subquery(), True
-    few = _FEW if newest_first else _MANY
-    if any(each.ordered for each in postings):
-        few = _FEWER
-    probes = [_probe(each, few // each.cost, before) for each in postings]
-    seen = filtering.session.execute(select(*probes)).one()
-    short = [each for each, mark in zip(postings, seen, strict=True) if each.ordered and mark is None]
-    if short:
-        return short[0].ids.subquery(), True
-    counts = [
-        (count, place)
-        for place, (each, count) in enumerate(zip(postings, seen, strict=True))
-        if not each.ordered and count <= few // each.cost
-    ]
-    if counts:
-        chosen = postings[min(counts)[1]]
-        # The limit is not reached; it makes a database read this first.
-        return select(chosen.ids.limit(few + 1).subquery().c.id).distinct().subquery(), False
-    sparsest = [
-        (mark, place) for place, (each, mark) in enumerate(zip(postings, seen, strict=True)) if each.ordered
-    ]
-    return (postings[min(sparsest)[1]].ids.subquery(), True) if sparsest else None
+    whole = chosen.select().distinct().subquery()  # a database reads what is distinct before it looks further
+    return Posting(whole.c.id, whole)
+
+
+def _candidates(filtering: Filtering, terms: Sequence[Node], *, latest: bool) -> Iterator[Posting]:
+    if latest:
+        yield _LATEST
+    for term in terms:
+        found = posting(filtering, term)
+        if found is not None:
+            yield replace(found, term=term)
 
 
 def _probe(posting: Posting, few: int, before: int | None) -> Any:
     """How far back a number of hits reaches (None: there are fewer), or how many there are, up to a bound."""
     if not posting.ordered:
-        return select(func.count()).select_from(posting.ids.limit(few + 1).subquery()).scalar_subquery()
-    ids = posting.ids.subquery().c.id
-    ahead = select(ids).order_by(ids.desc()).limit(1).offset(_AHEAD)
-    return (ahead if before is None else ahead.where(ids < before)).scalar_subquery()
+        bounded = (posting.select() if posting.counted is None else posting.counted).limit(few + 1).subquery()
+        return select(func.count()).select_from(bounded).scalar_subquery()
+    ahead = posting.select() if before is None else posting.select().where(posting.ids < before)
+    return ahead.order_by(posting.ids.desc()).limit(1).offset(_AHEAD).scalar_subquery()
 
 
-def _latest() -> Posting:
-    return Posting(select(_VERSION.id).where(_VERSION.latest_of.is_not(None)), ordered=True)
+def _rank(posting: Posting, seen: int | None, few: int) -> tuple[int, int]:
+    """Lower is better: what ends soon, what is few, what reaches far back; what is many is of no use."""
+    if posting.ordered:
+        return (0, 0) if seen is None else (2, seen)
+    count = 0 if seen is None else seen
+    return (1, count) if count <= few else (3, 0)
+
+
+_LATEST = Posting(_VERSION.id, _VERSIONS, (_VERSION.latest_of.is_not(None),), ordered=True)
+_FLAGS = {
+    "latest": _LATEST,
+    "derived": Posting(_VERSION.id, _VERSIONS, (_VERSION.recipe_digest.is_not(None),)),
+    "revoked": Posting(RevocationRow.__table__.c.version_id, RevocationRow.__table__),
+    "affected": Posting(AffectedRow.__table__.c.version_id, AffectedRow.__table__),
+    "stale": Posting(_STALE.c.version_id, _STALE),
+}
 
 
 def posting(filtering: Filtering, node: Node) -> Posting | None:
@@ -109,11 +153,10 @@ def posting(filtering: Filtering, node: Node) -> Posting | None:
     match node:
         case And(operands):
             found = [each for operand in operands if (each := posting(filtering, operand)) is not None]
-            return found[0] if found else None
+            return replace(found[0], ordered=False) if found else None
         case Or(operands):
-            each = [posting(filtering, operand) for operand in operands]
-            found = [one for one in each if one is not None]
-            return _union(found) if len(found) == len(each) else None
+            found = [each for operand in operands if (each := posting(filtering, operand)) is not None]
+            return _union(found) if len(found) == len(operands) else None
         case Words(text):
             return _word(max(words.split(text), key=len))
         case Not() | Missing():
@@ -123,88 +166,112 @@ def posting(filtering: Filtering, node: Node) -> Posting | None:
 
 
 def _union(postings: Sequence[Posting]) -> Posting:
-    ids = union_all(*(each.ids for each in postings)).subquery()
-    return Posting(select(ids.c.id), cost=max(each.cost for each in postings))
+    ids = union_all(*(each.select() for each in postings)).subquery()
+    return Posting(ids.c.id, ids)
 
 
 def _leaf(filtering: Filtering, leaf: Compare | Among) -> Posting | None:
-    one = isinstance(leaf, Compare) and leaf.operator == "="
-    start = ""
-    if isinstance(leaf, Compare) and leaf.operator in {"LIKE", "ILIKE"}:
-        start = _start(str(leaf.value)).lower()
-        if leaf.key.name != "base" and not (leaf.key.name == "name" and start):
-            return None  # a pattern reads everything, but a name that starts with something
-    match leaf.key.name:
-        case "tag":
-            rows = select(TagRow.version_id.label("id")).where(TagRow.key == leaf.key.part)
-            return Posting(rows.where(filtering.compared(TagRow.value, leaf)), ordered=one)
-        case "alias" if _exact(leaf):
-            rows = select(AliasRow.version_id.label("id"))
-            return Posting(rows.where(filtering.compared(AliasRow.alias_key, leaf)), ordered=one)
-        case "name":
-            named = select(AdapterRow.id).where(filtering.compared(AdapterRow.name_key, leaf))
-            named = named.where(begins(AdapterRow.name_key, start)) if start else named
-            lines = _VERSION.adapter_id == named.scalar_subquery() if one else _VERSION.adapter_id.in_(named)
-            return Posting(select(_VERSION.id).where(lines), ordered=one)
-        case "task" | "license" | "created_by" if _exact(leaf):
-            own = _VERSION[leaf.key.name]
-            return Posting(select(_VERSION.id).where(filtering.compared(own, leaf)), ordered=one)
-        case "base":
-            bases = filtering.bases(leaf)
-            same = (
-                _VERSION.base_model_id == bases[0] if len(bases) == 1 else _VERSION.base_model_id.in_(bases)
-            )
-            return Posting(select(_VERSION.id).where(same), ordered=len(bases) == 1)
-        case "digest" if _exact(leaf):
-            return Posting(select(_VERSION.id).where(filtering.compared(_VERSION.artifact_digest, leaf)))
-        case "created_at":
-            return Posting(select(_VERSION.id).where(filtering.compared(_VERSION.created_at, leaf)))
-        case name if name in ARTIFACT_KEYS:
-            column = ArtifactRow.__table__.c[name]
-            rows = select(_VERSION.id).join(
-                ArtifactRow.__table__, ArtifactRow.digest == _VERSION.artifact_digest
-            )
-            return Posting(rows.where(filtering.compared(column, leaf)), cost=10)
-        case "eval":
-            rows = select(EvaluationRow.version_id.label("id")).where(*evaluations(leaf.key))
-            return Posting(rows.where(filtering.compared(EvaluationRow.value, leaf)))
-        case "parent":
-            rows = select(LineageRow.child_id.label("id"))
-            return Posting(rows.where(LineageRow.parent_id.in_(filtering.meant(leaf))))
-        case "ancestor":
-            return Posting(select(descendants(filtering.meant(leaf)).c.id))
-        case name if isinstance(leaf, Compare) and leaf.value is True:
-            return _flag(name)
-        case _:
-            return None
+    name = leaf.key.name
+    if name in FLAGS:
+        return _FLAGS.get(name) if isinstance(leaf, Compare) and leaf.value is True else None
+    # A pattern reads everything, but for the few base models and names that start with something.
+    if _is_pattern(leaf) and not (name == "base" or (name == "name" and _start(leaf))):
+        return None
+    read = _READ.get(name)
+    return None if read is None else read(filtering, leaf)
 
 
-def _exact(leaf: Leaf) -> bool:
-    return isinstance(leaf, Among) or (isinstance(leaf, Compare) and leaf.operator == "=")
+def _tagged(filtering: Filtering, leaf: Leaf) -> Posting:
+    fits = (_TAGS.c.key == leaf.key.part, filtering.compared(_TAGS.c.value, leaf))
+    return Posting(_TAGS.c.version_id, _TAGS, fits, ordered=_is_one(leaf))
 
 
-def _start(pattern: str) -> str:
-    """The text that everything begins with that fits a pattern."""
-    return re.split(r"[%_\\\\]", pattern, maxsplit=1)[0]
+def _aliased(filtering: Filtering, leaf: Leaf) -> Posting:
+    fits = filtering.compared(_ALIASES.c.alias_key, leaf)
+    return Posting(_ALIASES.c.version_id, _ALIASES, (fits,), ordered=_is_one(leaf))
 
 
-def _flag(name: str) -> Posting | None:
-    match name:
-        case "latest":
-            return _latest()
-        case "derived":
-            return Posting(select(_VERSION.id).where(_VERSION.recipe_digest.is_not(None)))
-        case "revoked":
-            return Posting(select(RevocationRow.version_id.label("id")))
-        case "affected":
-            return Posting(select(AffectedRow.version_id.label("id")))
-        case "stale":
-            return Posting(select(stale_ids("live").subquery().c.version_id.label("id")))
-        case _:
-            return None
+def _named(filtering: Filtering, leaf: Leaf) -> Posting:
+    lines = select(_ADAPTERS.id).where(filtering.compared(_ADAPTERS.name_key, leaf))
+    if _is_one(leaf):
+        return Posting(
+            _VERSION.id, _VERSIONS, (_VERSION.adapter_id == lines.scalar_subquery(),), ordered=True
+        )
+    if start := _start(leaf):
+        lines = lines.where(begins(_ADAPTERS.name_key, start))
+    return Posting(_VERSION.id, _VERSIONS, (_VERSION.adapter_id.in_(lines),))
+
+
+def _on_base(filtering: Filtering, leaf: Leaf) -> Posting:
+    bases = filtering.bases(leaf)
+    one = len(bases) == 1
+    on = _VERSION.base_model_id == bases[0] if one else _VERSION.base_model_id.in_(bases)
+    return Posting(_VERSION.id, _VERSIONS, (on,), ordered=one)
+
+
+def _indexed(filtering: Filtering, leaf: Leaf) -> Posting:
+    """A column whose index goes on with the row id."""
+    fits = filtering.compared(_VERSION[leaf.key.name], leaf)
+    return Posting(_VERSION.id, _VERSIONS, (fits,), ordered=_is_one(leaf))
+
+
+def _unordered(filtering: Filtering, leaf: Leaf) -> Posting:
+    column = _VERSION.artifact_digest if leaf.key.name == "digest" else _VERSION[leaf.key.name]
+    return Posting(_VERSION.id, _VERSIONS, (filtering.compared(column, leaf),))
+
+
+def _held(filtering: Filtering, leaf: Leaf) -> Posting:
+    fits = filtering.compared(_ARTIFACTS.c[leaf.key.name], leaf)
+    # An outer join, so that SQLite begins with the artifacts; what no version has gives NULL, which is no version.
+    source = _ARTIFACTS.outerjoin(_VERSIONS, _VERSION.artifact_digest == _ARTIFACTS.c.digest)
+    return Posting(_VERSION.id, source, (fits,), counted=select(_ARTIFACTS.c.digest).where(fits))
+
+
+def _evaluated(filtering: Filtering, leaf: Leaf) -> Posting:
+    fits = (*evaluations(leaf.key), filtering.compared(_EVALUATIONS.c.value, leaf))
+    return Posting(_EVALUATIONS.c.version_id, _EVALUATIONS, fits)
+
+
+def _children(filtering: Filtering, leaf: Leaf) -> Posting:
+    return Posting(_LINEAGE.c.child_id, _LINEAGE, (_LINEAGE.c.parent_id.in_(filtering.meant(leaf)),))
+
+
+def _descendants(filtering: Filtering, leaf: Leaf) -> Posting:
+    reached = descendants(filtering.meant(leaf))
+    return Posting(reached.c.id, reached)
+
+
+_READ: dict[str, Read] = {
+    "tag": _tagged,
+    "alias": _aliased,
+    "name": _named,
+    "base": _on_base,
+    "eval": _evaluated,
+    "parent": _children,
+    "ancestor": _descendants,
+    "digest": _unordered,
+    "created_at": _unordered,
+    **dict.fromkeys(("task", "license", "created_by"), _indexed),
+    **dict.fromkeys(ARTIFACT_KEYS, _held),
+}
+
+
+def _is_one(leaf: Leaf) -> bool:
+    return isinstance(leaf, Compare) and leaf.operator == "="
+
+
+def _is_pattern(leaf: Leaf) -> bool:
+    return isinstance(leaf, Compare) and leaf.operator in {"LIKE", "ILIKE"}
+
+
+def _start(leaf: Leaf) -> str:
+    """What every name begins with that fits a pattern."""
+    if not isinstance(leaf, Compare) or not _is_pattern(leaf):
+        return ""
+    return re.split(r"[%_\\]", str(leaf.value), maxsplit=1)[0].lower()
 
 
 def _word(word: str) -> Posting:
-    said = select(WordRow.version_id.label("id")).where(begins(WordRow.word, word))
-    named = select(NameWordRow.adapter_id).where(begins(NameWordRow.word, word))
-    return _union([Posting(said), Posting(select(_VERSION.id).where(_VERSION.adapter_id.in_(named)))])
+    said = Posting(_WORDS.c.version_id, _WORDS, (begins(_WORDS.c.word, word),))
+    lines = select(_NAME_WORDS.c.adapter_id).where(begins(_NAME_WORDS.c.word, word))
+    return _union([said, Posting(_VERSION.id, _VERSIONS, (_VERSION.adapter_id.in_(lines),))])

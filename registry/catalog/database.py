@@ -44,6 +44,7 @@ T = TypeVar("T")
 _BUSY_TIMEOUT_MS = 30_000
 _CHUNK = 500  # bound parameters in one statement
 _CONTENTION = {"40P01", "40001"}  # PostgreSQL's deadlock, and its failure to serialize
+_CACHE_KIB = 65_536  # SQLite's own 2 MB hold the upper levels of no large index
 _LONG_REST = 60.0  # seconds
 _ATTEMPTS = 5  # locks are taken in one order, so that losing even one of them is rare
 
@@ -59,20 +60,20 @@ class Database:
         self.url = _normalize(url)
         self._engine = make_engine(self.url)
         self._writer = self._engine.execution_options(registry_write=True)
-        self._glance = self._engine.execution_options(registry_glance=True)
+        self._reader, self._glancer = self._engine, self._engine.execution_options(registry_glance=True)
         if self._engine.dialect.name == "postgresql":
-            self._glance = self._glance.execution_options(isolation_level="AUTOCOMMIT")
-            self._engine = self._engine.execution_options(isolation_level="REPEATABLE READ")
+            self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
+            self._glancer = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        with _translated(self.url), Session(self._engine, autoflush=False) as session:
+        with _translated(self.url), Session(self._reader, autoflush=False) as session:
             yield session
 
     @contextmanager
     def glance(self) -> Iterator[Session]:
         """For what single statements answer: each sees its own state, and none begins or ends a transaction."""
-        with _translated(self.url), Session(self._glance, autoflush=False) as session:
+        with _translated(self.url), Session(self._glancer, autoflush=False) as session:
             yield session
 
     @contextmanager
@@ -240,6 +241,7 @@ def _on_connect(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     cursor.close()
 
 
@@ -248,23 +250,18 @@ def _on_checkin(_connection: Any, record: ConnectionPoolEntry) -> None:
 
 
 def _on_checkout(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
-    """Have a connection that the server closed meanwhile replaced, without asking the server.
+    """Have a connection that the server closed meanwhile replaced, mostly without asking the server.
 
-    What a server or a network in between closes, the socket knows at once; only after a long rest, when a network
-    may have dropped it in silence, is the server asked.
+    An idle connection is silent: where there is something to read, it is mostly the end. Only then, and after a long
+    rest, when a network may have dropped the connection in silence, is the server asked.
     """
     rested = time.monotonic() - record.info.get("since", time.monotonic())
-    try:
-        if _says_something(connection.pgconn.socket):
-            connection.pgconn.consume_input()
-        if rested > _LONG_REST:
+    if rested > _LONG_REST or _says_something(connection.pgconn.socket):
+        try:
             connection.execute("")
             connection.rollback()
-        alive = not connection.closed
-    except connection.Error:
-        alive = False
-    if not alive:
-        raise DisconnectionError
+        except connection.Error as error:
+            raise DisconnectionError from error
 
 
 def _says_something(socket: int) -> bool:

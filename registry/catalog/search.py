@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, or_, select
+from sqlalchemy import ColumnElement, FromClause, Select, and_, or_, select, true
 from sqlalchemy.orm import Session
 
 from registry.catalog import references, views
-from registry.catalog._filtering import Filtering
+from registry.catalog._filtering import VERSION, Filtering
 from registry.catalog._postings import choose
 from registry.catalog.tables import AdapterRow, ArtifactRow, VersionRow
 from registry.digest import of_bytes
@@ -63,10 +64,14 @@ def listing(
         *(conjuncts(where) if where else ()),
     ]
     asked = of_bytes(repr((terms, latest, sort)).encode())[-16:]
-    last = None if after is None else _read_token(after, asked, sort)
+    last = (
+        None
+        if after is None
+        else _read_token(after, asked, _KEYS[sort][:1] if latest and sort == "name" else _KEYS[sort])
+    )
     filtering = Filtering(session)
-    statement = _statement(filtering, terms, latest=latest, sort=sort, last=last)
-    rows = session.connection().execute(statement.limit(limit + 1)).all()
+    statement = _statement(filtering, terms, latest=latest, sort=sort, last=last, limit=limit + 1)
+    rows = session.connection().execute(statement).all()
     token = _token(asked, rows[limit - 1]) if len(rows) > limit else None
     return Page(versions=views.versions(session, [row.id for row in rows[:limit]]), next=token)
 
@@ -103,41 +108,71 @@ def _options(
 
 
 def _statement(
-    filtering: Filtering, terms: Sequence[Node], *, latest: bool, sort: str, last: list[Any] | None
+    filtering: Filtering,
+    terms: Sequence[Node],
+    *,
+    latest: bool,
+    sort: str,
+    last: list[Any] | None,
+    limit: int,
 ) -> Select[*tuple[Any, ...]]:
     """The row ids and sort keys of a page: read from the rarest term, or else in the order that is asked for."""
     version = filtering.version.c
     newest_first = sort == "created"
     before = last[-1] if last is not None and newest_first else None
     source = choose(
-        filtering, terms, latest=latest and sort != "name", newest_first=newest_first, before=before
+        filtering,
+        terms,
+        latest=latest and sort != "name",
+        newest_first=newest_first,
+        before=before,
+        limit=limit,
     )
     rows: FromClause = filtering.version
-    row_id = version.id
+    row_id: ColumnElement[int] = version.id
     if source is not None:
-        ids, ordered = source
-        rows = ids.join(filtering.version, version.id == ids.c.id)
-        row_id = ids.c.id if ordered else version.id
+        rows = source.source.join(filtering.version, version.id == source.ids)
+        if source.ordered:
+            row_id = source.ids
+            filtering.read_from(source.source, source.ids)
+            # What it picks by itself need not be asked again.
+            terms = [term for term in terms if term is not source.term]
     keys: list[ColumnElement[Any]] = [row_id]
-    if sort == "name":
-        line = version.latest_of if latest and source is None else version.adapter_id
-        rows, keys = rows.join(_ADAPTER, line == _ADAPTER.c.id), [_ADAPTER.c.name_key, row_id]
+    if sort == "name" and latest:
+        line = version.latest_of if source is None else version.adapter_id
+        rows, keys = rows.join(_ADAPTER, line == _ADAPTER.c.id), [_ADAPTER.c.name_key]
+    elif sort == "name":
+        rows, keys = rows.join(_ADAPTER, version.adapter_id == _ADAPTER.c.id), [_ADAPTER.c.name_key, row_id]
     elif not newest_first:
-        measure = _ARTIFACT.c[sort]
         rows = rows.join(_ARTIFACT, version.artifact_digest == _ARTIFACT.c.digest)
-        keys = [measure, _ARTIFACT.c.digest, row_id]
+        keys = [_ARTIFACT.c[sort], _ARTIFACT.c.digest, row_id]
     statement = select(*(key.label(f"key{place}") for place, key in enumerate(keys)), version.id.label("id"))
-    statement = statement.select_from(rows).where(*map(filtering.condition, terms))
+    statement = statement.select_from(rows).where(*(source.where if source else ()))
+    statement = statement.where(*map(filtering.condition, terms))
     if latest:
         statement = statement.where(version.latest_of.is_not(None))
     elif not any(mentions(term, "deleted") for term in terms):
         statement = statement.where(version.deleted_at.is_(None))
-    downwards = [not (sort == "name" and place == 0) for place in range(len(keys))]
+    downwards = [key is not _ADAPTER.c.name_key for key in keys]
     if last is not None:
         statement = statement.where(_beyond(keys, last, downwards))
-    return statement.order_by(
-        *(key.desc() if down else key for key, down in zip(keys, downwards, strict=True))
+    order = [key.desc() if down else key for key, down in zip(keys, downwards, strict=True)]
+    if sort == "name" and not latest and source is None and filtering.postgresql:
+        return _line_by_line(statement, limit)
+    return statement.order_by(*order).limit(limit)
+
+
+def _line_by_line(statement: Select[*tuple[Any, ...]], limit: int) -> Select[*tuple[Any, ...]]:
+    """The page from the newest of each line: PostgreSQL would sort a line to its end before it shows the first."""
+    line = _ADAPTER.alias("line")
+    newest = (
+        statement.where(_ADAPTER.c.id == line.c.id)
+        .order_by(VERSION.c.id.desc())
+        .limit(limit)
+        .lateral("newest")
     )
+    paged = select(newest).select_from(line.join(newest, true()))
+    return paged.order_by(line.c.name_key, newest.c.id.desc()).limit(limit)
 
 
 def _beyond(
@@ -145,7 +180,7 @@ def _beyond(
 ) -> ColumnElement[bool]:
     """Whether a row comes after the last one that was shown."""
     key, value, down = keys[0], last[0], downwards[0]
-    further = key < value if down else key > value
+    further: ColumnElement[bool] = key < value if down else key > value
     if len(keys) == 1:
         return further
     # The first key alone is a range of an index, which the alternatives are not.
@@ -157,17 +192,16 @@ def _token(asked: str, row: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps([asked, *row[:-1]]).encode()).decode()
 
 
-def _read_token(token: str, asked: str, sort: str) -> list[Any]:
+def _read_token(token: str, asked: str, kinds: Sequence[type]) -> list[Any]:
     """The sort keys that the page before ended with."""
-    try:
-        state = json.loads(base64.urlsafe_b64decode(token)) if len(token) <= _LONGEST_TOKEN else None
-        valid = isinstance(state, list) and state[0] == asked and list(map(type, state[1:])) == _KEYS[sort]
-        valid = valid and all(_sound(key) for key in state[1:])
-    except (ValueError, IndexError, RecursionError):
-        valid = False
-    if not valid:
-        raise UsageError("the page token does not fit this listing", hint="start again without it")
-    return list(state[1:])
+    state: Any = None
+    if len(token) <= _LONGEST_TOKEN:
+        with suppress(ValueError, RecursionError):
+            state = json.loads(base64.urlsafe_b64decode(token))
+    match state:
+        case [found, *keys] if found == asked and [*map(type, keys)] == [*kinds] and all(map(_sound, keys)):
+            return keys
+    raise UsageError("the page token does not fit this listing", hint="start again without it")
 
 
 def _sound(key: str | int) -> bool:

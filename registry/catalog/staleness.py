@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVarTuple
 
 from sqlalchemy import CTE, ColumnElement, Select, and_, func, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from registry.catalog.tables import AdapterRow, AliasRow, BaseModelRow, FollowedRow, VersionRow
 from registry.results import MovedReference
@@ -63,7 +63,9 @@ def stale_ids(scope: Scope) -> Select[int]:
 
 def is_stale(version_id: Any) -> ColumnElement[bool]:
     """Whether the composition with this row id is stale, for a filter."""
-    return stale_ids("live").where(FollowedRow.version_id == version_id).exists()
+    # Not EXISTS, which PostgreSQL may answer by looking at what every version follows.
+    found = stale_ids("live").where(FollowedRow.version_id == version_id).limit(1)
+    return found.scalar_subquery().is_not(None)
 
 
 def moved(session: Session, scope: Scope) -> list[Moved]:
@@ -129,11 +131,14 @@ def outgrown(session: Session, version_id: int) -> dict[str, str]:
     return {alias: f"{name}@{number}" for alias, name, number in session.execute(statement)}
 
 
-def _where_now(statement: Select[*Columns]) -> Select[*Columns]:
+def _where_now(
+    statement: Select[*Columns],
+    version_id: ColumnElement[int] | InstrumentedAttribute[int] = FollowedRow.version_id,
+) -> Select[*Columns]:
     """The statement over every moving reference, what it was pinned to, and what it means now."""
     return (
         statement.select_from(FollowedRow)
-        .join(_Composed, _Composed.id == FollowedRow.version_id)
+        .join(_Composed, _Composed.id == version_id)
         .join(_Pinned, _Pinned.id == FollowedRow.pinned_id)
         .join(AdapterRow, AdapterRow.id == FollowedRow.adapter_id)
         .outerjoin(
@@ -149,7 +154,8 @@ def _where_moved(statement: Select[*Columns], scope: Scope) -> Select[*Columns]:
     digest = func.coalesce(_Named.artifact_digest, _Latest.artifact_digest)
     current = func.coalesce(_Named.id, _Latest.id, 0)
     return (
-        _where_now(statement)
+        # Where any is asked for, what is followed is read first: SQLite would begin with all versions.
+        _where_now(statement, FollowedRow.version_id + 0 if scope == "live" else FollowedRow.version_id)
         .where(_within(scope))
         .where(digest.is_distinct_from(_Pinned.artifact_digest))
         .where(or_(FollowedRow.adapter_id != _Composed.adapter_id, current < _Composed.id))

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     CompoundSelect,
+    DateTime,
     Float,
     Select,
     String,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    type_coerce,
     union_all,
 )
 from sqlalchemy.orm import Session
@@ -38,8 +40,8 @@ from registry.catalog.tables import (
     PublicationRow,
     RevocationRow,
     TagRow,
-    UTCDateTime,
     VersionRow,
+    in_utc,
 )
 from registry.results import (
     BaseModelIdentity,
@@ -120,9 +122,9 @@ def _version(
         recipe=recipe,
         # Mostly an empty list, which needs no parser.
         not_composable=() if not_composable == "[]" else tuple(json.loads(not_composable)),
-        created_at=created_at,
+        created_at=in_utc(created_at),
         created_by=created_by,
-        deleted_at=deleted_at,
+        deleted_at=deleted_at and in_utc(deleted_at),
         **marked,
     )
 
@@ -132,8 +134,8 @@ _NUMBERS = [f"n{place}" for place in range(5)]
 _SHAPE: dict[str, TypeEngine[Any]] = {
     **dict.fromkeys(_TEXTS, String()),
     **dict.fromkeys(_NUMBERS, Identity),
-    "at": UTCDateTime(),
-    "until": UTCDateTime(),
+    "at": DateTime(timezone=True),  # few rows have one, and a type of our own would be asked about each
+    "until": DateTime(timezone=True),
     "value": Float(),
     "doc": Json(),
 }
@@ -210,7 +212,10 @@ def _branch(
         **dict(zip(_NUMBERS, numbers, strict=False)),
         **others,
     }
-    filled = [columns.get(name, cast(null(), kind)).label(name) for name, kind in _SHAPE.items()]
+    filled = [
+        type_coerce(columns[name], kind).label(name) if name in columns else cast(null(), kind).label(name)
+        for name, kind in _SHAPE.items()
+    ]
     return select(literal_column(f"'{what}'", String()).label("what"), version_id.label("id"), *filled)
 
 
@@ -228,7 +233,7 @@ def _evaluations(rows: Sequence[Any], ref: str) -> tuple[Evaluation, ...]:
             value=row.value,
             dataset=row.t0,
             split=row.t1 or None,
-            created_at=row.at,
+            created_at=in_utc(row.at),
             created_by=row.t3,
         )
         for row in rows
@@ -246,7 +251,7 @@ def _publications(rows: Sequence[Any], ref: str) -> tuple[Publication, ...]:
             commit=row.t4,
             url=row.t5,
             files=row.doc,
-            created_at=row.at,
+            created_at=in_utc(row.at),
             created_by=row.t6,
         )
         for row in rows
@@ -254,7 +259,7 @@ def _publications(rows: Sequence[Any], ref: str) -> tuple[Publication, ...]:
 
 
 def _revocation(rows: Sequence[Any], _: str) -> Revoked:
-    return Revoked(reason=rows[0].t0, at=rows[0].at, by=rows[0].t1)
+    return Revoked(reason=rows[0].t0, at=in_utc(rows[0].at), by=rows[0].t1)
 
 
 _READERS: dict[str, tuple[str, Callable[[Any], Any], Callable[[Sequence[Any], str], Any]]] = {

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.orm import Session
 
 from registry import Registry, settings
+from registry.catalog import database as databases
 from registry.catalog import references, versions
 from registry.catalog.database import Contended, Database, open_database
 from registry.catalog.versions import Draft, Edge
@@ -201,3 +202,60 @@ def test_who_changes_something_has_a_name_that_can_be_shown(catalog: Registry, a
     assert catalog.show("a").tags == {}
     Registry(settings.load(actor="Zoë van der Berg"), catalog._database).set_alias("a", "prod", 1)
     assert catalog.aliases("a")[0].updated_by == "Zoë van der Berg"
+
+
+def cut_off(url: str) -> None:
+    """End every other connection to the database, as a server does that is restarted."""
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        connection.execute(text(f"{end} WHERE datname = current_database() AND pid <> pg_backend_pid()"))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("begin", ["glance", "read", "write"])
+def test_a_connection_that_the_server_closed_is_replaced(
+    shared: Database, postgres_url: str, begin: str
+) -> None:
+    add(shared, "a", "a")
+    used = [shared.read(), shared.glance()]  # two connections, side by side
+    with used[0] as one, used[1] as other:
+        for session in (one, other):
+            assert session.scalar(text("SELECT count(*) FROM adapters")) == 1
+    cut_off(postgres_url)
+    for _ in range(3):
+        with getattr(shared, begin)() as session:
+            assert session.scalar(text("SELECT count(*) FROM adapters")) == 1
+
+
+def test_a_connection_that_rested_long_is_asked_before_it_is_used(
+    shared: Database, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "_LONG_REST", -1.0)
+    monkeypatch.setattr(
+        databases, "_says_something", lambda _socket: False
+    )  # as when a network drops it in silence
+    for _ in range(2):
+        with shared.read() as session:
+            assert session.scalar(text("SELECT 1")) == 1
+        cut_off(postgres_url)
+
+
+def test_a_glance_is_no_transaction(database: Database) -> None:
+    """Neither begun nor ended: one statement is one round trip."""
+    add(database, "a", "a")
+    begun: list[str] = []
+    event.listen(database._engine, "before_cursor_execute", lambda _c, _u, sql, *_: begun.append(sql))
+    with database.glance() as session:
+        assert references.resolve(session, parse("a")).ref == "a@1"
+        driver: Any = session.connection().connection.dbapi_connection
+        open_transaction = (
+            driver.info.transaction_status if hasattr(driver, "info") else driver.in_transaction
+        )
+        assert not open_transaction
+    assert len(begun) == 1
+    add(database, "a", "b")
+    with database.read() as session:  # the connection is as it was for those who come after
+        session.execute(text("SELECT 1"))
+        driver = session.connection().connection.dbapi_connection
+        assert driver.info.transaction_status if hasattr(driver, "info") else driver.in_transaction

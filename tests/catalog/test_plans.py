@@ -15,6 +15,7 @@ from registry.catalog.database import Database
 from registry.catalog.references import Pin
 from registry.catalog.tables import Base
 from registry.catalog.versions import Draft
+from registry.filters import parse as parse_filter
 from registry.reference import parse
 from registry.results import BaseModelIdentity
 from tests.catalog.drafts import add, content, statements
@@ -80,6 +81,7 @@ def scanned(database: Database, statement: str, parameters: Any) -> set[str]:
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
             steps = [row[-1].split() for row in plan]
             found = {words[1] for words in steps if words[0] == "SCAN" and "INDEX" not in words}
+            found = {name for name in found if not name.startswith(("anon_", "CONSTANT"))}  # no tables
             return found | {"sort" for words in steps if "B-TREE" in words}
         # With few rows, reading them all can be the best plan: the question is whether there is another way.
         connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
@@ -95,7 +97,6 @@ def steps_of(plan: dict[str, Any]) -> list[str]:
     ]
 
 
-ALL = set(Base.metadata.tables)
 SMALL = {"base_models"}  # one row here: reading it whole is the best plan
 
 
@@ -106,6 +107,111 @@ def test_no_look_up_reads_a_table_from_end_to_end(crowded: Database) -> None:
         assert found.ref == "a7@1"
         ((statement, parameters),) = sent
         assert scanned(crowded, statement, parameters) - {"sort"} <= SMALL, name
+
+
+@pytest.fixture
+def tagged(crowded: Database) -> Database:
+    """Every version has tags, words, an evaluation and a parent, one in ten of each sort."""
+    with crowded.write() as session:
+        values = {"k": "'v' || (id % 10)", "j": "'w' || (id % 7)", "toxic": "'yes' || (id % 3)"}
+        for key, value in values.items():
+            column = f"INSERT INTO tags (version_id, key, value) SELECT id, '{key}', {value} FROM versions"  # noqa: S608
+            session.execute(text(column))
+        session.execute(
+            text("INSERT INTO words (word, version_id) SELECT 'v' || (id % 10), id FROM versions")
+        )
+        session.execute(
+            text(
+                "INSERT INTO evaluations (version_id, metric, dataset, split, value, created_at, created_by) "
+                "SELECT id, 'acc', 'imdb', '', id % 10, created_at, 't' FROM versions"
+            )
+        )
+        session.execute(
+            text(
+                "INSERT INTO lineage (child_id, position, parent_id, relation) "
+                "SELECT id, 0, 1 + id % 9, 'declared' FROM versions WHERE id > 1000"
+            )
+        )
+        tasks = "UPDATE versions SET task = 't' || (id % 10), license = 'l', created_by = 'u' || (id % 10)"
+        session.execute(text(tasks))
+        kinds = "SET kind = 'kind' || substr(digest, 15, 1), rank = CAST(substr(digest, 12, 4) AS INTEGER)"
+        session.execute(text(f"UPDATE artifacts {kinds} WHERE substr(digest, 8, 4) = '0000'"))
+    with crowded.write() as session:
+        session.execute(text("ANALYZE"))
+    return crowded
+
+
+FOUND_BY_AN_INDEX = [
+    "tag.k = 'v1'",
+    "tag.k = 'v1' AND tag.j = 'w2' AND NOT tag.toxic = 'yes1'",
+    "tag.k IN ('v1', 'v2') task = 't1'",
+    "name = 'bulk7'",
+    "name LIKE 'bulk7%' AND license = 'l'",
+    "alias = 'prod' AND size > 1",
+    "base = 'tiny/base' AND tag.nosuch IS NULL",
+    "task = 't1' AND created_by != 'u2'",
+    "created_by = 'u1'",
+    "license = 'l'",
+    "created_at > '9999-01-01' OR version = 7 AND name = 'a7'",
+    "created_at < '2000-01-01'",
+    "eval.acc > 8 AND tag.k = 'v9'",
+    "eval.acc['imdb'] = 100",
+    "parent = 'a7@1'",
+    "ancestor = 'a7@1' AND tag.k = 'v1'",
+    "kind = 'ia3'",
+    "rank = 1000",
+    "digest = 'sha256:0'",
+    "revoked = true",
+    "affected = true",
+    "stale = true",
+    "derived = true",
+    "latest = true AND tag.k = 'v1'",
+    "v1",
+    "bulk7",
+    "nosuch AND tag.k = 'v1'",
+    "tag.k = 'v1' OR alias = 'nosuch' OR bulk8",
+]
+WALKED = {"versions", "v", "versions_read"}
+"""Names under which versions are read newest first: SQLite tells that as a scan, which stops at the limit."""
+
+
+@pytest.mark.parametrize("latest", [True, False])
+def test_no_search_reads_a_table_from_end_to_end(tagged: Database, latest: bool) -> None:
+    small = SMALL | {"base_models_1", "base_models_2", "sort", "revocations", "affected", "followed"}
+    for where in FOUND_BY_AN_INDEX:
+        with statements(tagged) as sent, tagged.glance() as session:
+            search.listing(session, where=parse_filter(where), latest=latest, limit=20)
+        assert len(sent) <= 5, where
+        for statement, parameters in sent:
+            walked = WALKED if "ORDER BY" in statement and "LIMIT" in statement else set()
+            assert scanned(tagged, statement, parameters) <= small | walked, where
+
+
+def test_a_hundred_tags_are_asked_for_in_two_statements(tagged: Database) -> None:
+    tags = {"k": "v1", "j": "w1", **{f"key{number}": "x" for number in range(98)}}
+    with statements(tagged) as sent, tagged.glance() as session:
+        assert search.listing(session, tags=tags, latest=False).versions == ()
+    assert len(sent) == 2
+
+
+@pytest.mark.parametrize("latest", [True, False])
+@pytest.mark.parametrize("sort", ["name", "created", "size", "parameters"])
+def test_a_page_is_read_in_the_order_of_an_index(crowded: Database, sort: str, latest: bool) -> None:
+    """So that it ends after as many rows as it shows, wherever in the list it begins."""
+    with crowded.read() as session:
+        after = search.listing(session, sort=sort, latest=latest, limit=20).next
+    for token in (None, after):
+        with statements(crowded) as sent, crowded.glance() as session:
+            page = search.listing(session, sort=sort, latest=latest, limit=20, after=token)
+        assert len(page.versions) == 20
+        statement, parameters = sent[-2]
+        # Ties of the first key are put in order among themselves, and a line's newest by themselves.
+        walked = {"versions", "v", "versions_read"} if sort == "created" and token is None else set()
+        allowed = SMALL | walked | ({"sort"} if sort != "created" else set())
+        assert scanned(crowded, statement, parameters) <= allowed
+
+
+ALL = set(Base.metadata.tables)
 
 
 def test_writing_a_version_reads_no_line_from_end_to_end(crowded: Database) -> None:
@@ -123,28 +229,6 @@ def test_writing_a_version_reads_no_line_from_end_to_end(crowded: Database) -> N
         with crowded.read() as session:
             plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {same[0]}", same[1]).all()
         assert "ix_versions_artifact_digest" in str(plan)
-
-
-@pytest.mark.parametrize("sort", ["name", "created"])
-def test_a_page_is_read_in_the_order_of_an_index(crowded: Database, sort: str) -> None:
-    """So that it ends after as many rows as it shows, wherever in the list it begins."""
-    options: dict[str, Any] = {
-        "base": None,
-        "task": None,
-        "kind": None,
-        "tags": {},
-        "sort": sort,
-        "limit": 20,
-    }
-    with crowded.read() as session:
-        after = search.listing(session, after=None, **options).next
-    for token in (None, after):
-        with statements(crowded) as sent, crowded.read() as session:
-            assert len(search.listing(session, after=token, **options).versions) == 20
-        statement, parameters = sent[0]
-        # SQLite walks a table in the order of its key: that is a scan that stops at the limit.
-        walked = {"versions"} if sort == "created" and token is None else set()
-        assert scanned(crowded, statement, parameters) <= SMALL | walked
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from registry import Registry
 from registry.catalog import references
 from registry.catalog.database import Database
 from registry.catalog.references import Pin
 from registry.errors import NotFound, RegistryError, UsageError
 from registry.reference import parse
+from registry.results import Pinned
 from registry.verbs import annotate
 from tests.catalog.drafts import add, content, statements
 
@@ -101,3 +103,31 @@ def test_names_are_taken_literally_in_every_look_up(filled: Database) -> None:
     for text in ("team/Toxi_", "aXb", "a.b", "team/Tox.c"):
         with pytest.raises(RegistryError):
             resolve(filled, text)
+
+
+def test_what_a_reference_means_is_told_in_one_statement(catalog: Registry) -> None:
+    database = catalog._database
+    for label in "12":
+        add(database, "Toxic", label)
+    catalog.set_alias("toxic", "Prod", 1)
+    for ref, number in {"toxic": 2, "TOXIC@latest": 2, "toxic@v1": 1, "toxic@prod": 1}.items():
+        with statements(database) as sent:
+            found = catalog.resolve(ref)
+        assert len(sent) == 1
+        shown = catalog.show(f"toxic@{number}")
+        assert found == Pinned(
+            ref=f"Toxic@{number}",
+            name="Toxic",
+            version=number,
+            digest=shown.digest,
+            kind="lora",
+            base_model=shown.base_model,
+        )
+    assert catalog.resolve(content("1").digest).ref == "Toxic@1"
+    for missing in ("nosuch", "toxic@3", "toxic@nosuch", "sha256:00000000"):
+        with pytest.raises(NotFound):
+            catalog.resolve(missing)
+    catalog.delete("toxic@2")
+    assert catalog.resolve("toxic").ref == "Toxic@1"
+    with pytest.raises(NotFound, match="was deleted"):
+        catalog.resolve("toxic@2")

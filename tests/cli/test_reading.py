@@ -1,10 +1,11 @@
 """show, list, log and diff."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
-from registry.results import Difference, Page, Version
+from registry.results import Difference, Page, Revoked, Version
 from tests.cli import samples
 from tests.cli.conftest import FakeRegistry, Run
 
@@ -52,6 +53,8 @@ def test_list_passes_every_filter(fake: FakeRegistry, run: Run) -> None:
     )
     assert run(*words.split()).exit_code == 0
     assert fake.asked == {
+        "filter": None,
+        "latest": None,
         "base": "org/llama@abc",
         "task": "t",
         "kind": "lora",
@@ -60,6 +63,41 @@ def test_list_passes_every_filter(fake: FakeRegistry, run: Run) -> None:
         "limit": 5,
         "after": "x",
     }
+
+
+def test_list_passes_a_filter_and_what_it_is_searched_for_in(fake: FakeRegistry, run: Run) -> None:
+    fake.answers["list"] = Page(versions=(samples.version(),))
+    for words, latest in ((["--all"], False), (["--latest"], True), ([], None)):
+        assert run("list", "task = 'qa'", "--page-token", "x", *words).exit_code == 0
+        asked = {name: value for name, value in fake.asked.items() if value is not None}
+        expected = {"filter": "task = 'qa'", "tags": {}, "limit": 100, "after": "x"}
+        assert asked == expected | ({} if latest is None else {"latest": latest})
+
+
+def test_a_filter_that_does_not_parse_is_a_usage_error(run: Run) -> None:
+    done = run("list", "teem = 'x'")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "there is no key 'teem' at column 1" in done.stderr
+
+
+def test_what_is_revoked_or_affected_is_marked_wherever_versions_are_listed(
+    fake: FakeRegistry, run: Run
+) -> None:
+    revoked = samples.version(
+        revoked=Revoked(reason="leaks names", at=datetime(2026, 11, 2, tzinfo=UTC), by="eve"),
+    )
+    affected = samples.version(version=4, affected_by=("toxic@3", "bad@1"))
+    fake.answers |= {"list": Page(versions=(revoked, affected)), "log": (affected, revoked)}
+    for words in (["list"], ["log", "toxic"]):
+        lines = run(*words).stdout.splitlines()
+        assert "REVOKED" in next(line for line in lines if revoked.ref in line.split())
+        assert "affected by toxic@3, bad@1" in next(line for line in lines if affected.ref in line.split())
+    fake.answers["list"] = Page(versions=(samples.version(),))
+    assert "state" not in run("list").stdout
+    fake.answers["show"] = revoked
+    assert "leaks names (eve, 2026-11-02)" in run("show", "toxic").stdout
+    fake.answers["show"] = affected
+    assert "toxic@3, bad@1" in run("show", "toxic").stdout
 
 
 def test_list_in_a_pipe_cuts_nothing(fake: FakeRegistry, run: Run) -> None:
@@ -80,7 +118,7 @@ def test_list_as_json_is_an_array_and_the_next_page_is_a_hint(fake: FakeRegistry
         samples.version(),
         samples.full(),
     ]
-    assert "--after token" in done.stderr
+    assert "--page-token token" in done.stderr
 
 
 def test_an_empty_list_is_empty_in_each_format(fake: FakeRegistry, run: Run) -> None:
