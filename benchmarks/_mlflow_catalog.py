@@ -73,6 +73,7 @@ def load(store: Any, versions: int) -> None:
     if engine.dialect.name != "sqlite":
         with engine.begin() as connection:
             connection.exec_driver_sql("ANALYZE")
+            connection.exec_driver_sql("CHECKPOINT")
 
 
 def operations(store: Any, runs: int) -> dict[str, tuple[int, Any]]:

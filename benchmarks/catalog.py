@@ -305,6 +305,13 @@ def finish(database: Database, count: int) -> None:
             )
     with database.write() as session:
         session.execute(text("ANALYZE"))
+    settle = "CHECKPOINT"  # so that loading is over when measuring begins
+    if database.url.get_backend_name() == "sqlite":
+        settle = "PRAGMA wal_checkpoint(TRUNCATE)"
+    engine = create_engine(database.url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(settle)
+    engine.dispose()
 
 
 def beside(python: str | None, url: str, count: int, runs: int) -> Found:

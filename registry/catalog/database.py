@@ -174,6 +174,22 @@ def outdated(url: URL, revision: str) -> SchemaOutdated:
     )
 
 
+@contextmanager
+def batched(session: Session) -> Iterator[None]:
+    """Statements without results in the block are sent together: PostgreSQL is waited for once, at its end."""
+    if session.get_bind().dialect.name != "postgresql":
+        yield
+        return
+    import psycopg
+
+    connection: Any = session.connection().connection.driver_connection
+    try:
+        with connection.pipeline():
+            yield
+    except psycopg.Error as error:  # what a statement is answered at the end is not SQLAlchemy's to wrap
+        raise DBAPIError.instance(None, None, error, psycopg.Error) from error
+
+
 def core(table: Any) -> Table:
     """The table behind a model, for statements that are built once and sent past the unit of work."""
     target: Table = table.__table__
@@ -197,14 +213,14 @@ def _insert(table: Any, ignoring: str) -> Insert:
     """The statement, built once; ``ignoring`` rows that are there where it names the dialect."""
     target = core(table)
     if not ignoring:
-        return sqlalchemy.insert(target)
+        return sqlalchemy.insert(target).inline()
     if ignoring == "postgresql":
         from sqlalchemy.dialects import postgresql
 
-        return postgresql.insert(target).on_conflict_do_nothing()
+        return postgresql.insert(target).on_conflict_do_nothing().inline()
     from sqlalchemy.dialects import sqlite
 
-    return sqlite.insert(target).on_conflict_do_nothing()
+    return sqlite.insert(target).on_conflict_do_nothing().inline()
 
 
 def chunked(items: Sequence[T]) -> Iterator[Sequence[T]]:

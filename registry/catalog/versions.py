@@ -100,12 +100,13 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
     if draft.rebuilt is not None:
         _check_latest(session, draft.rebuilt)
     check_parents(session, draft.parents)
-    artifacts.save(session, draft.content)
-    if draft.recipe is not None:
-        artifacts.save_recipe(session, draft.recipe)
     connection, number = session.connection(), adapter.last_version + 1
-    connection.execute(_COUNT, {"adapter": adapter.id})
-    connection.execute(_NOT_LATEST, {"adapter": adapter.id})
+    with database.batched(session):
+        artifacts.save(session, draft.content)
+        if draft.recipe is not None:
+            artifacts.save_recipe(session, draft.recipe)
+        connection.execute(_COUNT, {"adapter": adapter.id})
+        connection.execute(_NOT_LATEST, {"adapter": adapter.id})
     values = {
         "adapter_id": adapter.id,
         "number": number,
@@ -123,8 +124,9 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
         "created_by": draft.actor,
     }
     row_id = int(connection.execute(_VERSION, values).scalar_one())
-    _attach(session, row_id, draft)
-    _record(session, f"{adapter.name}@{number}", draft)
+    with database.batched(session):
+        _attach(session, row_id, draft)
+        _record(session, f"{adapter.name}@{number}", draft)
     return row_id, True
 
 
