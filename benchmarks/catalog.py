@@ -24,16 +24,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, insert, text
+from sqlalchemy import Engine, create_engine, event, insert, select, text
 from sqlalchemy.engine import URL, make_url
 
 from registry import Registry
-from registry.catalog import tables, versions, words
+from registry.catalog import lineage, references, tables, versions, words
 from registry.catalog.artifacts import Content, File
 from registry.catalog.database import Database, open_database
 from registry.catalog.events import now
 from registry.catalog.versions import Draft
 from registry.digest import of_bytes
+from registry.reference import parse
 from registry.results import BaseModelIdentity
 
 ADAPTERS = 17
@@ -46,6 +47,7 @@ TARGETS = {
     "create, two tags": 2.0,
     "page, no filter": 2.0,
     "page, two tags": 5.0,
+    "closure of 1,000": 20.0,
     "lineage of 1,000": 20.0,
 }
 
@@ -163,6 +165,15 @@ def operations(catalog: Registry, database: Database, runs: int) -> dict[str, tu
         )
         database.transact(lambda session: versions.write(session, draft))
 
+    last = catalog.resolve(f"tree@{NODES}").ref
+
+    def closure() -> None:
+        with database.read() as session:
+            pin = references.resolve(session, parse(last))
+            reached = lineage.closure(session, pin.id, "up")
+            if len(session.scalars(select(reached.c.id)).all()) != NODES:
+                raise SystemExit("the closure is not whole")
+
     several = max(5, runs // 2)
     return {
         "alias get": (runs, lambda: catalog.resolve("m3@prod")),
@@ -179,6 +190,7 @@ def operations(catalog: Registry, database: Database, runs: int) -> dict[str, tu
         "page, free text": (several, page("t7")),
         "page, prod": (several, page("alias = 'prod'")),
         "page of adapters": (several, page(None)),
+        "closure of 1,000": (several, closure),
         "lineage of 1,000": (several, lambda: catalog.lineage(f"tree@{NODES}")),
     }
 
