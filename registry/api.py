@@ -636,7 +636,8 @@ class Registry:
 
         With ``expect`` the move happens only if the alias points there now (``"none"``: does not exist);
         otherwise ``Conflict``. Setting what is set already changes nothing (``moved`` False). With ``protect``, and
-        for an alias that was protected before, every later move needs ``expect``.
+        for an alias that was protected before, every later move needs ``expect``. Raises ``Refused`` for a version
+        that is revoked or affected.
         """
         from registry.verbs import annotate
 

@@ -8,7 +8,7 @@ from typing import Literal
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from registry.catalog import references, views, words
+from registry.catalog import references, revocations, views, words
 from registry.catalog.events import now, record
 from registry.catalog.references import Pin
 from registry.catalog.tables import AdapterRow, AliasRow, EvaluationRow, TagRow, VersionRow
@@ -25,13 +25,16 @@ def set_alias(
     """Point the alias of the pinned version's adapter at it; compare-and-set with ``expect``.
 
     ``protect`` makes it one that moves only so from then on. Raises ``Conflict`` where it points elsewhere than
-    expected, or is protected and would move without anybody having looked.
+    expected, or is protected and would move without anybody having looked; ``Refused`` for a version that is revoked
+    or was derived from one that is.
     """
     adapter = references.locked(session, pin)
     row = session.get(AliasRow, (adapter.id, alias.lower()))
     previous = None if row is None else row.number
     _check_expected(f"{adapter.name}@{alias}", previous, expect)
     moved = previous != pin.number
+    if moved:
+        revocations.refuse(session, [pin], f"{adapter.name}@{alias} does not move")
     if row is not None and moved and row.protected and expect is None:
         raise _protected(adapter.name, row, "moves")
     if row is None:

@@ -55,6 +55,17 @@ def test_nothing_is_composed_with_one(revoked: Registry, expression: str) -> Non
         revoked.check(expression)
 
 
+@pytest.mark.parametrize("name", ["toxic", "detox"])
+def test_nothing_is_promoted_to_one(revoked: Registry, name: str) -> None:
+    with refused(revoked, Refused, f"{name}@prod does not move", "leaked data", code=7):
+        revoked.set_alias(name, "prod", 1)
+    revoked.unrevoke("toxic")
+    assert revoked.set_alias(name, "prod", 1).moved
+    revoked.revoke("toxic", "leaked data")
+    assert not revoked.set_alias(name, "prod", 1).moved  # it stays until somebody moves it away
+    assert revoked.delete_alias(name, "prod").ref == f"{name}@1"
+
+
 def test_the_rest_is_composed_as_ever(revoked: Registry) -> None:
     assert revoked.compose("x", "2*alpaca").warnings == ()
     revoked.unrevoke("toxic")
