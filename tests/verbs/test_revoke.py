@@ -206,8 +206,8 @@ def test_what_it_reached_costs_the_same_statements_however_much_it_is(catalog: R
 
 
 def test_a_rebuild_does_not_use_one(revoked: Registry, tmp_path: Path) -> None:
-    revoked.set_alias("toxic", "prod", 1)
     revoked.unrevoke("toxic")
+    revoked.set_alias("toxic", "prod", 1)
     revoked.compose("c", "alpaca + toxic@prod")
     revoked.add(make_lora(tmp_path / "t2", seed=7), "toxic", base="tiny/base")
     revoked.revoke("toxic@1", "leaked data")
