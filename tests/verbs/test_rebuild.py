@@ -252,7 +252,8 @@ def test_one_folder_is_one_base_model(shelf: Registry, tmp_path: Path) -> None:
 
 
 PROGRAM = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who started the tests may have it ignored
 from registry import Registry
 from registry.catalog import versions
 real = versions.write
