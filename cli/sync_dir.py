@@ -72,7 +72,7 @@ def command(
         )
     if check and result.changed:
         raise Stale(
-            f"{directory} is not in step with {alias}", hint=f"registry sync-dir {directory} --alias {alias}"
+            f"{directory} is not in step with {alias}", hint="the same without --check puts it in step"
         )
 
 

@@ -128,5 +128,11 @@ def test_all_of_it_for_real(run: Run, tmp_path: Path) -> None:
     assert run(*where).exit_code == 0
     assert run(*where, "--check").exit_code == 0
     assert (tmp_path / "srv" / "a" / "adapter_config.json").exists()
-    assert run("sync-dir", str(tmp_path / "srv"), "--alias", "none").exit_code == 0
+    slip = run("sync-dir", str(tmp_path / "srv"), "--alias", "prdo")
+    assert (slip.exit_code, slip.stdout) == (3, "")
+    assert "'prod'" in slip.stderr
+    with Registry.open() as catalog:
+        for name in ("a", "team/b"):
+            catalog.delete_alias(name, "prod")
+    assert run(*where).exit_code == 0
     assert not (tmp_path / "srv" / "a").exists()
