@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.group("eval")
 @common
 def command() -> None:
-    """Record and list what versions score."""
+    """Record, list and compare what versions score."""
 
 
 @command.command("add", cls=Signed)
