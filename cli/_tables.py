@@ -162,7 +162,7 @@ def verifications(results: Sequence[Verification], console: Screen) -> Renderabl
         ]
         for v in results
     ]
-    return table(console, columns, rows, spare=["digest"])
+    return table(console, columns, rows, spare=["digest"], prose=["problems"])
 
 
 def _rebuilt(result: Verification, console: Screen) -> str | None:

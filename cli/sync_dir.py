@@ -89,4 +89,4 @@ def _synced(result: SyncedFolder, console: Console) -> Iterator[RenderableType]:
     ]
     outcome = "outcome" if result.applied else "would be"
     if rows:
-        yield table(console, ["folder", "version", outcome, "because"], rows)
+        yield table(console, ["folder", "version", outcome, "because"], rows, prose=["because"])
