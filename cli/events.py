@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 @click.argument("subject", required=False)
 @click.option("--actor", "--by", metavar="NAME", help="Only what this one did.")
 @click.option(
-    "--action", metavar="ACTION", help="Only import, compose, alias, tag, delete, publish and so on."
+    "--action",
+    metavar="ACTION",
+    help="Only import, compose, rebuild, alias, protect, revoke, tag, note, publish, delete and so on.",
 )
 @click.option(
     "--since",
