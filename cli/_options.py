@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +32,8 @@ _UNITS = {
     "GI": 2**30,
     "TI": 2**40,
 }
+_AGO = re.compile(r"([0-9]{1,6})\s*([smhdw])")
+_SPANS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}  # as filters take them
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?", re.IGNORECASE)
 
 
@@ -108,12 +110,14 @@ def finite(text: str) -> float:
 
 
 def time(text: str) -> datetime:
-    """A day or a time in ISO 8601; UTC where it names no zone."""
+    """A day or a time in ISO 8601, UTC where it names no zone, or a span before now such as ``7d``."""
     try:
+        if span := _AGO.fullmatch(text.strip()):
+            return datetime.now(UTC) - timedelta(**{_SPANS[span[2]]: int(span[1])})
         found = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise click.BadParameter(
-            f"{text!r} is no time such as 2026-08-01 or 2026-08-01T12:30+02:00"
+            f"{text!r} is no time such as 2026-08-01, 2026-08-01T12:30+02:00 or 7d (ago)"
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 

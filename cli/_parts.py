@@ -97,10 +97,12 @@ def table(
     *,
     title: str = "",
     spare: Sequence[str] = (),
+    prose: Sequence[str] = (),
 ) -> Table | str:
     """A table as wide as its content. Numbers stand right; columns without content are left out.
 
-    On a terminal that is too narrow the ``spare`` columns go, first to last, before anything is shortened.
+    On a terminal that is too narrow the ``spare`` columns go, first to last, before anything is shortened. Columns of
+    ``prose``, such as reasons, go on in the next line instead.
     In a pipe it is plain lines, which are also much quicker to make.
     """
     kept = [i for i in range(len(columns)) if i == 0 or any(row[i] not in (None, "", (), {}) for row in rows)]
@@ -109,7 +111,7 @@ def table(
     from rich.console import Console
     from rich.measure import Measurement
 
-    built = _framed(columns, rows, kept, title)
+    built = _framed(columns, rows, kept, title, prose)
     if not isinstance(console, Console):
         return built
     boundless = console.options.update(width=_BOUNDLESS)
@@ -117,7 +119,7 @@ def table(
         if Measurement.get(console, boundless, built).maximum <= console.width:
             break
         kept = [i for i in kept if columns[i] != name]
-        built = _framed(columns, rows, kept, title)
+        built = _framed(columns, rows, kept, title, prose)
     return built
 
 
@@ -148,7 +150,13 @@ def _plain(columns: Sequence[str], rows: Sequence[Sequence[Any]], kept: Sequence
     return "\n".join([*heading, *map(padded, lines)])
 
 
-def _framed(columns: Sequence[str], rows: Sequence[Sequence[Any]], kept: Sequence[int], title: str) -> Table:
+def _framed(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    kept: Sequence[int],
+    title: str,
+    prose: Sequence[str],
+) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -159,14 +167,14 @@ def _framed(columns: Sequence[str], rows: Sequence[Sequence[Any]], kept: Sequenc
         justify: Literal["left", "right"] = "right" if _numeric(rows, i) else "left"
         built.add_column(_cell(columns[i]), justify=justify, no_wrap=i == 0)
     for row in rows:
-        built.add_row(*[_cell(row[i]) for i in kept])
+        built.add_row(*[_cell(row[i], wrapped=columns[i] in prose) for i in kept])
     return built
 
 
-def _cell(value: Any) -> Text:
-    """One line, shortened where the screen ends; the first column is the last to give way."""
+def _cell(value: Any, *, wrapped: bool = False) -> Text:
+    """One line, shortened where the screen ends, unless it is ``wrapped``; the first column is the last to give way."""
     cell = text(*value) if isinstance(value, Cell) else text(value)
-    cell.no_wrap, cell.overflow = True, "ellipsis"
+    cell.no_wrap, cell.overflow = not wrapped, "fold" if wrapped else "ellipsis"
     return cell
 
 

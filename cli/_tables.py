@@ -80,13 +80,13 @@ def aliases(results: Sequence[Alias], console: Screen) -> RenderableType:
         [
             Cell(f"{a.name}@{a.alias}", "bold"),
             a.ref,
-            "protected" if a.protected else None,
+            "yes" if a.protected else None,
             moment(a.updated_at, console),
             a.updated_by,
         ]
         for a in results
     ]
-    return table(console, ["alias", "version", "moves", "updated", "by"], rows, spare=["by", "updated"])
+    return table(console, ["alias", "version", "protected", "updated", "by"], rows, spare=["by", "updated"])
 
 
 def events(results: Sequence[Event], console: Screen) -> RenderableType:
@@ -96,12 +96,23 @@ def events(results: Sequence[Event], console: Screen) -> RenderableType:
             e.actor,
             Cell(e.action, "bold"),
             e.subject,
-            {key: value for key, value in e.detail.items() if value is not None},
+            {key: _told(value, console) for key, value in e.detail.items() if value is not None},
             e.id,
         ]
         for e in results
     ]
-    return table(console, ["at", "by", "action", "subject", "detail", "id"], rows, spare=["id", "detail"])
+    return table(console, ["at", "by", "action", "subject", "detail", "id"], rows, spare=["id"])
+
+
+def _told(value: object, console: Screen) -> object:
+    """What an event tells, as JSON says it; digests are shortened for somebody who looks."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case str() if value.startswith("sha256:"):
+            return short(value, console)
+        case _:
+            return value
 
 
 def evaluations(results: Sequence[Evaluation], console: Screen, *, title: str = "") -> RenderableType:
@@ -151,7 +162,7 @@ def verifications(results: Sequence[Verification], console: Screen) -> Renderabl
         ]
         for v in results
     ]
-    return table(console, columns, rows, spare=["digest"])
+    return table(console, columns, rows, spare=["digest"], prose=["problems"])
 
 
 def _rebuilt(result: Verification, console: Screen) -> str | None:

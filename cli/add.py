@@ -106,4 +106,10 @@ def _added_all(result: AddedAll, console: Console) -> Iterator[RenderableType]:
         yield table(console, ["version", "not composable"], warned)
     refused = [[each.path, each.error, each.hint] for each in result.found if each.outcome == "refused"]
     if refused:
-        yield table(console, ["path", "refused because", "hint"], refused, title="refused", spare=["hint"])
+        yield table(
+            console,
+            ["path", "refused because", "hint"],
+            refused,
+            title="refused",
+            prose=["refused because", "hint"],
+        )

@@ -76,11 +76,14 @@ def show(base: str, *, tensors: bool) -> None:
 def add(base: str, path: str | None, *, replace: bool) -> None:
     """Record what a base model's weights are and hold.
 
-    Adapters that are added later are checked against its tensors. From the Hub only digests and headers are read.
+    BASE is REPO[@REVISION], as adapters name it. Adapters that are added later are checked against its tensors. From
+    the Hub only digests and headers are read.
 
     For example:
 
       registry base add meta-llama/Llama-3.1-8B
+
+      registry base add team/llama --path ./llama
     """
     with open_registry() as catalog:
         emit(catalog.add_base_model(base, path=path, replace=replace), _shown, quiet=lambda r: [r.name])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.group("eval")
 @common
 def command() -> None:
-    """Record and list what versions score."""
+    """Record, list and compare what versions score."""
 
 
 @command.command("add", cls=Signed)
@@ -86,11 +86,15 @@ def compare(ref: str, depth: int) -> None:
 
 def _compared(result: Comparison, console: Console) -> Iterator[RenderableType]:
     rows = [
-        [row.dataset, row.split, row.metric, row.value, *(_beside(row, other) for other in result.others)]
+        [row.dataset, row.split, row.metric, _own(row), *(_beside(row, other) for other in result.others)]
         for row in result.rows
     ]
     if rows:
         yield table(console, ["dataset", "split", "metric", result.ref, *result.others], rows)
+
+
+def _own(row: Compared) -> float | str:
+    return "none" if row.value is None else row.value  # a column without content would be left out
 
 
 def _beside(row: Compared, other: str) -> str | None:

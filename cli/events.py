@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ._options import common, open_registry, time
-from ._render import emit_all, hint, mode
+from ._render import emit_all, hint
 from ._tables import events
 
 if TYPE_CHECKING:
@@ -18,9 +18,16 @@ if TYPE_CHECKING:
 @click.argument("subject", required=False)
 @click.option("--actor", "--by", metavar="NAME", help="Only what this one did.")
 @click.option(
-    "--action", metavar="ACTION", help="Only import, compose, alias, tag, delete, publish and so on."
+    "--action",
+    metavar="ACTION",
+    help="Only import, compose, rebuild, alias, protect, revoke, tag, note, publish, delete and so on.",
 )
-@click.option("--since", type=time, metavar="TIME", help="From this time on (ISO 8601, UTC without a zone).")
+@click.option(
+    "--since",
+    type=time,
+    metavar="TIME",
+    help="From this time on: ISO 8601, in UTC without a zone, or 7d for a week ago.",
+)
 @click.option("--until", type=time, metavar="TIME", help="Before this time.")
 @click.option(
     "--limit",
@@ -62,6 +69,11 @@ def command(
             limit=limit,
             before=before,
         )
-    emit_all(found, events, quiet=lambda event: event.subject, empty="no events")
-    if len(found) == limit and mode() == "human":
+    emit_all(
+        found,
+        events,
+        quiet=lambda event: event.subject,
+        empty=f"no events of {subject}" if subject else "no events",
+    )
+    if len(found) == limit:
         hint(f"there may be more: --before {found[-1].id}")

@@ -46,6 +46,11 @@ def _warnings(result: Imported) -> Iterator[str]:
 
 
 def _imported(result: Imported, console: Console) -> Iterator[RenderableType]:
+    if not result.changed and result.stored:
+        yield line(
+            (result.path, "bold"), f" holds nothing new but bytes: {plural(result.stored, 'blob')} stored"
+        )
+        return
     if not result.changed:
         yield line((result.path, "bold"), " holds nothing new; nothing was changed")
         return

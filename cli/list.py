@@ -5,6 +5,7 @@ import click
 from . import _options as options
 from ._render import emit_all, hint
 from ._tables import versions
+from ._text import few
 
 
 @click.command("list")
@@ -55,6 +56,8 @@ def command(
 
       registry list "ancestor = 'toxic@2' OR tag.team IN ('safety', 'red')" --format quiet
     """
+    from registry import filters
+
     with options.open_registry() as catalog:
         page = catalog.list(
             filter,
@@ -68,5 +71,7 @@ def command(
             after=after,
         )
     emit_all(page.versions, versions, quiet=lambda result: result.ref, empty="no adapters found")
+    if filter and not page.versions and (words := filters.searched(filters.parse(filter))):
+        hint(f"searched names, notes and tags for {few(words)}; a condition is KEY OPERATOR VALUE")
     if page.next:
         hint(f"there are more: repeat the command with --page-token {page.next}")

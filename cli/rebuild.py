@@ -67,4 +67,4 @@ def _rebuilt(results: Sequence[Rebuilt], console: Screen) -> RenderableType:
         for result in results
     ]
     columns = ["version", "state", "made", "because", "expression"]
-    return table(console, columns, rows, spare=["expression"])
+    return table(console, columns, rows, spare=["expression"], prose=["because"])

@@ -58,4 +58,4 @@ def _stale(results: Sequence[Staleness], console: Screen) -> RenderableType:
         for result in results
     ]
     columns = ["version", "state", "because", "would follow", "expression"]
-    return table(console, columns, rows, spare=["expression", "would follow"])
+    return table(console, columns, rows, spare=["expression", "would follow"], prose=["because"])

@@ -72,7 +72,7 @@ def command(
         )
     if check and result.changed:
         raise Stale(
-            f"{directory} is not in step with {alias}", hint=f"registry sync-dir {directory} --alias {alias}"
+            f"{directory} is not in step with {alias}", hint="the same without --check puts it in step"
         )
 
 
@@ -89,4 +89,4 @@ def _synced(result: SyncedFolder, console: Console) -> Iterator[RenderableType]:
     ]
     outcome = "outcome" if result.applied else "would be"
     if rows:
-        yield table(console, ["folder", "version", outcome, "because"], rows)
+        yield table(console, ["folder", "version", outcome, "because"], rows, prose=["because"])

@@ -50,6 +50,15 @@ _LONGEST_AGO = timedelta(days=365_000)
 _LONGEST_INTEGER = 100  # digits; float() has made sure that it is not far beyond
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _ATTRIBUTES = ("attribute", "attributes", "attr")
+_MEANT = {
+    "author": "created_by",
+    "base_model": "base",
+    "created": "created_at",
+    "metric": "eval.METRIC",
+    "metrics": "eval.METRIC",
+}
+"""What others, and our own JSON, call what filters have."""
+_SPELLINGS = {"==": "=", "<>": "!=", "&&": "AND", "||": "OR", "null": "IS NULL or IS NOT NULL"}
 _PARTS = {"tag": "team", "eval": "accuracy"}
 _ORDERS = ("=", "!=", "<", "<=", ">", ">=")
 _LIKES = ("LIKE", "ILIKE")
@@ -138,8 +147,11 @@ class _Build(Transformer[Token, Any]):
 
     def words(self, token: Token) -> _Built:
         text = _unquoted(token)
+        if token.type != "STRING":
+            _meant_as_word(token)
         if not any(character.isalnum() for character in text):
-            raise _Located(f"{str(token)!r} has no word to search for", _column(token), _TERM)
+            hint = f"write {_SPELLINGS[token]}" if token in _SPELLINGS else _TERM
+            raise _Located(f"{str(token)!r} has no word to search for", _column(token), hint)
         return _leaf(Words(text), _column(token))
 
     def key(self, name: Token, *where: Token) -> _Key:
@@ -150,6 +162,19 @@ class _Build(Transformer[Token, Any]):
 
     def value(self, token: Token) -> Token:
         return token
+
+
+def _meant_as_word(token: Token) -> None:
+    """Refuse a bare word that is a condition half written: searched for, it would quietly find the wrong versions."""
+    name, _, part = str(token).lower().partition(".")
+    name = SYNONYMS.get(name, name)
+    if name in FLAGS and not part:
+        hint = f"write {name} = true, or '{token}' to search for the word"
+    elif name in _PARTS and part:
+        hint = f"write {token} IS NOT NULL, or '{token}' to search for the word"
+    else:
+        return
+    raise _Located(f"{token} is compared with nothing", _column(token), hint)
 
 
 class _Key(NamedTuple):
@@ -229,6 +254,8 @@ def _key(token: Token, where: Sequence[str]) -> _Key:
 
 
 def _suggestion(written: str) -> str:
+    if meant := _MEANT.get(written):
+        return f"write {meant}"
     close = difflib.get_close_matches(written, [*KEYS, *SYNONYMS], n=2)
     if close:
         return f"did you mean {' or '.join(close)}?"
@@ -341,4 +368,6 @@ def _explain(text: str, error: UnexpectedInput) -> ExpressionError:
     if text[start] in "'\"`" and text.count(text[start], start) % 2:
         return ExpressionError("a quote is not closed", text=text, column=start + 1)
     found = str(error.token) if isinstance(error, UnexpectedToken) else text[start]
-    return ExpressionError(f"unexpected {found!r}", text=text, column=start + 1, hint=_TERM)
+    ours = _SPELLINGS.get(text[max(start - 1, 0) : start + 1]) or _SPELLINGS.get(found.lower())
+    hint = _TERM if ours is None else f"write {ours}"
+    return ExpressionError(f"unexpected {found!r}", text=text, column=start + 1, hint=hint)

@@ -296,7 +296,7 @@ def _missing(
         )
     return Incompatible(
         f"adapter module {name!r}, of shape {modules[name].shape}, has no weight in the base model:"
-        f" there is no tensor {rule(modules[name].target)!r} (shape none)",
+        f" there is no tensor {rule(modules[name].target)!r}",
         hint="is this the model the adapter was trained on?",
     )
 

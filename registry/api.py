@@ -584,8 +584,8 @@ class Registry:
     def import_bundle(self, file: str | Path, *, progress: Progress | None = None) -> Imported:
         """Bring in a bundle: into an empty catalog exactly, and else what is new and contradicts nothing.
 
-        Raises ``Refused`` for a bundle that is not sound or of a newer format, ``IntegrityFailure`` for a damaged one,
-        and ``Conflict`` where a version, a name or a base model is another one here. Then nothing is changed.
+        Raises ``NotFound`` where there is no such file, ``Refused`` for a bundle that is not sound or of a newer format,
+        ``IntegrityFailure`` for a damaged one, and ``Conflict`` where a version, a name or a base model is another one here. Then nothing is changed.
         """
         from registry.verbs import import_
 
@@ -606,7 +606,8 @@ class Registry:
         """Keep a folder with one PEFT folder per adapter, each at ``alias``, for vLLM and LoRAX to load from.
 
         Only what they can serve is in it; the others are told with the reason. A reader sees an adapter as it was, or
-        as it is, never in between. What is there and was not put there by a sync is left alone.
+        as it is, never in between. What is there and was not put there by a sync is left alone. Raises ``NotFound`` where
+        no adapter has the alias and the folder was in step with another one, which would leave it empty.
         """
         from registry.verbs import sync_dir
 

@@ -117,6 +117,11 @@ def conjuncts(node: Node) -> tuple[Node, ...]:
     return node.operands if isinstance(node, And) else (node,)
 
 
+def searched(node: Node) -> tuple[str, ...]:
+    """What is searched for as words, first to last."""
+    return tuple(leaf.text for leaf in leaves(node) if isinstance(leaf, Words))
+
+
 def leaves(node: Node) -> Iterator[Leaf | Words]:
     """The single conditions of a tree, first to last."""
     match node:

@@ -229,7 +229,10 @@ def require(folder: Path) -> None:
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}", hint="give a PEFT adapter folder or hf://owner/repo")
     if not (folder / CONFIG).exists():
-        raise Refused(f"{folder} has no {CONFIG}; is it a PEFT adapter folder?")
+        raise Refused(
+            f"{folder} has no {CONFIG}; is it a PEFT adapter folder?",
+            hint="registry add --recursive adds every adapter below a folder",
+        )
     if not (folder / TENSORS).exists():
         pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
         if pickles:

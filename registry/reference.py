@@ -67,15 +67,17 @@ def check_name(name: str) -> None:
 
 def check_alias(alias: str, *, within: str | None = None) -> None:
     """Raise ``UsageError`` unless ``alias`` can be an alias (``latest`` and ``v3`` mean something else)."""
-    where = "" if within is None else f" in {_shown(within)}"
     if _ALIAS.fullmatch(alias) is None or len(alias) > MAX_LENGTH:
+        rule = "an alias is letters, digits, '.', '_' and '-', starting with a letter"
+        if within is None:
+            raise UsageError(f"{_shown(alias)} cannot be an alias", hint=rule)
         raise UsageError(
-            f"{_shown(alias)}{where} is neither a version nor an alias",
-            hint="a version is a number from 1; an alias is letters, digits, '.', '_' and '-', starting with a letter",
+            f"{_shown(alias)} in {_shown(within)} is neither a version nor an alias",
+            hint=f"a version is a number from 1; {rule}",
         )
     if alias.lower() == "latest" or _LIKE_VERSION.fullmatch(alias):
         raise UsageError(
-            f"{alias!r} cannot be an alias", hint="'latest' and version numbers are fixed meanings"
+            f"{alias!r} cannot be an alias", hint="'latest' and version numbers have fixed meanings"
         )
 
 

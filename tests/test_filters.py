@@ -61,7 +61,7 @@ READ: dict[str, Node] = {
     "attributes.name = 'x'": Compare(Key("name"), "=", "x"),
     "toxic": Words("toxic"),
     "toxic-2 'a b'": And((Words("toxic-2"), Words("a b"))),
-    "NOT toxic stale": And((Not(Words("toxic")), Words("stale"))),
+    "NOT toxic bad": And((Not(Words("toxic")), Words("bad"))),
     "android orchid nothing island": And(tuple(map(Words, ["android", "orchid", "nothing", "island"]))),
     "toxic AND tag.a = '1'": And((Words("toxic"), A)),
 }  # fmt: skip
@@ -108,6 +108,9 @@ REFUSED = {
     "task IN ()": (10, "unexpected"),
     "task = ": (7, "too early"),
     "--- ": (1, "no word"),
+    "task = 'a' AND NOT revoked": (20, "compared with nothing"),
+    "toxic tag.team": (7, "compared with nothing"),
+    "EVAL.f1": (1, "compared with nothing"),
     "task = 'a\0'": (10, "character"),
     "a \udcff": (3, "character"),
 }
@@ -121,8 +124,27 @@ def test_an_error_says_what_and_where(text: str) -> None:
     assert raised.value.column == column + (text == "task = ")
 
 
+_SLIPS = (
+    ("nmae = 'x'", "name"),
+    ("tags_.x = 'y'", "tag"),
+    ("created > 1", "write created_at"),
+    ("base_model = 'x'", "write base"),
+    ("task == 'a'", "write ="),
+    ("task = 'b' OR task <> 'a'", "write !="),
+    ("rank = 4 && task = 'a'", "write AND"),
+    ("task = 'a' || task = 'b'", "write OR"),
+    ("task = NULL", "IS NULL"),
+    ("NOT stale", "write stale = true, or 'stale'"),
+    ("tags.team", "write tags.team IS NOT NULL"),
+)
+
+
+def test_half_a_condition_in_quotes_is_a_word() -> None:
+    assert parse("'stale' \"tag.team\"") == And((Words("stale"), Words("tag.team")))
+
+
 def test_a_slip_of_the_pen_is_guessed() -> None:
-    for text, meant in (("nmae = 'x'", "name"), ("tags_.x = 'y'", "tag"), ("created > 1", "created_at")):
+    for text, meant in _SLIPS:
         with pytest.raises(ExpressionError) as raised:
             parse(text)
         assert raised.value.hint is not None

@@ -72,14 +72,17 @@ def pinned(pin: Pin) -> Pinned:
     )
 
 
-def adapter(session: Session, name: str, *, lock: bool = False) -> AdapterRow:
-    """The adapter called ``name``, regardless of case; ``lock`` holds its row until the transaction ends."""
+def adapter(session: Session, name: str, *, lock: bool = False, where: str = "") -> AdapterRow:
+    """The adapter called ``name``, regardless of case; ``lock`` holds its row until the transaction ends.
+
+    Raises ``NotFound``, which says ``where`` it was named.
+    """
     statement = select(AdapterRow).where(AdapterRow.name_key == name.lower())
     if lock:
         statement = locking(statement)
     row = session.execute(statement).scalar_one_or_none()
     if row is None:
-        raise _unknown_name(session, name)
+        raise _unknown_name(session, name, where)
     return row
 
 
@@ -206,7 +209,7 @@ def _not_found(session: Session, reference: Reference, tombstone: Any) -> NotFou
         )
     if reference.digest is not None:
         return NotFound(f"no version has the content {reference}{where}")
-    row = adapter(session, reference.name or "")
+    row = adapter(session, reference.name or "", where=where)
     if reference.version is not None:
         return NotFound(
             f"{row.name} has no version {reference.version}{where}", hint=f"its last is {row.last_version}"
@@ -218,7 +221,7 @@ def _not_found(session: Session, reference: Reference, tombstone: Any) -> NotFou
     return NotFound(f"{row.name} has no live version{where}", hint=f"see: registry log {row.name}")
 
 
-def _unknown_name(session: Session, name: str) -> NotFound:
+def _unknown_name(session: Session, name: str, where: str) -> NotFound:
     known = session.scalars(
         select(AdapterRow.name).order_by(AdapterRow.name_key).limit(_SUGGESTIONS_FROM)
     ).all()
@@ -226,4 +229,4 @@ def _unknown_name(session: Session, name: str) -> NotFound:
 
     close = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "see what there is with: registry list"
-    return NotFound(f"there is no adapter called {name!r}", hint=hint)
+    return NotFound(f"there is no adapter called {name!r}{where}", hint=hint)

@@ -157,7 +157,8 @@ def tombstone(session: Session, pin: Pin, actor: str) -> list[str]:
     ).all()
     if aliases:
         raise Conflict(
-            f"{pin.ref} is what {', '.join(f'{pin.name}@{alias}' for alias in sorted(aliases))} points at",
+            f"{pin.ref} is what {', '.join(f'{pin.name}@{alias}' for alias in sorted(aliases))} "
+            f"{'points' if len(aliases) == 1 else 'point'} at",
             hint="move or delete the alias first",
         )
     row = session.get_one(VersionRow, pin.id)

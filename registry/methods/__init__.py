@@ -141,7 +141,8 @@ def build(name: str, parameters: Mapping[str, Any]) -> Method:
     try:
         return method.model_validate(dict(parameters))
     except ValidationError as error:
-        first = error.errors()[0]
+        # A parameter that is not known may be the one that is missed, misspelt.
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in first["loc"]) or "parameters"
         known = ", ".join(method.model_fields) or "none"
         raise UsageError(

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from registry import digest
 from registry.catalog.bundle_lines import FORMAT, TABLES, Digest
-from registry.errors import IntegrityFailure, Refused, StorageFailure
+from registry.errors import IntegrityFailure, NotFound, Refused, StorageFailure
 from registry.verbs._folders import refuse_existing
 
 MANIFEST = "manifest.json"
@@ -232,6 +232,8 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
     """Open a bundle and see that its tables are where they should be. Raises ``Refused`` for anything else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {path}", hint="give what registry export wrote") from None
     except OSError as error:
         raise StorageFailure(f"cannot read {path}: {error.strerror}") from error
     with os.fdopen(descriptor, "rb", buffering=_PIECE) as file:

@@ -49,7 +49,7 @@ def _sweep(target: Path) -> None:
 def refuse_existing(target: Path) -> None:
     if os.path.lexists(target):
         raise Conflict(
-            f"{target} exists", hint="give a folder that does not exist yet, or remove this one first"
+            f"{target} exists", hint="give a path that does not exist yet, or remove this one first"
         )
 
 

@@ -34,7 +34,7 @@ def check_text(what: str, text: str, *, limit: int | None = None) -> None:
     """Raise ``UsageError`` for text that is empty, too long for what it is, or holds control characters."""
     limit = _LIMITS.get(what, MAX_TEXT) if limit is None else limit
     if not text.strip():
-        raise UsageError(f"the {what} is empty")
+        raise UsageError(f"the {what} is empty", hint="give some text")
     if len(text) > limit:
         raise UsageError(f"the {what} is {len(text)} characters long", hint=f"at most {limit}")
     if any(ord(character) < ord(" ") and character not in "\n\t" for character in text) or "\x7f" in text:

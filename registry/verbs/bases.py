@@ -109,6 +109,9 @@ def _seen(
     from registry import hub
 
     if not hub.is_repo_id(str(identity.repo)):
-        raise UsageError(f"{identity} is no repo on the Hub", hint="say where it is with --path DIR")
+        raise UsageError(
+            f"{identity} is no repo on the Hub",
+            hint="call it as adapters do, and say where it is: registry base add REPO --path DIR",
+        )
     described = hub.describe_model(str(identity.repo), identity.revision)
     return described.fingerprint, described.layout

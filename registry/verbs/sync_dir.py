@@ -27,7 +27,7 @@ from registry.blobs import BlobStore
 from registry.catalog import artifacts, serving
 from registry.catalog.database import Database
 from registry.catalog.serving import Candidate, ServedBase
-from registry.errors import Conflict, IntegrityFailure, Refused, StorageFailure, UsageError
+from registry.errors import Conflict, IntegrityFailure, NotFound, Refused, StorageFailure, UsageError
 from registry.peft_format import CONFIG, TENSORS, StoredAdapter
 from registry.results import BaseModelIdentity, SyncedAdapter, SyncedFolder
 from registry.verbs import _content
@@ -36,6 +36,7 @@ from registry.verbs.checkout import peft_folder
 
 Progress = Callable[[str, int, int], None]
 OWN = ".registry-sync"
+_ALIAS = "alias"  # the file that says what the last sync followed: a slip of the pen must not empty a folder
 _FORMAT = 1  # of the folders that are written: another one has them written anew
 _PATIENCE_S = 60
 _SERVED_FORMS = {"linear", "embedding"}
@@ -76,7 +77,16 @@ def sync_dir(
         with database.read() as session:
             served = None if base is None else serving.served_base(session, base)
             found = serving.candidates(session, alias)
+        last = _last_alias(root)
+        if not found and _own_links(root) and last not in {None, alias.lower()}:
+            raise NotFound(
+                f"no adapter has the alias {alias!r}, and all of {directory} would be removed",
+                hint=f"it was in step with {last!r} so far; see: registry alias list",
+            )
         synced = _Sync(database, blobs, root, dry_run=dry_run).run(found, served, max_rank, progress)
+        if not dry_run and last != alias.lower():
+            with _storage(root / OWN):
+                (root / OWN / _ALIAS).write_text(alias.lower(), encoding="utf-8")
     changed = any(each.outcome in {"added", "updated", "removed"} for each in synced)
     return SyncedFolder(
         path=str(directory), alias=alias, applied=not dry_run, changed=changed, adapters=tuple(synced)
@@ -247,6 +257,14 @@ def _told(
     return SyncedAdapter(
         folder=folder, name=candidate.name, ref=candidate.ref, outcome=outcome, reason=reason, code=code
     )
+
+
+def _last_alias(root: Path) -> str | None:
+    """What the last sync followed, as far as it is known."""
+    try:
+        return (root / OWN / _ALIAS).read_text(encoding="utf-8").strip() or None
+    except (OSError, ValueError):
+        return None
 
 
 def _own_links(root: Path) -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from cli._parts import table
 from registry import Registry
 from registry.results import AddedAll, FoundAdapter, SyncedAdapter, SyncedFolder
 from tests.adapters import make_ia3, make_lora
@@ -76,6 +79,18 @@ def synced(*outcomes: str, applied: bool = True, code: str | None = None) -> Syn
     )
 
 
+def test_a_reason_is_whole_on_a_narrow_terminal() -> None:
+    reason = "its rank 128 is above 64: truncate it with registry compose --rank 64"
+    rows = [["wide", "wide@1", "left out", reason]]
+    screen = Console(width=60, force_terminal=True, color_system=None, file=io.StringIO())
+    with screen.capture() as shown:
+        screen.print(table(screen, ["folder", "version", "outcome", "because"], rows, prose=["because"]))
+    lines = shown.get().splitlines()[2:]
+    assert " ".join(" ".join(lines).split()) == f"wide wide@1 left out {reason}"
+    assert len(lines) > 1
+    assert all(len(line) <= 60 for line in lines)
+
+
 def test_sync_says_one_line_per_adapter(fake: FakeRegistry, run: Run) -> None:
     fake.answers["sync_dir"] = synced("added", "left out")
     done = run("sync-dir", "srv", "--alias", "prod", "--base", "b", "--max-rank", "16")
@@ -128,5 +143,11 @@ def test_all_of_it_for_real(run: Run, tmp_path: Path) -> None:
     assert run(*where).exit_code == 0
     assert run(*where, "--check").exit_code == 0
     assert (tmp_path / "srv" / "a" / "adapter_config.json").exists()
-    assert run("sync-dir", str(tmp_path / "srv"), "--alias", "none").exit_code == 0
+    slip = run("sync-dir", str(tmp_path / "srv"), "--alias", "prdo")
+    assert (slip.exit_code, slip.stdout) == (3, "")
+    assert "'prod'" in slip.stderr
+    with Registry.open() as catalog:
+        for name in ("a", "team/b"):
+            catalog.delete_alias(name, "prod")
+    assert run(*where).exit_code == 0
     assert not (tmp_path / "srv" / "a").exists()

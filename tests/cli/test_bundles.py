@@ -42,7 +42,8 @@ def test_import_says_what_it_brought_and_what_it_left(fake: FakeRegistry, run: R
 
 
 def test_import_of_what_is_known_says_so(fake: FakeRegistry, run: Run) -> None:
-    fake.answers["import_bundle"] = IMPORTED.model_copy(update={"changed": False, "missing": 0, "kept": ()})
+    known = IMPORTED.model_copy(update={"changed": False, "stored": 0, "missing": 0, "kept": ()})
+    fake.answers["import_bundle"] = known
     done = run("import", "c.tar")
     assert "holds nothing new" in done.stdout
     assert done.stderr == ""
@@ -59,5 +60,23 @@ def test_both_for_real(run: Run, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert "the whole catalog" in done.stdout
     assert run("import", bundle, env={"REGISTRY_HOME": str(tmp_path / "elsewhere")}).exit_code == 0
+    absent = run("import", str(tmp_path / "absent.tar"))
+    assert (absent.exit_code, absent.stdout) == (3, "")
+    assert "there is no file" in absent.stderr
     (tmp_path / "bad.tar").write_text("no")
     assert run("import", str(tmp_path / "bad.tar")).exit_code == 7
+
+
+@pytest.mark.usefixtures("sqlite_url")
+def test_bytes_that_follow_are_told_of(run: Run, tmp_path: Path) -> None:
+    with Registry.open() as catalog:
+        catalog.add(make_lora(tmp_path / "a"), "a")
+    bare, whole = str(tmp_path / "bare.tar"), str(tmp_path / "whole.tar")
+    assert run("export", bare, "--no-blobs").exit_code == 0
+    assert run("export", whole).exit_code == 0
+    elsewhere = {"REGISTRY_HOME": str(tmp_path / "elsewhere")}
+    assert "the bytes of 2 blobs are not in the blob store" in run("import", bare, env=elsewhere).stderr
+    assert (
+        run("import", whole, env=elsewhere).stdout == f"{whole} holds nothing new but bytes: 2 blobs stored\n"
+    )
+    assert "nothing was changed" in run("import", whole, env=elsewhere).stdout

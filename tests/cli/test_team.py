@@ -57,6 +57,29 @@ def test_events(run: Run) -> None:
     assert run("events", "--since", "2999-01-01", "--format", "json").stdout.strip() == "[]"
     assert run("events", "--since", "yesterday").exit_code == 2
     assert "--before" in run("events", "--limit", "1").stderr
+    assert len(json.loads(run("events", "--since", "2h", "--format", "json").stdout)) == 4
+    assert run("events", "--until", "2h", "--format", "quiet").stdout == ""
+    assert run("events", "toxi").stderr == "no events of toxi\n"
+
+
+def test_what_an_event_tells_is_said_as_json_says_it(run: Run) -> None:
+    run("alias", "set", "toxic", "prod", "1", "--protect")
+    assert "alias=prod, protected=true" in run("events", "--action", "protect").stdout
+
+
+def test_a_name_that_is_not_there_is_pointed_at(run: Run) -> None:
+    asked = run("list", "task = 'x' OR ancestor = 'toxc@1'")
+    assert asked.exit_code == 3
+    assert "there is no adapter called 'toxc' at column 26" in asked.stderr
+    assert "did you mean toxic or detox?" in asked.stderr
+    assert "'toxc'\n" in run("show", "toxc").stderr
+
+
+def test_an_empty_answer_says_which_words_were_searched_for(run: Run) -> None:
+    asked = run("list", "rank BETWEEN 1 AND 3")
+    assert (asked.exit_code, asked.stdout) == (0, "")
+    assert "searched names, notes and tags for rank, BETWEEN, 1, 3;" in asked.stderr
+    assert "searched" not in run("list", "rank > 100").stderr
 
 
 def test_eval_compare_shows_the_parents_beside_the_child(run: Run) -> None:
@@ -67,6 +90,13 @@ def test_eval_compare_shows_the_parents_beside_the_child(run: Run) -> None:
     assert row.split() == ["rtp", "toxicity", "0.25", "0.9", "(-0.65)"]
     assert run("eval", "compare", "detox", "--format", "quiet").stdout == "detox@1\ntoxic@1\n"
     assert json.loads(run("eval", "compare", "detox", "--format", "json").stdout)["others"] == ["toxic@1"]
+
+
+def test_eval_compare_keeps_the_column_of_a_version_that_was_not_measured(run: Run) -> None:
+    run("eval", "add", "toxic@1", "toxicity", "0.9", "--dataset", "rtp")
+    heading, row = run("eval", "compare", "detox").stdout.splitlines()
+    assert heading.split() == ["dataset", "metric", "detox@1", "toxic@1"]
+    assert row.split() == ["rtp", "toxicity", "none", "0.9"]
 
 
 def test_base_models(run: Run) -> None:

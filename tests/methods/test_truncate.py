@@ -153,3 +153,8 @@ def test_parameters_are_explicit_and_build_the_same_method() -> None:
     assert methods.build("truncate", method.explicit()) == method
     assert methods.build("truncate", {"rank": 4}).rank_bound([8, 8]) == 4
     assert method.rank_bound([8, 8]) == 16
+
+
+def test_a_parameter_misspelt_is_named_before_the_one_that_is_missed_by_that() -> None:
+    with pytest.raises(UsageError, match=r"^ties: dens: "):
+        methods.build("ties", {"dens": "0.2"})

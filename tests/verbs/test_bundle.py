@@ -32,9 +32,9 @@ from registry.catalog.tables import (
 from registry.errors import (
     Conflict,
     IntegrityFailure,
+    NotFound,
     Refused,
     SchemaOutdated,
-    StorageFailure,
 )
 from registry.reference import parse
 from registry.verbs import _container
@@ -556,7 +556,7 @@ def test_what_is_no_file_is_refused(local: Registry, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with refused(local, Refused, "not a regular file", code=7):
         local.import_bundle(tmp_path / "pipe")
-    with refused(local, StorageFailure, "none.tar", code=1):
+    with refused(local, NotFound, "none.tar", code=3):
         local.import_bundle(tmp_path / "none.tar")
 
 

@@ -21,7 +21,7 @@ from registry import Registry
 from registry.catalog import references
 from registry.catalog.events import now
 from registry.catalog.tables import AffectedRow, BaseModelRow, RevocationRow
-from registry.errors import UsageError
+from registry.errors import NotFound, UsageError
 from registry.reference import parse
 from registry.results import SyncedFolder
 from registry.verbs.sync_dir import OWN
@@ -134,6 +134,23 @@ def test_what_moved_is_replaced_and_what_left_is_removed(catalog: Registry, tmp_
     assert catalog.sync_dir(srv, "prod").changed is False
     assert folders(srv) == 2
     torch.testing.assert_close(served_deltas(srv, "a")[Q0], lora_deltas(tmp_path / "a2")[Q0])
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_alias_that_nothing_has_does_not_empty_a_folder(
+    catalog: Registry, tmp_path: Path, dry_run: bool
+) -> None:
+    srv = tmp_path / "srv"
+    assert catalog.sync_dir(srv, "prdo", dry_run=dry_run).adapters == ()
+    add(catalog, tmp_path / "a", "a")
+    catalog.sync_dir(srv, "prod")
+    before = snapshot(srv)
+    with pytest.raises(NotFound, match="no adapter has the alias 'prdo'"):
+        catalog.sync_dir(srv, "prdo", dry_run=dry_run)
+    assert snapshot(srv) == before
+    catalog.delete_alias("a", "prod")
+    assert outcomes(catalog.sync_dir(srv, "Prod", dry_run=dry_run)) == {"a": "removed"}
+    assert os.path.lexists(srv / "a") == dry_run
 
 
 def test_what_is_in_the_way_is_left_alone(catalog: Registry, tmp_path: Path) -> None:
