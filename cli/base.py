@@ -69,11 +69,14 @@ def show(base: str, *, tensors: bool) -> None:
 @command.command("add")
 @click.argument("base")
 @click.option(
-    "--path", type=click.Path(), metavar="DIR", help="Its checkpoint folder; by default the Hub is asked."
+    "--base-path",
+    type=click.Path(),
+    metavar="DIR",
+    help="Its checkpoint folder; by default the Hub is asked.",
 )
 @click.option("--replace", is_flag=True, help="What is recorded so far is wrong.")
 @common
-def add(base: str, path: str | None, *, replace: bool) -> None:
+def add(base: str, base_path: str | None, *, replace: bool) -> None:
     """Record what a base model's weights are and hold.
 
     BASE is REPO[@REVISION], as adapters name it. Adapters that are added later are checked against its tensors. From
@@ -83,10 +86,14 @@ def add(base: str, path: str | None, *, replace: bool) -> None:
 
       registry base add meta-llama/Llama-3.1-8B
 
-      registry base add team/llama --path ./llama
+      registry base add team/llama --base-path ./llama
     """
     with open_registry() as catalog:
-        emit(catalog.add_base_model(base, path=path, replace=replace), _shown, quiet=lambda r: [r.name])
+        emit(
+            catalog.add_base_model(base, base_path=base_path, replace=replace),
+            _shown,
+            quiet=lambda r: [r.name],
+        )
 
 
 @command.group("alias")

@@ -828,11 +828,11 @@ class Registry:
         return bases.tensors(self._database, name)
 
     def add_base_model(
-        self, name: str, *, path: str | Path | None = None, replace: bool = False
+        self, name: str, *, base_path: str | Path | None = None, replace: bool = False
     ) -> BaseModelInfo:
         """Record what a base model's weights are and hold, so that adapters are checked against it.
 
-        Read from the checkpoint folder ``path``, or from the Hub: there only digests and headers are read. Raises
+        Read from the checkpoint folder ``base_path``, or from the Hub: there only digests and headers are read. Raises
         ``Incompatible`` where other weights are recorded, unless ``replace`` says that they were recorded wrongly.
         """
         from registry.verbs import bases
@@ -840,7 +840,7 @@ class Registry:
         return bases.add(
             self._database,
             name,
-            path=path,
+            base_path=base_path,
             replace=replace,
             remembered=self._remembered,
             actor=self._config.actor,

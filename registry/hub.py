@@ -267,7 +267,7 @@ def describe_model(repo: str, revision: str | None) -> DescribedModel:
     hashes = [listed[shard].sha256 for shard in shards]
     if None in hashes:
         raise Refused(
-            f"{repo} keeps weights outside the large file storage", hint="download it, and use --path"
+            f"{repo} keeps weights outside the large file storage", hint="download it, and use --base-path"
         )
     try:
         config = json.loads(read(repo, commit, "config.json"))

@@ -42,7 +42,7 @@ def add(
     database: Database,
     name: str,
     *,
-    path: str | Path | None,
+    base_path: str | Path | None,
     replace: bool,
     remembered: Path | None,
     actor: str,
@@ -51,7 +51,7 @@ def add(
     with database.read() as session:
         known = bases.named(session, name)
     identity = known or _identity(name.removeprefix(HUB))
-    fingerprint, layout = _seen(identity, path, remembered)
+    fingerprint, layout = _seen(identity, base_path, remembered)
     wanted = identity.model_copy(update={"fingerprint": fingerprint})
 
     def work(session: Session) -> BaseModelInfo:
@@ -100,18 +100,18 @@ def _identity(name: str) -> BaseModelIdentity:
 
 
 def _seen(
-    identity: BaseModelIdentity, path: str | Path | None, remembered: Path | None
+    identity: BaseModelIdentity, base_path: str | Path | None, remembered: Path | None
 ) -> tuple[str, BaseLayout]:
     """What the weights are: read from a folder, or from the Hub without downloading them."""
-    if path is not None:
-        found = checkpoint.open_base(Path(path).expanduser())
+    if base_path is not None:
+        found = checkpoint.open_base(Path(base_path).expanduser())
         return found.fingerprint(remembered=Remembered(remembered)), found.layout
     from registry import hub
 
     if not hub.is_repo_id(str(identity.repo)):
         raise UsageError(
             f"{identity} is no repo on the Hub",
-            hint="call it as adapters do, and say where it is: registry base add REPO --path DIR",
+            hint="call it as adapters do, and say where it is: registry base add REPO --base-path DIR",
         )
     described = hub.describe_model(str(identity.repo), identity.revision)
     return described.fingerprint, described.layout

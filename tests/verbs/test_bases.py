@@ -50,22 +50,22 @@ def test_what_was_seen_once_is_what_later_adapters_are_checked_against(
 def test_a_base_is_recorded_from_its_folder_without_any_adapter(
     catalog: Registry, llama: Path, tmp_path: Path
 ) -> None:
-    made = catalog.add_base_model("tiny/llama@main", path=llama)
+    made = catalog.add_base_model("tiny/llama@main", base_path=llama)
     assert (made.name, made.versions, made.tensors) == ("tiny/llama@main", 0, 21)
     assert made.parameters is not None
-    again = catalog.add_base_model("tiny/llama@main", path=llama)
+    again = catalog.add_base_model("tiny/llama@main", base_path=llama)
     assert again == made
     assert [action for _, action, _, _ in events(catalog._database)] == ["fingerprint"]
     llama = tiny_llama(tmp_path / "other", tied=True)
     with pytest.raises(Incompatible, match="other weights than those recorded for tiny/llama@main") as caught:
-        catalog.add_base_model("tiny/llama@main", path=llama)
+        catalog.add_base_model("tiny/llama@main", base_path=llama)
     assert "--replace" in str(caught.value.hint)
-    mended = catalog.add_base_model("tiny/llama@main", path=llama, replace=True)
+    mended = catalog.add_base_model("tiny/llama@main", base_path=llama, replace=True)
     assert mended.fingerprint not in {None, made.fingerprint}
     told = events(catalog._database)[-1]
     assert told[3] == {"fingerprint": mended.fingerprint, "previous": made.fingerprint}
     with pytest.raises(NotFound):
-        catalog.add_base_model("tiny/other", path=tmp_path / "nowhere")
+        catalog.add_base_model("tiny/other", base_path=tmp_path / "nowhere")
     with pytest.raises(NotFound):
         catalog.base_model("tiny/other")
 
@@ -85,7 +85,7 @@ def test_two_repos_with_the_same_weights_are_one_base(catalog: Registry, llama: 
 
 
 def test_short_names(catalog: Registry, llama: Path, tmp_path: Path) -> None:
-    catalog.add_base_model("tiny/llama", path=llama)
+    catalog.add_base_model("tiny/llama", base_path=llama)
     made = catalog.set_base_alias("Llama", "tiny/llama")
     assert (made.alias, str(made.base_model)) == ("Llama", "tiny/llama")
     assert catalog.set_base_alias("LLAMA", "tiny/llama") == made  # nothing moved
@@ -116,12 +116,12 @@ def test_short_names(catalog: Registry, llama: Path, tmp_path: Path) -> None:
 def test_a_base_is_found_by_its_fingerprint_and_several_are_told_apart(
     catalog: Registry, llama: Path, tmp_path: Path
 ) -> None:
-    known = catalog.add_base_model("tiny/llama@one", path=llama).fingerprint or ""
+    known = catalog.add_base_model("tiny/llama@one", base_path=llama).fingerprint or ""
     assert catalog.base_model(known[:20]).name == "tiny/llama@one"
     catalog.add(lora(tmp_path / "a", {Q0: (32, 32)}), "a", base="tiny/llama@two")
     assert catalog.base_model("tiny/llama").name == "tiny/llama@one"  # the only one whose weights are known
     other = tiny_llama(tmp_path / "other", tied=True)
-    catalog.add_base_model("tiny/llama@two", path=other)
+    catalog.add_base_model("tiny/llama@two", base_path=other)
     with pytest.raises(UsageError, match="could be several base models"):
         catalog.base_model("tiny/llama")
     assert [base.name for base in catalog.base_models()] == ["tiny/llama@one", "tiny/llama@two"]
@@ -141,7 +141,7 @@ def test_a_base_on_the_hub_is_known_from_digests_and_headers_alone(
         fetched = [each for each in server.requests if each.method == "GET" and "safetensors" in str(each)]
     headers = [each for each in fetched if each.path.endswith(".safetensors")]
     assert len(headers) == 3  # one range of each shard
-    assert made.fingerprint == local.add_base_model("same/llama", path=llama).fingerprint
+    assert made.fingerprint == local.add_base_model("same/llama", base_path=llama).fingerprint
     assert local.base_model("same/llama").same_as == (made.name,)
     with pytest.raises(Incompatible):
         local.add(lora(tmp_path / "w", {Q0: (48, 32)}, base=made.name), "w", base=made.name)
@@ -152,12 +152,12 @@ def test_a_base_that_is_no_repo_has_to_be_at_hand(local: Registry) -> None:
         local.add_base_model("/models/llama")
     for bad in ("", "\x1b[1m", "x" * 301):
         with pytest.raises(UsageError):
-            local.add_base_model(bad, path="/nowhere")
+            local.add_base_model(bad, base_path="/nowhere")
 
 
 def test_a_damaged_folder_is_refused_and_nothing_recorded(local: Registry, llama: Path) -> None:
     shard = next(llama.glob("*-of-*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(Refused):
-        local.add_base_model("tiny/llama", path=llama)
+        local.add_base_model("tiny/llama", base_path=llama)
     assert local.base_models() == ()
