@@ -126,9 +126,10 @@ def replace_fingerprint(session: Session, row: BaseModelRow, fingerprint: str, a
 
 def set_alias(session: Session, alias: str, row: BaseModelRow, actor: str) -> BaseAlias:
     """Let ``alias`` stand for the base model. Raises ``Conflict`` where a base model itself is called so."""
-    if session.scalar(select(BaseModelRow.id).where(BaseModelRow.repo == alias).limit(1)) is not None:
-        raise Conflict(f"{alias} is a base model's own name", hint="choose another alias")
     key, made = alias.lower(), now()
+    # Regardless of case, as an alias is looked up before a name.
+    if own := session.scalar(select(BaseModelRow.repo).where(func.lower(BaseModelRow.repo) == key).limit(1)):
+        raise Conflict(f"{own} is a base model's own name", hint="choose another alias")
     columns = {"alias": alias, "base_model_id": row.id, "updated_at": made, "updated_by": actor}
     insert_or_ignore(session, BaseAliasRow, alias_key=key, **columns)
     statement = references.locking(select(BaseAliasRow).where(BaseAliasRow.alias_key == key))
