@@ -73,12 +73,12 @@ def write_many(session: Session, drafts: Sequence[Draft]) -> list[tuple[int, boo
     return written
 
 
-def holding(session: Session, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Of pairs of a name and a content digest, those that a live version is of, with its reference."""
-    found: dict[tuple[str, str], str] = {}
+def holding(session: Session, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, str]]:
+    """Of pairs of a name and a content digest, those that a live version is of, with its row id and reference."""
+    found: dict[tuple[str, str], tuple[int, str]] = {}
     for some in chunked(wanted):
         query = (
-            select(AdapterRow.name, VersionRow.number, VersionRow.artifact_digest)
+            select(AdapterRow.name, VersionRow.id, VersionRow.number, VersionRow.artifact_digest)
             .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
             .where(
                 VersionRow.artifact_digest.in_([content for _, content in some]),
@@ -88,7 +88,7 @@ def holding(session: Session, wanted: Sequence[tuple[str, str]]) -> dict[tuple[s
             .order_by(VersionRow.id)
         )
         for row in session.execute(query):
-            found[row.name, row.artifact_digest] = f"{row.name}@{row.number}"
+            found[row.name, row.artifact_digest] = row.id, f"{row.name}@{row.number}"
     return found
 
 
