@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from registry.catalog import artifacts, references, revocations, versions, words
+from registry.catalog import bases as base_models
 from registry.catalog.artifacts import Content
 from registry.catalog.database import chunked
 from registry.catalog.events import now
@@ -187,7 +188,12 @@ def _ids(session: Session, keys: Iterable[str]) -> dict[str, int]:
 
 def _bases(session: Session, drafts: Sequence[Draft]) -> dict[Any, BaseModelRow]:
     identities = {_identity(draft): draft.base_model for draft in drafts}
-    return {key: versions.base_model(session, identities[key]) for key in sorted(identities)}
+    found = {key: versions.base_model(session, identities[key]) for key in sorted(identities)}
+    layouts = {_identity(draft): draft.base_layout for draft in drafts if draft.base_layout is not None}
+    for key, layout in sorted(layouts.items(), key=lambda each: each[0]):
+        if (fingerprint := found[key].fingerprint) is not None:
+            base_models.save_layout(session, fingerprint, layout)
+    return found
 
 
 def _identity(draft: Draft) -> tuple[str, str, str]:
