@@ -689,7 +689,7 @@ class Imported(Result):
     ``complete`` says that the catalog was empty and is now the one that was exported. ``added`` counts what is new by
     sort, ``extended`` the adapters that have new versions, ``stored`` the blobs whose bytes were taken over.
     ``missing`` counts blobs of the bundle whose bytes are not in the blob store, ``kept`` names aliases that point
-    elsewhere here and stay. ``changed`` is False when everything was there already.
+    elsewhere here and stay (``name@alias``, or a base model's ``alias``). ``changed`` is False when everything was there already.
     """
 
     path: str

@@ -117,18 +117,12 @@ def save_layout(session: Session, fingerprint: str, found: BaseLayout) -> None:
         )
 
 
-def replace_fingerprint(session: Session, row: BaseModelRow, fingerprint: str, actor: str) -> None:
-    """Say that the base model's weights are others than were recorded: the record was wrong."""
-    name = str(references.base_identity(row))
-    record(session, actor, "fingerprint", name, fingerprint=fingerprint, previous=row.fingerprint)
-    row.fingerprint = fingerprint
-
-
 def set_alias(session: Session, alias: str, row: BaseModelRow, actor: str) -> BaseAlias:
     """Let ``alias`` stand for the base model. Raises ``Conflict`` where a base model itself is called so."""
-    if session.scalar(select(BaseModelRow.id).where(BaseModelRow.repo == alias).limit(1)) is not None:
-        raise Conflict(f"{alias} is a base model's own name", hint="choose another alias")
     key, made = alias.lower(), now()
+    # Regardless of case, as an alias is looked up before a name.
+    if own := session.scalar(select(BaseModelRow.repo).where(func.lower(BaseModelRow.repo) == key).limit(1)):
+        raise Conflict(f"{own} is a base model's own name", hint="choose another alias")
     columns = {"alias": alias, "base_model_id": row.id, "updated_at": made, "updated_by": actor}
     insert_or_ignore(session, BaseAliasRow, alias_key=key, **columns)
     statement = references.locking(select(BaseAliasRow).where(BaseAliasRow.alias_key == key))
@@ -147,8 +141,8 @@ def delete_alias(session: Session, alias: str, actor: str) -> BaseAlias:
     if row is None:
         raise NotFound(f"no base model has the alias {alias!r}", hint="see: registry base alias list")
     found = _alias(row, session.get_one(BaseModelRow, row.base_model_id))
-    record(session, actor, "base alias", row.alias, base_model=None)
     session.delete(row)
+    record(session, actor, "base alias", found.alias, base_model=None)
     return found
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from registry.catalog import artifacts, references, revocations, versions, words
+from registry.catalog import bases as base_models
 from registry.catalog.artifacts import Content
 from registry.catalog.database import chunked
 from registry.catalog.events import now
@@ -73,12 +74,12 @@ def write_many(session: Session, drafts: Sequence[Draft]) -> list[tuple[int, boo
     return written
 
 
-def holding(session: Session, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Of pairs of a name and a content digest, those that a live version is of, with its reference."""
-    found: dict[tuple[str, str], str] = {}
+def holding(session: Session, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, str]]:
+    """Of pairs of a name and a content digest, those that a live version is of, with its row id and reference."""
+    found: dict[tuple[str, str], tuple[int, str]] = {}
     for some in chunked(wanted):
         query = (
-            select(AdapterRow.name, VersionRow.number, VersionRow.artifact_digest)
+            select(AdapterRow.name, VersionRow.id, VersionRow.number, VersionRow.artifact_digest)
             .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
             .where(
                 VersionRow.artifact_digest.in_([content for _, content in some]),
@@ -88,7 +89,7 @@ def holding(session: Session, wanted: Sequence[tuple[str, str]]) -> dict[tuple[s
             .order_by(VersionRow.id)
         )
         for row in session.execute(query):
-            found[row.name, row.artifact_digest] = f"{row.name}@{row.number}"
+            found[row.name, row.artifact_digest] = row.id, f"{row.name}@{row.number}"
     return found
 
 
@@ -187,7 +188,12 @@ def _ids(session: Session, keys: Iterable[str]) -> dict[str, int]:
 
 def _bases(session: Session, drafts: Sequence[Draft]) -> dict[Any, BaseModelRow]:
     identities = {_identity(draft): draft.base_model for draft in drafts}
-    return {key: versions.base_model(session, identities[key]) for key in sorted(identities)}
+    found = {key: versions.base_model(session, identities[key]) for key in sorted(identities)}
+    layouts = {_identity(draft): draft.base_layout for draft in drafts if draft.base_layout is not None}
+    for key, layout in sorted(layouts.items(), key=lambda each: each[0]):
+        if (fingerprint := found[key].fingerprint) is not None:
+            base_models.save_layout(session, fingerprint, layout)
+    return found
 
 
 def _identity(draft: Draft) -> tuple[str, str, str]:

@@ -36,6 +36,7 @@ from registry.digest import PREFIX, of_bytes
 from registry.errors import Refused
 
 L = TypeVar("L", bound=BundleLine)
+_FILES = {"adapter_config.json", "adapter_model.safetensors"}
 D = TypeVar("D", BlobLine, ArtifactLine, RecipeLine)
 
 
@@ -157,6 +158,8 @@ class _Checker:
             for digest in line.files.values():
                 if digest not in self._seen.blobs:
                     refuse("artifacts", number, f"there is no blob {digest}")
+            if line.files and line.target == "adapter" and not line.files.keys() >= _FILES:
+                refuse("artifacts", number, f"an adapter's files are {' and '.join(sorted(_FILES))}")
             yield number, line
 
     def _recipes(self) -> Iterator[tuple[int, Any]]:

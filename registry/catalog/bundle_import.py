@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from sqlalchemy import func, insert, literal, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
-from registry.catalog import words
+from registry.catalog import references, revocations, words
 from registry.catalog.bundle_check import Checked, Source, parse
 from registry.catalog.bundle_lines import (
     AdapterLine,
@@ -89,8 +89,8 @@ class Comparison:
     """By blob: whether the catalog has it already."""
 
     def extends(self, checked: Checked, adapter: int) -> bool:
-        """Whether versions are added to an adapter that is there."""
-        return 0 < self.here[adapter] < checked.last_version[adapter]
+        """Whether versions are added to an adapter that is there, perhaps without any."""
+        return bool(self.adapter_id[adapter]) and self.here[adapter] < checked.last_version[adapter]
 
     def touches(self, checked: Checked, adapter: int) -> bool:
         """Whether an adapter is new, or extended."""
@@ -106,6 +106,8 @@ class Written:
     extended: int = 0
     kept: list[str] = field(default_factory=list)
     """Aliases that point elsewhere here, and stay."""
+    told: int = 0
+    """Events of what changed, where the history is not the bundle's."""
 
     def count(self, table: str, number: int = 1) -> None:
         self.rows[table] = self.rows.get(table, 0) + number
@@ -140,9 +142,11 @@ def compare(session: Session, source: Source, checked: Checked, *, blobs: bool) 
 def lock(session: Session) -> None:
     """Nobody else writes until this transaction ends. SQLite's write lock does that by itself."""
     if session.get_bind().dialect.name == "postgresql":
-        # Adapters first, as every writer does: who holds one of them is waited for while nothing is held here.
+        # The edges and then adapters first, as every writer does: who holds one of them is waited for while nothing
+        # is held here that he may want.
+        revocations.exclude_edges(session)
         session.execute(text("LOCK TABLE adapters IN EXCLUSIVE MODE"))
-        others = ", ".join(row.__tablename__ for row in _ORDER if row is not AdapterRow)
+        others = ", ".join(row.__tablename__ for row in _ORDER if row not in {AdapterRow, LineageRow})
         session.execute(text(f"LOCK TABLE {others} IN SHARE ROW EXCLUSIVE MODE"))
 
 
@@ -342,26 +346,36 @@ class _Writer:
                 self._add(BaseModelRow, id=self._found.base_id[number], **line.__dict__)
                 self._written.count("base_models")
             elif line.fingerprint is not None:
-                unknown = (BaseModelRow.id == self._found.base_id[number]) & BaseModelRow.fingerprint.is_(
-                    None
-                )
-                self._loader.session.execute(
-                    update(BaseModelRow).where(unknown).values(fingerprint=line.fingerprint)
-                )
+                row = self._loader.session.get_one(BaseModelRow, self._found.base_id[number])
+                if row.fingerprint is None:
+                    row.fingerprint = line.fingerprint
+                    self._loader.session.flush()
+                    self._event(str(references.base_identity(row)), fingerprint=line.fingerprint)
 
     def _base_aliases(self) -> None:
-        there = set(self._loader.session.scalars(select(BaseAliasRow.alias_key)))
+        self._loader.flush()
+        session, empty = self._loader.session, self._found.empty
+        there = {row.alias_key: row.base_model_id for row in session.scalars(select(BaseAliasRow))}
+        # A base model of this catalog goes on to be found by its own name.
+        names = set() if empty else {repo.lower() for repo in session.scalars(select(BaseModelRow.repo))}
         for _, line in self._read("base_aliases", BaseAliasLine):
-            if (key := line.alias.lower()) not in there:
-                self._add(
-                    BaseAliasRow,
-                    alias_key=key,
-                    alias=line.alias,
-                    base_model_id=self._found.base_id[line.base],
-                    updated_at=line.updated_at,
-                    updated_by=line.updated_by,
-                )
-                self._written.count("base_aliases")
+            key, meant = line.alias.lower(), self._found.base_id[line.base]
+            if key in there or key in names:
+                if there.get(key) != meant:
+                    self._written.kept.append(line.alias)
+                continue
+            self._add(
+                BaseAliasRow,
+                alias_key=key,
+                alias=line.alias,
+                base_model_id=meant,
+                updated_at=line.updated_at,
+                updated_by=line.updated_by,
+            )
+            self._written.count("base_aliases")
+            if not empty:
+                row = self._loader.session.get_one(BaseModelRow, meant)
+                self._event(line.alias, base_model=str(references.base_identity(row)))
 
     def _base_layouts(self) -> None:
         there = set(self._loader.session.scalars(select(BaseLayoutRow.fingerprint)))
@@ -650,7 +664,10 @@ class _Writer:
             )
             row = self._loader.session.execute(query).one()
             self._event(f"{row.name}@{row.number}", revoked=reason)
+        if self._written.rows and not self._written.told:
+            self._event("catalog", added=self._written.rows)
 
     def _event(self, subject: str, **detail: Any) -> None:
+        self._written.told += 1
         detail = {"bundle": self._bundle, **detail}
         self._add(EventRow, at=now(), actor=self._actor, action="bundle", subject=subject, detail=detail)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from registry import reference
+from registry import base_layout, reference
 from registry.errors import UsageError
 
 FORMAT = 1
@@ -71,6 +71,41 @@ def _storable(value: Any) -> Any:
     return value
 
 
+def _layout(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        base_layout.from_json(value)
+        sound = isinstance(value["config"], dict) and all(
+            isinstance(dtype, str) and all(type(length) is int and length >= 0 for length in shape)
+            for dtype, *shape in value["tensors"].values()
+        )
+    except (ValueError, LookupError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise ValueError("not what weight files hold")
+    return value
+
+
+def _reports(value: list[Any]) -> list[Any]:
+    for item in value:
+        match item:
+            case {"module": str(), "values": dict(numbers)} if all(
+                type(number) in {int, float} for number in numbers.values()
+            ):
+                continue
+        raise ValueError("not a list of modules with numbers")
+    return value
+
+
+def _sizes(value: dict[str, Any]) -> dict[str, Any]:
+    for path, item in value.items():
+        _inside(path)
+        match item:
+            case {"size": int(), "sha256": str()}:
+                continue
+        raise ValueError("a file without its size and digest")
+    return value
+
+
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Time = Annotated[AwareDatetime, AfterValidator(_utc)]
@@ -84,7 +119,9 @@ Name = Annotated[Text, AfterValidator(_name)]
 AliasName = Annotated[Text, AfterValidator(_alias)]
 FilePath = Annotated[Text, AfterValidator(_inside)]
 Object = Annotated[dict[str, Any], AfterValidator(_storable)]
-Array = Annotated[list[Any], AfterValidator(_storable)]
+Layout = Annotated[Object, AfterValidator(_layout)]
+Reports = Annotated[list[Any], AfterValidator(_storable), AfterValidator(_reports)]
+Sizes = Annotated[Object, AfterValidator(_sizes)]
 
 
 class BundleLine(BaseModel):
@@ -104,7 +141,7 @@ class BaseModelLine(BundleLine):
 class BaseAliasLine(BundleLine):
     """In the order of the alias in lower case; ``base`` is a line of ``base_models``."""
 
-    alias: Text
+    alias: AliasName
     base: Line
     updated_at: Time
     updated_by: Text
@@ -114,7 +151,7 @@ class BaseLayoutLine(BundleLine):
     """In the order of the fingerprint."""
 
     fingerprint: Text
-    layout: Object
+    layout: Layout
     created_at: Time
 
 
@@ -146,7 +183,7 @@ class ArtifactLine(BundleLine):
     modules: Count
     dtype: Text
     size: Size
-    not_composable: Array
+    not_composable: list[Text]
     created_at: Time
     files: dict[FilePath, Digest]
 
@@ -169,10 +206,10 @@ class RealisationLine(BundleLine):
     device: Text
     dtype: Text
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-    libraries: Object
+    libraries: dict[Text, Text]
     seconds: Finite
-    report: Array
-    files: Object
+    report: Reports
+    files: Sizes
     created_at: Time
 
 
@@ -258,7 +295,7 @@ class PublicationLine(BundleLine):
     state: Literal["pending", "done", "failed"]
     commit: Text | None
     url: Text | None
-    files: Object
+    files: dict[Text, Text]
     error: Text | None
     created_at: Time
     created_by: Text

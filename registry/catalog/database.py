@@ -230,8 +230,9 @@ def chunked(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def shown(url: URL) -> str:
-    """The URL without its password."""
-    return url.render_as_string(hide_password=True)
+    """The URL without its passwords, which libpq also takes from the query."""
+    secrets = [key for key in url.query if "password" in key.lower()]
+    return url.difference_update_query(secrets).render_as_string(hide_password=True)
 
 
 def _normalize(text_url: str) -> URL:

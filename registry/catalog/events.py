@@ -18,7 +18,12 @@ def now() -> datetime:
 
 
 def record(session: Session, actor: str, action: str, subject: str, **detail: Any) -> None:
-    """Append an event to the transaction that makes the change it tells of."""
+    """Append an event to the transaction that makes the change it tells of.
+
+    The change is sent first: events are the last table that a transaction writes to, as they are for an import, which
+    holds every table in its turn.
+    """
+    session.flush()
     row = {"at": now(), "actor": actor, "action": action, "subject": subject, "detail": detail}
     insert(session, EventRow, row)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, literal, select, text, union, union_all
 from sqlalchemy.orm import Session, aliased
 
+from registry.catalog.database import chunked
 from registry.catalog.events import now, record
 from registry.catalog.lineage import closure
 from registry.catalog.references import Pin
@@ -150,17 +151,35 @@ def warnings(session: Session, version_id: int) -> tuple[str, ...]:
 
 def twins(session: Session, version_id: int, digest: str) -> tuple[str, ...]:
     """Warnings that a version's content was revoked as another one."""
+    return _twins(session, [digest])(version_id, digest)
+
+
+def told(session: Session, digests: Mapping[int, str]) -> dict[int, tuple[str, ...]]:
+    """What :func:`warnings` and :func:`twins` say, of many versions: their row ids with their content digests."""
+    found: dict[int, tuple[str, ...]] = {}
+    for some in chunked([*digests]):
+        reasons, twin = causes(session, some), _twins(session, {digests[row_id] for row_id in some})
+        for row_id in some:
+            found[row_id] = (*map(str, reasons.get(row_id, ())), *twin(row_id, digests[row_id]))
+    return found
+
+
+def _twins(session: Session, digests: Collection[str]) -> Callable[[int, str], tuple[str, ...]]:
+    """Of these contents, what :func:`twins` says of a version with one of them."""
     statement = (
-        select(AdapterRow.name, VersionRow.number, RevocationRow.reason)
+        select(VersionRow.artifact_digest, VersionRow.id, AdapterRow.name, VersionRow.number)
+        .add_columns(RevocationRow.reason)
         .select_from(VersionRow)
         .join(RevocationRow, RevocationRow.version_id == VersionRow.id)
-        .join(AdapterRow, AdapterRow.id == VersionRow.adapter_id)
-        .where(VersionRow.artifact_digest == digest, VersionRow.id != version_id)
+        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+        .where(VersionRow.artifact_digest.in_(digests))
         .order_by(VersionRow.id)
     )
-    return tuple(
+    rows = session.execute(statement).all()
+    return lambda version_id, digest: tuple(
         f"this is the content of {row.name}@{row.number}, which was revoked: {row.reason}"
-        for row in session.execute(statement)
+        for row in rows
+        if row.artifact_digest == digest and row.id != version_id
     )
 
 

@@ -15,8 +15,9 @@ from typing import Any, Literal, TypeVarTuple
 from sqlalchemy import CTE, ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from registry.catalog.references import base_identity
 from registry.catalog.tables import AdapterRow, AliasRow, BaseModelRow, FollowedRow, VersionRow
-from registry.results import MovedReference
+from registry.results import BaseModelIdentity, MovedReference
 
 Columns = TypeVarTuple("Columns")
 Scope = Literal["latest", "live"] | Sequence[int]
@@ -50,7 +51,7 @@ class Follower:
     adapter_id: int
     name: str
     ref: str
-    base: str
+    base: BaseModelIdentity
     expression: str
     latest: bool
     lines: frozenset[int]
@@ -188,7 +189,7 @@ def _described(session: Session, reached: CTE) -> list[Follower]:
             VersionRow.latest_of,
             VersionRow.expression,
             AdapterRow.name,
-            BaseModelRow.repo,
+            BaseModelRow,
             FollowedRow.adapter_id.label("line"),
         )
         .select_from(reached)
@@ -207,7 +208,7 @@ def _described(session: Session, reached: CTE) -> list[Follower]:
             adapter_id=row.adapter_id,
             name=row.name,
             ref=f"{row.name}@{row.number}",
-            base=row.repo,
+            base=base_identity(row.BaseModelRow),
             expression=row.expression or "",
             latest=row.latest_of is not None,
             lines=frozenset(lines[row.id]),

@@ -200,6 +200,7 @@ def set_fingerprint(session: Session, base_model_id: int, identity: BaseModelIde
     ).scalar_one()
     _check_fingerprint(row, identity)
     row.fingerprint = row.fingerprint or identity.fingerprint
+    session.flush()
 
 
 def _check_fingerprint(row: BaseModelRow, identity: BaseModelIdentity) -> None:

@@ -252,16 +252,19 @@ class Merge:
         """
 
         def write(session: Session) -> list[Realisation]:
-            if job.pin.base_model.fingerprint is None:
+            learned = job.pin.base_model.fingerprint is None
+            if learned:
                 seen = job.pin.base_model.model_copy(update={"fingerprint": fingerprint})
                 versions.set_fingerprint(session, job.pin.base_model_id, seen)
                 bases.save_layout(session, fingerprint, job.base.layout)
-                record(session, self.actor, "fingerprint", str(job.pin.base_model), fingerprint=fingerprint)
-            artifacts.save_recipe(session, job.recipe)
-            artifacts.save_realisation(session, made)
+            # In the order in which an import takes the tables.
             if content is not None:
                 artifacts.save(session, content)
                 _content.check_present(self.blobs, content.files)
+            artifacts.save_recipe(session, job.recipe)
+            artifacts.save_realisation(session, made)
+            if learned:
+                record(session, self.actor, "fingerprint", str(job.pin.base_model), fingerprint=fingerprint)
             record(session, self.actor, "materialize", job.pin.ref, target="model", digest=made.output_digest)
             return artifacts.realisations(session, made.recipe_digest, "model", made.variant)
 

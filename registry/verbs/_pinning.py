@@ -121,7 +121,7 @@ def check_together(pins: Iterable[Pin]) -> None:
                 f"{one.ref} is {one.kind} and {other.ref} is {other.kind}: different kinds do not compose",
                 hint="compose adapters of one kind",
             )
-        if difference := _base_difference(one, other):
+        if difference := base_difference(one.base_model, other.base_model):
             raise Incompatible(
                 f"{one.ref} and {other.ref} are on different base models: {difference}",
                 hint="adapters compose only on the base model they were trained on",
@@ -131,10 +131,8 @@ def check_together(pins: Iterable[Pin]) -> None:
             raise Refused(f"{pin.ref} cannot be composed: {pin.not_composable[0]}")
 
 
-def _base_difference(one: Pin, other: Pin) -> str | None:
-    a, b = one.base_model, other.base_model
-    if one.base_model_id == other.base_model_id:
-        return None
+def base_difference(a: BaseModelIdentity, b: BaseModelIdentity) -> str | None:
+    """How two names are not those of one base model, as far as is known; None where they may be."""
     if a.fingerprint and b.fingerprint:
         return None if a.fingerprint == b.fingerprint else f"{a} and {b} have different weights"
     if a.repo != b.repo or (a.revision and b.revision and a.revision != b.revision):

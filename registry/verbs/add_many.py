@@ -16,14 +16,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy.orm import Session
 
 from registry import peft_format, reference
 from registry.base_layout import BaseLayout
 from registry.blobs import BlobStore
-from registry.catalog import bases, batches
+from registry.catalog import bases, batches, revocations
 from registry.catalog.artifacts import Content, File
 from registry.catalog.database import Database
 from registry.catalog.versions import Draft
@@ -70,6 +70,14 @@ class _Read:
     content: Content
     base_model: BaseModelIdentity
     staged: Mapping[str, Path]
+
+
+class _Written(NamedTuple):
+    """A version that holds what was read, whether it is new, and what of it was revoked."""
+
+    ref: str
+    created: bool
+    revoked: tuple[str, ...]
 
 
 class _Layouts:
@@ -192,11 +200,14 @@ def _skip_known(database: Database, found: Sequence[_Found], report: _Report) ->
     wanted = [(each.name, content) for each in found if (content := known[each.path]) is not None]
     with database.read() as session:
         there = batches.holding(session, wanted)
+        told = revocations.told(session, {there[pair][0]: pair[1] for pair in wanted if pair in there})
     todo = []
     for each in found:
         content = known[each.path]
-        if content is not None and (ref := there.get((each.name, content))) is not None:
-            report.tell(each, each.result(outcome="present", ref=ref, digest=content))
+        if content is not None and (held := there.get((each.name, content))) is not None:
+            row_id, ref = held
+            result = each.result(outcome="present", ref=ref, digest=content, warnings=told[row_id])
+            report.tell(each, result)
         else:
             todo.append(each)
     return todo
@@ -295,10 +306,12 @@ def _record(
         if isinstance(written, RegistryError):
             report.tell(some.found, some.found.refused(written))
             continue
-        ref, created = written
-        outcome: Literal["added", "present"] = "added" if created else "present"
+        outcome: Literal["added", "present"] = "added" if written.created else "present"
         result = some.found.result(
-            outcome=outcome, ref=ref, digest=some.content.digest, warnings=some.content.not_composable
+            outcome=outcome,
+            ref=written.ref,
+            digest=some.content.digest,
+            warnings=(*written.revoked, *some.content.not_composable),
         )
         report.tell(some.found, result)
         if some.found.seen is not None and some.found.seen == stamps(some.found.folder):
@@ -308,7 +321,7 @@ def _record(
 
 def _written(
     database: Database, blobs: BlobStore, read: Sequence[_Read], said: _Said
-) -> Iterator[tuple[_Read, tuple[str, bool] | RegistryError]]:
+) -> Iterator[tuple[_Read, _Written | RegistryError]]:
     """All of them in one transaction; where one cannot be, in two, and so on, until only that one is refused."""
     if not read:
         return
@@ -328,20 +341,20 @@ def _written(
         yield from _written(database, blobs, part, said)
 
 
-def _store(
-    database: Database, blobs: BlobStore, read: Sequence[_Read], said: _Said
-) -> list[tuple[str, bool]]:
+def _store(database: Database, blobs: BlobStore, read: Sequence[_Read], said: _Said) -> list[_Written]:
     # What was taken over by an earlier attempt is no longer staged.
     staged = {blob: path for each in read for blob, path in each.staged.items() if path.exists()}
     blobs.put_many(staged)
     drafts = [_draft(each, said) for each in read]
 
-    def write(session: Session) -> list[tuple[str, bool]]:
+    def write(session: Session) -> list[_Written]:
         written = batches.write_many(session, drafts)
         for each in read:
             _content.check_present(blobs, each.content.files)
         refs = batches.refs(session, [row_id for row_id, _ in written])
-        return [(refs[row_id], created) for row_id, created in written]
+        digests = {row_id: each.content.digest for each, (row_id, _) in zip(read, written, strict=True)}
+        told = revocations.told(session, digests)
+        return [_Written(refs[row_id], created, told[row_id]) for row_id, created in written]
 
     return database.transact(write)
 

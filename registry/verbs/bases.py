@@ -56,19 +56,21 @@ def add(
 
     def work(session: Session) -> BaseModelInfo:
         row = versions.base_model(session, identity.model_copy(update={"fingerprint": None}))
-        if row.fingerprint not in {None, fingerprint} and replace:
-            bases.replace_fingerprint(session, row, fingerprint, actor)
-        elif row.fingerprint is None:
+        previous = row.fingerprint
+        if previous is None:
             versions.set_fingerprint(session, row.id, wanted)
-            record(session, actor, "fingerprint", str(identity), fingerprint=fingerprint)
-        elif row.fingerprint != fingerprint:
+        elif previous != fingerprint and not replace:
             raise Incompatible(
                 f"these are other weights than those recorded for {references.base_identity(row)}: "
                 f"{fingerprint}, not {row.fingerprint}",
                 hint="name this model REPO@REVISION, or use --replace if what is recorded is wrong",
             )
-        bases.save_layout(session, fingerprint, layout)
+        row.fingerprint = fingerprint
         session.flush()
+        bases.save_layout(session, fingerprint, layout)
+        if previous != fingerprint:
+            before = {} if previous is None else {"previous": previous}
+            record(session, actor, "fingerprint", str(identity), fingerprint=fingerprint, **before)
         return bases.info(session, [row])[0]
 
     return database.transact(work)

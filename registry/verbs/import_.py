@@ -66,7 +66,7 @@ def _import(
         path=str(bundle.path),
         digest=bundle.manifest.digest,
         complete=again.empty,
-        changed=bool(written.rows or written.extended),
+        changed=bool(written.rows or written.told),
         added=written.rows,
         extended=written.extended,
         stored=stored,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from registry.recipe import Recipe
 from registry.reference import Reference
 from registry.results import Composed, MovedReference, Rebuilt, Version
 from registry.verbs import compose
-from registry.verbs._pinning import plan
+from registry.verbs._pinning import base_difference, plan
 from registry.verbs._text import check_device
 
 Progress = Callable[[str, int, int], None]
@@ -155,12 +156,13 @@ def _asked(session: Session, refs: Sequence[str]) -> list[Follower]:
 def _check_one_base(targets: Sequence[Follower]) -> None:
     """One folder is one base model: under adapters of another one, its values would be silently wrong."""
     first = {target.base: target.ref for target in reversed(targets)}
-    if len(first) > 1:
-        one, other = sorted(first.items())[:2]
-        raise UsageError(
-            f"--base-path is one base model, but {one[1]} is on {one[0]} and {other[1]} on {other[0]}",
-            hint=f"rebuild them apart, such as: registry rebuild {one[1].partition('@')[0]} --base-path DIR",
-        )
+    for one, other in combinations(sorted(first, key=str), 2):
+        if base_difference(one, other):
+            name = first[one].partition("@")[0]
+            raise UsageError(
+                f"--base-path is one base model, but {first[one]} is on {one} and {first[other]} on {other}",
+                hint=f"rebuild them apart, such as: registry rebuild {name} --base-path DIR",
+            )
 
 
 def _in_order(targets: Sequence[Follower]) -> Iterator[Follower]:

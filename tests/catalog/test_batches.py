@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from registry.base_layout import BaseLayout
 from registry.catalog import batches, references, versions
 from registry.catalog.database import Database, open_database
 from registry.catalog.versions import Draft, Edge
@@ -36,6 +37,7 @@ TABLES = {
     "files": "SELECT artifact_digest, path, blob_digest FROM artifact_files",
     "artifacts": "SELECT digest, kind, rank, size FROM artifacts",
     "blobs": "SELECT digest, size FROM blobs",
+    "layouts": "SELECT fingerprint FROM base_layouts",
     "bases": "SELECT repo, revision, fingerprint FROM base_models",
 }
 
@@ -85,7 +87,7 @@ def test_a_batch_is_what_the_single_writes_would_have_been(database: Database, t
             draft("New/Thing.2", "1", license="mit", parents=[Edge(pin.id, "declared")]),
             draft("there", "2"),
             draft("there", "1"),
-            draft("three", "3", kind="ia3", base="other", fingerprint="f"),
+            draft("three", "3", kind="ia3", base="other", fingerprint="f", base_layout=BaseLayout({}, {})),
             draft("three", "3b", kind="ia3", base="other"),
             draft("New/Thing.2", "4"),
         ]

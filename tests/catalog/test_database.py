@@ -193,6 +193,11 @@ def test_a_url_that_is_none_is_a_usage_error_without_the_password(url: str) -> N
     assert caught.value.__cause__ is None
 
 
+def test_a_password_is_hidden_wherever_a_url_has_it() -> None:
+    url = make_url("postgresql://u:secret@host/db?password=secret&sslpassword=secret&sslmode=require")
+    assert databases.shown(url) == "postgresql://u:***@host/db?sslmode=require"
+
+
 @pytest.mark.parametrize("actor", ["a\0", "a\nb", "\x1b[31m", "\ud800", " ", "x" * 201])
 def test_who_changes_something_has_a_name_that_can_be_shown(catalog: Registry, actor: str) -> None:
     add(catalog._database, "a", "a")

@@ -62,6 +62,23 @@ def test_every_adapter_below_is_added_under_its_path(catalog: Registry, tree: Pa
     assert shown.digest == catalog.add(tree / "team" / "a", "again").digest
 
 
+def test_what_was_revoked_is_told_as_when_it_is_added_alone(
+    catalog: Registry, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.verbs._seen.SETTLED_NS", -(10**12))  # so that it is remembered at once
+    catalog.add(tree / "team" / "a", "bad")
+    catalog.revoke("bad", "leaked data")
+    for _ in range(2):
+        found = {each.path: each.warnings for each in catalog.add_all(tree).found}
+        assert found.pop("team/a") == ("this is the content of bad@1, which was revoked: leaked data",)
+        assert set(found.values()) == {()}
+    catalog.revoke("solo", "no licence")
+    for _ in range(2):  # known by its stamps, and read again
+        again = {each.path: each.warnings for each in catalog.add_all(tree).found}
+        assert again["solo"] == ("solo@1 was revoked: no licence",)
+        (tmp_path / "home" / "folders.jsonl").unlink(missing_ok=True)
+
+
 def test_again_changes_nothing_and_what_changed_is_the_next_version(catalog: Registry, tree: Path) -> None:
     catalog.add_all(tree)
     before = state(catalog)

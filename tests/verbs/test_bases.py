@@ -97,6 +97,8 @@ def test_short_names(catalog: Registry, llama: Path, tmp_path: Path) -> None:
     catalog.add(lora(tmp_path / "c", {Q0: (32, 32)}, base="gpt2"), "c")
     with pytest.raises(Conflict, match="a base model's own name"):
         catalog.set_base_alias("gpt2", "tiny/llama")
+    with pytest.raises(Conflict, match="gpt2 is a base model's own name"):  # which it would be found before
+        catalog.set_base_alias("GPT2", "tiny/llama")
     assert catalog.set_base_alias("llama", "gpt2").base_model.repo == "gpt2"
     assert [alias.alias for alias in catalog.base_aliases()] == ["Llama"]
     assert str(catalog.delete_base_alias("LLAMA").base_model) == "gpt2"

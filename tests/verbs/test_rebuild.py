@@ -251,6 +251,32 @@ def test_one_folder_is_one_base_model(shelf: Registry, tmp_path: Path) -> None:
     assert [one.state for one in shelf.rebuild(["oo"], base_path=base)] == ["made"]
 
 
+def test_one_folder_is_one_base_model_by_its_weights_or_its_revision(shelf: Registry, tmp_path: Path) -> None:
+    for seed, revision in enumerate(("one", "two")):
+        shelf.add(make_lora(tmp_path / revision, seed=seed), revision, base=f"other/base@{revision}")
+        shelf.compose(f"of-{revision}", f"-{revision}")
+    for seed, revision in enumerate(("one", "two")):
+        shelf.add(
+            make_lora(tmp_path / f"{revision}2", seed=9 + seed), revision, base=f"other/base@{revision}"
+        )
+    base = tiny_llama(tmp_path / "base")
+    with pytest.raises(UsageError, match="of-one@1 is on other/base@one and of-two@1 on other/base@two"):
+        shelf.rebuild(base_path=base)
+    for revision in ("one", "two"):  # which turn out to be the same
+        shelf.add_base_model(f"other/base@{revision}", path=base)
+    assert [each.state for each in shelf.rebuild(base_path=base)] == ["made", "made"]
+
+
+def test_two_names_of_one_base_model_are_rebuilt_together(shelf: Registry, tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path / "base")
+    for name in ("x", "y"):
+        shelf.add(make_lora(tmp_path / name), name, base=f"{name}/base")
+        shelf.compose(f"of-{name}", f"-{name}")
+        shelf.add(make_lora(tmp_path / f"{name}2", seed=9), name, base=f"{name}/base")
+        shelf.add_base_model(f"{name}/base", path=base)
+    assert [each.state for each in shelf.rebuild(base_path=base)] == ["made", "made"]
+
+
 PROGRAM = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who started the tests may have it ignored
