@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import delete, insert, literal, select, text, union, union_all
+from sqlalchemy import BindParameter, bindparam, delete, insert, literal, select, text, union, union_all
 from sqlalchemy.orm import Session, aliased
 
 from registry.catalog.database import chunked
@@ -16,6 +17,12 @@ from registry.catalog.references import Pin
 from registry.catalog.tables import AdapterRow, AffectedRow, Identity, LineageRow, RevocationRow, VersionRow
 from registry.errors import Conflict, NotFound, Refused
 from registry.results import Revocation
+
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_MARKED = union_all(
+    select(RevocationRow.version_id).where(RevocationRow.version_id.in_(_IDS)),
+    select(AffectedRow.version_id).where(AffectedRow.version_id.in_(_IDS)),
+).limit(1)
 
 
 @dataclass(frozen=True)
@@ -104,8 +111,13 @@ def await_edges(session: Session) -> None:
 
 
 def causes(session: Session, version_ids: Iterable[int]) -> dict[int, list[Cause]]:
-    """Why each of these versions is not to be used, for those that are revoked or affected; one statement."""
+    """Why each of these versions is not to be used, for those that are revoked or affected.
+
+    One statement where none is, which is the rule.
+    """
     ids = list(version_ids)
+    if session.connection().execute(_MARKED, {"ids": ids}).first() is None:
+        return defaultdict(list)
     own = select(RevocationRow.version_id, RevocationRow.version_id.label("revoked_id"))
     theirs = select(AffectedRow.version_id, AffectedRow.revoked_id)
     marks = union_all(

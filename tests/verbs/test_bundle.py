@@ -262,7 +262,7 @@ def test_what_is_said_of_base_models_comes_along_and_is_told(
     for each in (catalog, other):
         each.add(make_lora(tmp_path / "a", base="gpt2"), "a")
     other.add(make_lora(tmp_path / "b", base="tiny/llama", seed=1), "b")
-    other.add_base_model("gpt2", path=tiny_llama(tmp_path / "base"))
+    other.add_base_model("gpt2", base_path=tiny_llama(tmp_path / "base"))
     for alias in ("small", "elsewhere"):
         other.set_base_alias(alias, "tiny/llama")
     other.set_base_alias("two", "gpt2")
@@ -533,7 +533,7 @@ def bundle(other: Registry, tmp_path: Path) -> Path:
     other.add(make_lora(tmp_path / "b2", seed=2), "b")
     other.compose("mix", "a + b")
     other.set_alias("b", "prod", 1)
-    other.add_base_model("other/base", path=tiny_llama(tmp_path / "llama"))
+    other.add_base_model("other/base", base_path=tiny_llama(tmp_path / "llama"))
     other.set_base_alias("tiny", "other/base")
     path = tmp_path / "bundle.tar"
     other.export(path)

@@ -19,12 +19,12 @@ from tests.models import tiny_llama
 
 
 def add_base(catalog: Registry, folder: Path) -> None:
-    catalog.add_base_model("some/base", path=tiny_llama(folder / "some"))
+    catalog.add_base_model("some/base", base_path=tiny_llama(folder / "some"))
 
 
 def replace_base(catalog: Registry, folder: Path) -> None:
     add_base(catalog, folder)
-    catalog.add_base_model("some/base", path=tiny_llama(folder / "other", tied=True), replace=True)
+    catalog.add_base_model("some/base", base_path=tiny_llama(folder / "other", tied=True), replace=True)
 
 
 def name_base(catalog: Registry, _folder: Path) -> None:

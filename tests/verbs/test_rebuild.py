@@ -263,7 +263,7 @@ def test_one_folder_is_one_base_model_by_its_weights_or_its_revision(shelf: Regi
     with pytest.raises(UsageError, match="of-one@1 is on other/base@one and of-two@1 on other/base@two"):
         shelf.rebuild(base_path=base)
     for revision in ("one", "two"):  # which turn out to be the same
-        shelf.add_base_model(f"other/base@{revision}", path=base)
+        shelf.add_base_model(f"other/base@{revision}", base_path=base)
     assert [each.state for each in shelf.rebuild(base_path=base)] == ["made", "made"]
 
 
@@ -273,7 +273,7 @@ def test_two_names_of_one_base_model_are_rebuilt_together(shelf: Registry, tmp_p
         shelf.add(make_lora(tmp_path / name), name, base=f"{name}/base")
         shelf.compose(f"of-{name}", f"-{name}")
         shelf.add(make_lora(tmp_path / f"{name}2", seed=9), name, base=f"{name}/base")
-        shelf.add_base_model(f"{name}/base", path=base)
+        shelf.add_base_model(f"{name}/base", base_path=base)
     assert [each.state for each in shelf.rebuild(base_path=base)] == ["made", "made"]
 
 
