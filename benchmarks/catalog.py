@@ -28,7 +28,7 @@ from sqlalchemy import Engine, create_engine, event, insert, select, text
 from sqlalchemy.engine import URL, make_url
 
 from registry import Registry
-from registry.catalog import lineage, references, tables, versions, words
+from registry.catalog import batches, lineage, references, tables, versions, words
 from registry.catalog.artifacts import Content, File
 from registry.catalog.database import Database, open_database
 from registry.catalog.events import now
@@ -41,6 +41,7 @@ ADAPTERS = 17
 VALUES = 20
 NODES = 1_000
 CHUNK = 10_000
+BULK = 5_000
 TARGETS = {
     "alias get": 0.5,
     "latest": 0.5,
@@ -145,8 +146,30 @@ def measure(url: str, count: int, runs: int) -> Found:
                 taken.append(1000 * (time.perf_counter() - started))
             found[name] = {"ms": taken, "statements": statements}
         event.remove(Engine, "before_cursor_execute", count_statement)
+        bulk(database)
         database.close()
         return found
+
+
+def bulk(database: Database) -> None:
+    """Versions of new adapters in transactions of 5,000, as ``add --recursive`` records them: 11 rows each."""
+    taken = []
+    for turn in range(2):
+        drafts = [
+            Draft(
+                name=f"bulk/a{turn}-{i}",
+                content=content(f"bulk {turn} {i}"),
+                base_model=BaseModelIdentity(repo="base/5"),
+                actor="bench",
+                tags={"base_model": "b3", "task": "t7"},
+            )
+            for i in range(BULK)
+        ]
+        began = time.perf_counter()
+        with database.write() as session:
+            batches.write_many(session, drafts)
+        taken.append(time.perf_counter() - began)
+    print(f"bulk: {BULK / min(taken):,.0f} versions a second, {11 * BULK / min(taken):,.0f} rows a second")
 
 
 def operations(catalog: Registry, database: Database, runs: int) -> dict[str, tuple[int, Callable[[], Any]]]:
