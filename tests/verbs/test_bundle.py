@@ -184,19 +184,20 @@ def test_what_is_new_is_added_and_what_goes_on_is_extended(
     other.export(tmp_path / "old.tar")
     catalog.add(make_lora(tmp_path / "own", seed=7), "own")
     catalog.import_bundle(tmp_path / "old.tar")
-    catalog.set_alias("b", "beta", 1)
+    catalog.set_alias("b", "beta", 2)
     other.add(make_lora(tmp_path / "b3", seed=3), "b", parents=["team/a"])
+    other.add(make_lora(tmp_path / "b4", seed=5), "b")
     other.add(make_lora(tmp_path / "e", seed=4), "extra")
-    other.set_alias("b", "beta", 3)
-    other.set_alias("b", "gamma", 3)
+    other.set_alias("b", "beta", 4)
+    other.set_alias("b", "gamma", 4)
     other.export(tmp_path / "new.tar")
     done = catalog.import_bundle(tmp_path / "new.tar")
     assert (done.complete, done.changed, done.extended, done.kept) == (False, True, 1, ("b@beta",))
-    assert done.added["versions"] == 2
+    assert done.added["versions"] == 3
     assert done.added["adapters"] == 1
-    assert catalog.show("b").ref == "b@3"
-    assert catalog.show("b@gamma").ref == "b@3"
-    assert catalog.show("b@beta").ref == "b@1"
+    assert catalog.show("b").ref == "b@4"
+    assert catalog.show("b@gamma").ref == "b@4"
+    assert catalog.show("b@beta").ref == "b@2"
     assert catalog.show("own").ref == "own@1"
     assert all(check.ok for check in catalog.verify())
     with catalog._database.read() as session:
