@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -21,12 +22,8 @@ from registry.catalog.tables import (
     BaseModelRow,
     BlobRow,
     EventRow,
-    FollowedRow,
-    LineageRow,
     NameWordRow,
-    TagRow,
     VersionRow,
-    WordRow,
 )
 from registry.catalog.versions import Draft, Line
 
@@ -255,33 +252,26 @@ def _insert(
     rows = [
         {
             "id": row_id,
-            "adapter_id": owner.id,
-            "number": number,
-            "artifact_digest": draft.content.digest,
-            "base_model_id": bases[_identity(draft)].id,
-            "recipe_digest": None if draft.recipe is None else draft.recipe.digest,
-            "expression": draft.expression,
-            "resolved": draft.resolved,
-            "task": draft.task,
-            "license": draft.license,
-            "note": draft.note,
-            "source": draft.source,
-            "latest_of": owner.id if number == owner.last_version else None,
-            "created_at": at,
-            "created_by": draft.actor,
+            **versions.values_of(
+                draft,
+                owner.id,
+                number,
+                bases[_identity(draft)].id,
+                latest=number == owner.last_version,
+                at=at,
+            ),
         }
         for row_id, owner, (draft, number) in zip(ids, owners, new, strict=True)
     ]
     load(session.connection(), VersionRow, rows)
     made = list(zip(ids, [draft for draft, _ in new], strict=True))
-    for row, values in (
-        (TagRow, _tags(made)),
-        (WordRow, _words(made)),
-        (LineageRow, _edges(made)),
-        (FollowedRow, _followed(made)),
-        (EventRow, _events(made, rows, owners)),
-    ):
-        load(session.connection(), row, list(values))
+    beside: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for row_id, draft in made:
+        for table, row in versions.rows_of(row_id, draft):
+            beside[table].append(row)
+    for table, several in beside.items():
+        load(session.connection(), table, several)
+    load(session.connection(), EventRow, list(_events(made, rows, owners)))
     for row_id, draft in made:
         if draft.parents:
             revocations.inherit(session, row_id)
@@ -290,41 +280,6 @@ def _insert(
 
 _Made = Sequence[tuple[int, Draft]]
 _Rows = Iterator[dict[str, Any]]
-
-
-def _tags(made: _Made) -> _Rows:
-    for row_id, draft in made:
-        for key, value in draft.tags.items():
-            yield {"version_id": row_id, "key": key, "value": value}
-
-
-def _words(made: _Made) -> _Rows:
-    for row_id, draft in made:
-        for word in words.of_version(draft.note, draft.tags):
-            yield {"word": word, "version_id": row_id}
-
-
-def _edges(made: _Made) -> _Rows:
-    for row_id, draft in made:
-        for position, edge in enumerate(draft.parents):
-            yield {
-                "child_id": row_id,
-                "position": position,
-                "parent_id": edge.version_id,
-                "relation": edge.relation,
-                "coefficient": edge.coefficient,
-            }
-
-
-def _followed(made: _Made) -> _Rows:
-    for row_id, draft in made:
-        for each in draft.followed:
-            yield {
-                "version_id": row_id,
-                "adapter_id": each.adapter_id,
-                "alias_key": each.alias_key,
-                "pinned_id": each.pinned_id,
-            }
 
 
 def _events(made: _Made, rows: Sequence[dict[str, Any]], owners: Sequence[AdapterRow]) -> _Rows:

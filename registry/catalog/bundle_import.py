@@ -41,6 +41,7 @@ from registry.catalog.tables import (
     AliasRow,
     ArtifactFileRow,
     ArtifactRow,
+    Base,
     BaseAliasRow,
     BaseLayoutRow,
     BaseModelRow,
@@ -631,19 +632,19 @@ class _Writer:
 
     def _evaluations(self) -> None:
         for _, line in self._read("evaluations", EvaluationLine):
-            if self._new_versions[line.version]:
-                values = dict(line.__dict__)
-                values["version_id"] = self._found.version_id[values.pop("version")]
-                self._add(EvaluationRow, **values)
-                self._written.count("evaluations")
+            self._say("evaluations", EvaluationRow, line)
 
     def _publications(self) -> None:
         for _, line in self._read("publications", PublicationLine):
-            if self._new_versions[line.version]:
-                values = dict(line.__dict__)
-                values["version_id"] = self._found.version_id[values.pop("version")]
-                self._add(PublicationRow, **values)
-                self._written.count("publications")
+            self._say("publications", PublicationRow, line)
+
+    def _say(self, table: str, row: type[Base], line: EvaluationLine | PublicationLine) -> None:
+        """What is said of a version comes with it: of one that is here already, this catalog's word stands."""
+        if self._new_versions[line.version]:
+            values = dict(line.__dict__)
+            values["version_id"] = self._found.version_id[values.pop("version")]
+            self._add(row, **values)
+            self._written.count(table)
 
     def _events(self) -> None:
         """The history of an empty catalog is the bundle's; another's goes on with what the bundle changed."""

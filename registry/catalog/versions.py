@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Literal
 
 from sqlalchemy import Row, and_, bindparam, case, func, insert, select, update
@@ -26,6 +29,7 @@ from registry.catalog.tables import (
     NameWordRow,
     TagRow,
     VersionRow,
+    WordRow,
 )
 from registry.errors import Conflict, Incompatible, IntegrityFailure
 from registry.recipe import Recipe
@@ -86,8 +90,8 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
     """Write the draft as the adapter's next version; returns its row id and whether it is new.
 
     An import whose content the adapter has, or a composition whose recipe it has, is found instead; of a
-    rebuild only what another one made. Raises ``Conflict`` where the name means something else, a parent was deleted meanwhile,
-    or a rebuilt version is not the latest any more.
+    rebuild only what another one made. Raises ``Conflict`` where the name means something else, a parent was
+    deleted meanwhile, or a rebuilt version is not the latest any more.
     """
     if draft.parents:
         revocations.await_edges(session)
@@ -107,11 +111,23 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
             artifacts.save_recipe(session, draft.recipe)
         connection.execute(_COUNT, {"adapter": adapter.id})
         connection.execute(_NOT_LATEST, {"adapter": adapter.id})
-    values = {
-        "adapter_id": adapter.id,
+    values = values_of(draft, adapter.id, number, base.id, latest=True, at=now())
+    row_id = int(connection.execute(_VERSION, values).scalar_one())
+    with database.batched(session):
+        _attach(session, row_id, draft)
+        _record(session, f"{adapter.name}@{number}", draft)
+    return row_id, True
+
+
+def values_of(
+    draft: Draft, adapter_id: int, number: int, base_model_id: int, *, latest: bool, at: datetime
+) -> dict[str, Any]:
+    """A version's own row."""
+    return {
+        "adapter_id": adapter_id,
         "number": number,
         "artifact_digest": draft.content.digest,
-        "base_model_id": base.id,
+        "base_model_id": base_model_id,
         "recipe_digest": None if draft.recipe is None else draft.recipe.digest,
         "expression": draft.expression,
         "resolved": draft.resolved,
@@ -119,15 +135,10 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
         "license": draft.license,
         "note": draft.note,
         "source": draft.source,
-        "latest_of": adapter.id,
-        "created_at": now(),
+        "latest_of": adapter_id if latest else None,
+        "created_at": at,
         "created_by": draft.actor,
     }
-    row_id = int(connection.execute(_VERSION, values).scalar_one())
-    with database.batched(session):
-        _attach(session, row_id, draft)
-        _record(session, f"{adapter.name}@{number}", draft)
-    return row_id, True
 
 
 def refuse_early(
@@ -376,23 +387,30 @@ def _check_latest(session: Session, rebuilt: Pin) -> None:
         )
 
 
+def rows_of(row_id: int, draft: Draft) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """What is written beside a version's own row: a table and a row of it, again and again, table by table."""
+    for key, value in draft.tags.items():
+        yield TagRow, {"version_id": row_id, "key": key, "value": value}
+    for position, edge in enumerate(draft.parents):
+        yield (
+            LineageRow,
+            {
+                "child_id": row_id,
+                "position": position,
+                "parent_id": edge.version_id,
+                "relation": edge.relation,
+                "coefficient": edge.coefficient,
+            },
+        )
+    for each in draft.followed:
+        yield FollowedRow, {"version_id": row_id, **vars(each)}
+    for word in words.of_version(draft.note, draft.tags):
+        yield WordRow, {"word": word, "version_id": row_id}
+
+
 def _attach(session: Session, row_id: int, draft: Draft) -> None:
-    tags = ({"version_id": row_id, "key": key, "value": value} for key, value in draft.tags.items())
-    database.insert(session, TagRow, *tags)
-    edges = (
-        {
-            "child_id": row_id,
-            "position": position,
-            "parent_id": edge.version_id,
-            "relation": edge.relation,
-            "coefficient": edge.coefficient,
-        }
-        for position, edge in enumerate(draft.parents)
-    )
-    database.insert(session, LineageRow, *edges)
-    followed = ({"version_id": row_id, **vars(each)} for each in draft.followed)
-    database.insert(session, FollowedRow, *followed)
-    words.add(session, row_id, words.of_version(draft.note, draft.tags))
+    for table, rows in groupby(rows_of(row_id, draft), key=itemgetter(0)):
+        database.insert(session, table, *(row for _, row in rows))
     if draft.parents:
         revocations.inherit(session, row_id)
 
