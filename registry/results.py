@@ -48,6 +48,7 @@ class BaseModelInfo(Result):
     tensors: int | None = None
     parameters: int | None = None
     dtypes: tuple[str, ...] = ()
+    license: str | None = None
 
     @property
     def name(self) -> str:
@@ -129,27 +130,128 @@ class Event(Result):
     detail: dict[str, Any]
 
 
+class Withdrawn(Result):
+    """That and why something was unpublished, when, and by whom."""
+
+    reason: str | None
+    at: datetime
+    by: str
+
+
 class Publication(Result):
     """A version pushed, or about to be pushed, to a Hub repo.
 
-    ``state``: ``planned`` (dry run, nothing was sent), ``pending`` (begun, outcome not yet known), ``done``,
-    ``failed``. ``created`` is False when the repo already held this content and no commit was made.
+    ``state``: ``planned`` (dry run, nothing was sent), ``pending`` (begun, outcome not yet known), ``done``, ``failed``,
+    ``withdrawn`` (unpublished since). ``created`` is False when the repo already held this content and no commit was made.
+    ``pull_request`` is the number of the pull request it was pushed to instead of the branch ``revision`` (0 where none
+    was opened yet), ``tag`` the tag that the commit is given there, once ``tagged``.
     ``remote`` is filled by a check: ``same``, ``moved`` (other commits since, our files unchanged),
-    ``changed`` (our files differ), ``gone``, or ``superseded`` (a later publication took its place).
+    ``changed`` (our files differ), ``gone``, ``superseded`` (a later publication took its place), and of a pull request
+    that was not merged ``open`` or ``closed``.
     """
 
     ref: str
     repo: str
     revision: str
     target: Target
-    state: Literal["planned", "pending", "done", "failed"]
+    state: Literal["planned", "pending", "done", "failed", "withdrawn"]
     commit: str | None = None
     url: str | None = None
     created: bool = True
     files: dict[str, str] = Field(default_factory=dict)
-    remote: Literal["same", "moved", "changed", "gone", "superseded"] | None = None
+    pull_request: int | None = None
+    tag: str | None = None
+    tagged: bool = False
+    withdrawn: Withdrawn | None = None
+    remote: Literal["same", "moved", "changed", "gone", "superseded", "open", "closed"] | None = None
     created_at: datetime | None = None
     created_by: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Unpublished(Result):
+    """What was taken off the Hub: the versions that were published there, and the commit that did it.
+
+    ``deleted`` says that the whole repo was removed, so that there is no commit. ``kept`` are files of other people
+    that stay. ``changed`` is False where nothing was there any more.
+    """
+
+    repo: str
+    revision: str
+    refs: tuple[str, ...]
+    reason: str | None
+    deleted: bool
+    commit: str | None = None
+    url: str | None = None
+    kept: tuple[str, ...] = ()
+    changed: bool = True
+
+
+class Rule(Result):
+    """What is to be published where: the version that ``alias`` means of every adapter that is selected.
+
+    ``selector`` is an adapter's name or a filter, ``alias`` None for the latest version. ``repo``, ``revision`` and
+    ``tag`` are templates, whose fields are ``{name}`` (without its team, ``{fullname}`` with it), ``{version}``,
+    ``{alias}``, ``{task}``, ``{kind}`` and ``{base}``. ``propose`` opens a pull request instead of pushing.
+    """
+
+    id: int
+    selector: str
+    alias: str | None
+    repo: str
+    revision: str | None
+    target: Target
+    private: bool = True
+    adopt: bool = False
+    propose: bool = False
+    tag: str | None = None
+    license: str | None = None
+    created_at: datetime
+    created_by: str
+    created: bool = True
+
+
+class Synced(Result):
+    """What became of one thing that a rule asks for, or of a rule that asks for nothing that can be.
+
+    ``outcome``: ``published``, ``proposed`` (a pull request was opened), ``tagged`` (only its tag was missing),
+    ``unchanged``, ``planned`` (dry run: it would be pushed), ``drifted`` (it was published, and the Hub does not hold it
+    any more; ``repair`` pushes it again), ``withheld`` (somebody unpublished this version there), ``blocked`` (revoked,
+    forbidden by a license, or asked for differently by another rule), ``failed``. ``reason``, ``hint`` and ``code`` say
+    more, as an error does.
+    """
+
+    rules: tuple[int, ...]
+    ref: str | None
+    repo: str | None
+    revision: str | None
+    target: Target
+    outcome: Literal[
+        "published", "proposed", "tagged", "unchanged", "planned", "drifted", "withheld", "blocked", "failed"
+    ]
+    reason: str | None = None
+    hint: str | None = None
+    code: str | None = None
+    commit: str | None = None
+    url: str | None = None
+    pull_request: int | None = None
+    tag: str | None = None
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+class SyncReport(Result):
+    """What a sync did, or would do: ``counts`` by outcome, and every outcome in the order of repos.
+
+    ``pending`` says that something that the rules ask for is not there: after a dry run or a check what would be
+    pushed, and always what failed or drifted.
+    """
+
+    applied: bool
+    pending: bool
+    rules: int
+    counts: dict[str, int]
+    results: tuple[Synced, ...]
 
 
 class Revoked(Result):
@@ -168,6 +270,10 @@ class Version(Result):
     maths is not implemented; an adapter with such parts is cataloged but refused as an input.
     ``deleted_at`` is set on a tombstone. ``revoked`` says why it must not be used any more, ``affected_by`` names
     the revoked versions that it was derived from, over any number of steps.
+
+    ``source_revision`` is the branch or tag of the Hub that ``source`` was found by. ``origin`` is the published
+    provenance, ``hf://REPO@COMMIT#REF``, that recipe, parents and license are told by where they are not this
+    catalog's own; ``held`` is False of a version that is only known from such, whose bytes are not here.
     """
 
     ref: str
@@ -187,6 +293,9 @@ class Version(Result):
     license: str | None = None
     note: str | None = None
     source: str | None = None
+    source_revision: str | None = None
+    origin: str | None = None
+    held: bool = True
     recipe: RecipeInfo | None = None
     parents: tuple[Parent, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
@@ -608,6 +717,10 @@ class Verification(Result):
     for; where it differs, ``error`` is the largest relative change of a module's delta, which has to stay within
     a tolerance on another device or with other library versions. ``mended`` says that damaged bytes were
     replaced by the rebuilt ones.
+
+    Of a repo on the Hub, ``ref`` is ``hf://REPO@COMMIT``, ``digest`` the content that its provenance tells of, ``known``
+    this catalog's version with that content, ``published`` whether this catalog published this very commit, ``signed`` whether
+    a signature was verified with a key that was given (None without one), and ``notes`` what was seen without being wrong.
     """
 
     ref: str
@@ -617,6 +730,37 @@ class Verification(Result):
     rebuilt: str | None = None
     error: float | None = None
     mended: bool = False
+    known: str | None = None
+    published: bool | None = None
+    signed: bool | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Watched(Result):
+    """An imported adapter beside the repo that it came from.
+
+    ``state``: ``same``, ``moved`` (the repo has other adapter files now), ``same files`` (newer commits, which left them as
+    they were), ``gone``, or ``unknown`` (the Hub could not be asked, for the ``reason``). ``commit`` is where the branch or
+    tag ``revision`` stands now, ``imported`` where it stood.
+    """
+
+    ref: str
+    repo: str
+    revision: str
+    imported: str
+    commit: str | None
+    state: Literal["same", "moved", "same files", "gone", "unknown"]
+    reason: str | None = None
+
+
+class Fetched(Result):
+    """A version whose bytes were known but not held, and are now; ``changed`` is False where they were here already."""
+
+    ref: str
+    digest: str
+    source: str
+    size: int
+    changed: bool = True
 
 
 class FoundAdapter(Result):

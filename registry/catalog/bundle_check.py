@@ -30,6 +30,7 @@ from registry.catalog.bundle_lines import (
     RealisationLine,
     RecipeLine,
     RevocationLine,
+    RuleLine,
     VersionLine,
 )
 from registry.digest import PREFIX, of_bytes
@@ -253,8 +254,19 @@ class _Checker:
             self._require_version("publications", number, line.version)
             if (line.state == "pending") != (line.finished_at is None):
                 refuse("publications", number, "state and finished_at contradict each other")
-            if line.state == "done" and line.commit is None:
+            if line.state in {"done", "withdrawn"} and line.commit is None:
                 refuse("publications", number, "it is done without a commit")
+            if (line.state == "withdrawn") != (line.withdrawn_at is not None):
+                refuse("publications", number, "state and withdrawn_at contradict each other")
+            yield number, line
+
+    def _rules(self) -> Iterator[tuple[int, Any]]:
+        seen = set()
+        for number, line in parse("rules", RuleLine, self._source):
+            key = (line.selector, line.alias, line.repo, line.revision, line.target)
+            if key in seen:
+                refuse("rules", number, "it is there twice")
+            seen.add(key)
             yield number, line
 
     def _events(self) -> Iterator[tuple[int, Any]]:

@@ -37,6 +37,7 @@ from registry.catalog.tables import (
     RealisationRow,
     RecipeRow,
     RevocationRow,
+    RuleRow,
     TagRow,
     VersionRow,
 )
@@ -78,6 +79,7 @@ class Exporter:
             "revocations": self._revocations,
             "evaluations": self._evaluations,
             "publications": self._publications,
+            "rules": self._rules,
             "events": self._events,
         }
         for values in makers[table]():
@@ -107,10 +109,11 @@ class Exporter:
     def _base_models(self) -> Iterator[Values]:
         keys = (BaseModelRow.repo, BaseModelRow.revision)
         for line, row in enumerate(
-            self._rows(select(*keys, BaseModelRow.fingerprint, BaseModelRow.id), *keys), 1
+            self._rows(select(*keys, BaseModelRow.fingerprint, BaseModelRow.license, BaseModelRow.id), *keys),
+            1,
         ):
             self._line_of_base[row.id] = line
-            yield {"repo": row.repo, "revision": row.revision, "fingerprint": row.fingerprint}
+            yield row._asdict()
 
     def _base_aliases(self) -> Iterator[Values]:
         found = select(
@@ -293,6 +296,11 @@ class Exporter:
         )
         for row in self._rows(found, PublicationRow.id):
             yield {**row._asdict(), "version": self._line(row.version_id)}
+
+    def _rules(self) -> Iterator[Values]:
+        names = TABLES["rules"].model_fields
+        for row in self._rows(select(RuleRow.id, *[getattr(RuleRow, name) for name in names]), RuleRow.id):
+            yield row._asdict()
 
     def _events(self) -> Iterator[Values]:
         names = TABLES["events"].model_fields

@@ -31,6 +31,7 @@ from registry.catalog.bundle_lines import (
     RealisationLine,
     RecipeLine,
     RevocationLine,
+    RuleLine,
     VersionLine,
 )
 from registry.catalog.events import now
@@ -55,6 +56,7 @@ from registry.catalog.tables import (
     RealisationRow,
     RecipeRow,
     RevocationRow,
+    RuleRow,
     TagRow,
     VersionRow,
     WordRow,
@@ -67,7 +69,7 @@ _CHUNK = 500
 _ORDER: tuple[Any, ...] = (
     BaseModelRow, BaseAliasRow, BaseLayoutRow, AdapterRow, NameWordRow, BlobRow, ArtifactRow, ArtifactFileRow,
     RecipeRow, RealisationRow, VersionRow, TagRow, WordRow, LineageRow, FollowedRow, AliasRow, RevocationRow,
-    AffectedRow, EvaluationRow, PublicationRow, EventRow,
+    AffectedRow, EvaluationRow, PublicationRow, RuleRow, EventRow,
 )  # fmt: skip
 """Every table after those that it refers to."""
 
@@ -314,6 +316,7 @@ class _Writer:
         self._revocations()
         self._evaluations()
         self._publications()
+        self._rules()
         self._spread_revocations()
         self._events()
         return self._written
@@ -346,12 +349,18 @@ class _Writer:
             if new[number]:
                 self._add(BaseModelRow, id=self._found.base_id[number], **line.__dict__)
                 self._written.count("base_models")
-            elif line.fingerprint is not None:
+            elif line.fingerprint is not None or line.license is not None:
                 row = self._loader.session.get_one(BaseModelRow, self._found.base_id[number])
-                if row.fingerprint is None:
-                    row.fingerprint = line.fingerprint
+                said = {
+                    name: getattr(line, name)
+                    for name in ("fingerprint", "license")
+                    if getattr(row, name) is None and getattr(line, name) is not None
+                }
+                for name, value in said.items():
+                    setattr(row, name, value)
+                if said:
                     self._loader.session.flush()
-                    self._event(str(references.base_identity(row)), fingerprint=line.fingerprint)
+                    self._event(str(references.base_identity(row)), **said)
 
     def _base_aliases(self) -> None:
         self._loader.flush()
@@ -518,6 +527,8 @@ class _Writer:
             license=line.license,
             note=line.note,
             source=line.source,
+            source_revision=line.source_revision,
+            origin=line.origin,
             latest_of=adapter_id if latest else None,
             created_at=line.created_at,
             created_by=line.created_by,
@@ -637,6 +648,13 @@ class _Writer:
     def _publications(self) -> None:
         for _, line in self._read("publications", PublicationLine):
             self._say("publications", PublicationRow, line)
+
+    def _rules(self) -> None:
+        """What a catalog publishes is its own decision, so that rules come into an empty one only."""
+        for _, line in self._read("rules", RuleLine):
+            if self._found.empty:
+                self._add(RuleRow, **line.__dict__)
+                self._written.count("rules")
 
     def _say(self, table: str, row: type[Base], line: EvaluationLine | PublicationLine) -> None:
         """What is said of a version comes with it: of one that is here already, this catalog's word stands."""

@@ -18,8 +18,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from registry import base_layout, reference
 from registry.errors import UsageError
 
-FORMAT = 1
-"""Version of the bundle format; a newer one is refused."""
+FORMAT = 2
+"""Version of the bundle format; a newer one is refused. What format 1 lacks, rules and some fields, has a default."""
 
 _PATH = re.compile(r"[^/\\\x00]+(?:/[^/\\\x00]+)*")
 _LONGEST = 2**31 - 1  # what an integer column holds on PostgreSQL
@@ -136,6 +136,7 @@ class BaseModelLine(BundleLine):
     repo: Annotated[Text, Field(min_length=1)]
     revision: Text
     fingerprint: Text | None
+    license: Text | None = None
 
 
 class BaseAliasLine(BundleLine):
@@ -243,6 +244,8 @@ class VersionLine(BundleLine):
     license: Text | None
     note: Text | None
     source: Text | None
+    source_revision: Text | None = None
+    origin: Text | None = None
     created_at: Time
     created_by: Text
     deleted_at: Time | None
@@ -292,14 +295,37 @@ class PublicationLine(BundleLine):
     repo: Text
     revision: Text
     target: Target
-    state: Literal["pending", "done", "failed"]
+    state: Literal["pending", "done", "failed", "withdrawn"]
     commit: Text | None
     url: Text | None
     files: dict[Text, Text]
     error: Text | None
+    pull_request: Count | None = None
+    tag: Text | None = None
+    tagged: bool = False
     created_at: Time
     created_by: Text
     finished_at: Time | None
+    withdrawn_at: Time | None = None
+    withdrawn_by: Text | None = None
+    reason: Text | None = None
+
+
+class RuleLine(BundleLine):
+    """In the order in which they were made. They come into an empty catalog only: what it publishes is its own decision."""
+
+    selector: Text
+    alias: Text
+    repo: Text
+    revision: Text
+    target: Target
+    private: bool
+    adopt: bool
+    propose: bool
+    tag: Text | None
+    license: Text | None
+    created_at: Time
+    created_by: Text
 
 
 class EventLine(BundleLine):
@@ -326,6 +352,10 @@ TABLES: Mapping[str, type[BundleLine]] = {
     "revocations": RevocationLine,
     "evaluations": EvaluationLine,
     "publications": PublicationLine,
+    "rules": RuleLine,
     "events": EventLine,
 }
 """The tables of a bundle, in their order: each refers to earlier ones only."""
+
+FORMER = {1: frozenset(TABLES) - {"rules"}}
+"""The tables that bundles of earlier formats have."""

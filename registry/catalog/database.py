@@ -37,7 +37,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from registry.errors import RegistryError, SchemaOutdated, StorageFailure, UsageError
 
-HEAD = "0002"
+HEAD = "0003"
 """The schema revision this release works with."""
 
 T = TypeVar("T")

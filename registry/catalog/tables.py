@@ -89,7 +89,10 @@ class Base(DeclarativeBase):
 
 
 class BaseModelRow(Base):
-    """A base model; ``revision`` is '' where it was never said. The fingerprint is set once, when seen."""
+    """A base model; ``revision`` is '' where it was never said. The fingerprint is set once, when seen.
+
+    ``license`` is an identifier as the Hub has them; NULL where nobody said, nor the Hub.
+    """
 
     __tablename__ = "base_models"
 
@@ -97,6 +100,7 @@ class BaseModelRow(Base):
     repo: Mapped[str]
     revision: Mapped[str]
     fingerprint: Mapped[str | None] = mapped_column(index=True)
+    license: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         UniqueConstraint("repo", "revision"),
@@ -243,7 +247,9 @@ class VersionRow(Base):
     """An immutable, numbered entry. Only the note, the tombstone and ``latest_of`` ever change.
 
     ``latest_of`` is the adapter's id on its latest live version and NULL on all others: unique, so there is at
-    most one, and found in one look-up.
+    most one, and found in one look-up. ``source_revision`` is the branch or tag of the Hub that ``source`` was
+    found by. ``origin`` says whose word recipe, parents and license are, where it is not this catalog's own: the
+    published provenance, as ``hf://REPO@COMMIT``, and after ``#`` the reference that the version has there.
     """
 
     __tablename__ = "versions"
@@ -264,6 +270,8 @@ class VersionRow(Base):
     license: Mapped[str | None] = mapped_column(Text)
     note: Mapped[str | None] = mapped_column(Text)
     source: Mapped[str | None] = mapped_column(Text)
+    source_revision: Mapped[str | None] = mapped_column(Text)
+    origin: Mapped[str | None] = mapped_column(Text)
     latest_of: Mapped[int | None] = mapped_column(ForeignKey("adapters.id", ondelete="RESTRICT"), unique=True)
     created_at: Mapped[datetime] = mapped_column(index=True)
     created_by: Mapped[str] = mapped_column(Text)
@@ -429,15 +437,50 @@ class EvaluationRow(Base):
     )
 
 
+class RuleRow(Base):
+    """What is to be published where: the versions that an alias of the selected adapters points to.
+
+    ``selector`` is an adapter's name or a filter, ``alias`` is '' for the latest version. ``repo``, ``revision`` and
+    ``tag`` are templates, such as ``team/{name}``.
+    """
+
+    __tablename__ = "rules"
+
+    id: Mapped[int] = mapped_column(Identity, primary_key=True)
+    selector: Mapped[str]
+    alias: Mapped[str]
+    repo: Mapped[str]
+    revision: Mapped[str]
+    target: Mapped[str]
+    private: Mapped[bool]
+    adopt: Mapped[bool]
+    propose: Mapped[bool]
+    tag: Mapped[str | None]
+    license: Mapped[str | None]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (
+        UniqueConstraint("selector", "alias", "repo", "revision", "target", name="uq_rules_what_where"),
+        CheckConstraint("target IN ('adapter', 'model')", name="target"),
+    )
+
+
 class PublicationRow(Base):
-    """A push to the Hub: written before the push (``pending``), closed after it."""
+    """A push to the Hub: written before the push (``pending``), closed after it.
+
+    ``pull_request`` is its number, 0 until it was opened, and NULL for a push to the branch itself. ``tag`` is the tag
+    that the commit is to have on the Hub, and ``tagged`` whether it was seen there. ``seen`` is the newest commit of the
+    branch that was found to hold the files, so that it need not be looked into again. A ``withdrawn`` one was
+    unpublished, for the ``reason``.
+    """
 
     __tablename__ = "publications"
 
     id: Mapped[int] = mapped_column(Identity, primary_key=True)
     publish_id: Mapped[str] = mapped_column(unique=True)
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="RESTRICT"), index=True)
-    repo: Mapped[str] = mapped_column(index=True)
+    repo: Mapped[str]
     revision: Mapped[str]
     target: Mapped[str]
     state: Mapped[str]
@@ -445,15 +488,25 @@ class PublicationRow(Base):
     url: Mapped[str | None] = mapped_column(Text)
     files: Mapped[dict[str, Any]]
     error: Mapped[str | None] = mapped_column(Text)
+    pull_request: Mapped[int | None]
+    tag: Mapped[str | None]
+    tagged: Mapped[bool] = mapped_column(server_default=false())
+    seen: Mapped[str | None]
     created_at: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(Text)
     finished_at: Mapped[datetime | None]
+    withdrawn_at: Mapped[datetime | None]
+    withdrawn_by: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
+        Index("ix_publications_repo_revision_id", "repo", "revision", "id"),
         CheckConstraint("target IN ('adapter', 'model')", name="target"),
-        CheckConstraint("state IN ('pending', 'done', 'failed')", name="state"),
+        CheckConstraint("state IN ('pending', 'done', 'failed', 'withdrawn')", name="state"),
         CheckConstraint("(state = 'pending') = (finished_at IS NULL)", name="finished"),
-        CheckConstraint("state <> 'done' OR \"commit\" IS NOT NULL", name="commit"),
+        CheckConstraint("state NOT IN ('done', 'withdrawn') OR \"commit\" IS NOT NULL", name="commit"),
+        CheckConstraint("(state = 'withdrawn') = (withdrawn_at IS NOT NULL)", name="withdrawn"),
+        CheckConstraint("pull_request >= 0", name="pull_request"),
     )
 
 

@@ -80,6 +80,8 @@ class Draft:
     license: str | None = None
     note: str | None = None
     source: str | None = None
+    source_revision: str | None = None
+    origin: str | None = None
     base_layout: BaseLayout | None = None
     new: bool = False
     rebuilt: Pin | None = None
@@ -135,6 +137,8 @@ def values_of(
         "license": draft.license,
         "note": draft.note,
         "source": draft.source,
+        "source_revision": draft.source_revision,
+        "origin": draft.origin,
         "latest_of": adapter_id if latest else None,
         "created_at": at,
         "created_by": draft.actor,

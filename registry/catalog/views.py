@@ -13,10 +13,12 @@ from sqlalchemy import (
     CompoundSelect,
     DateTime,
     Float,
+    Integer,
     Select,
     String,
     Text,
     cast,
+    exists,
     literal_column,
     null,
     select,
@@ -31,6 +33,7 @@ from registry.catalog.tables import (
     AdapterRow,
     AffectedRow,
     AliasRow,
+    ArtifactFileRow,
     ArtifactRow,
     BaseModelRow,
     EvaluationRow,
@@ -51,6 +54,7 @@ from registry.results import (
     RecipeInfo,
     Revoked,
     Version,
+    Withdrawn,
 )
 
 _CHUNK = 10_000  # versions whose rows are held at once
@@ -89,7 +93,8 @@ def _version(
     (
         _, _, digest, recipe_digest, expression, resolved, task, license_, note, source, created_by, name, kind,
         dtype, not_composable, repo, revision, fingerprint,
-        number, rank, parameters, modules, size, created_at, deleted_at, *_,
+        source_revision, origin,
+        number, rank, parameters, modules, size, held, created_at, deleted_at, *_,
     ) = row  # fmt: skip
     base = bases.get((repo, revision))
     if base is None:
@@ -119,6 +124,9 @@ def _version(
         license=license_,
         note=note,
         source=source,
+        source_revision=source_revision,
+        origin=origin,
+        held=bool(held),
         recipe=recipe,
         # Mostly an empty list, which needs no parser.
         not_composable=() if not_composable == "[]" else tuple(json.loads(not_composable)),
@@ -129,8 +137,8 @@ def _version(
     )
 
 
-_TEXTS = [f"t{place}" for place in range(16)]
-_NUMBERS = [f"n{place}" for place in range(5)]
+_TEXTS = [f"t{place}" for place in range(18)]
+_NUMBERS = [f"n{place}" for place in range(6)]
 _SHAPE: dict[str, TypeEngine[Any]] = {
     **dict.fromkeys(_TEXTS, String()),
     **dict.fromkeys(_NUMBERS, Identity),
@@ -148,6 +156,8 @@ def _everything(dialect: str) -> CompoundSelect[*tuple[Any, ...]]:
     artifact, base = ArtifactRow.__table__.c, BaseModelRow.__table__.c
     parent, parents_name = VersionRow.__table__.alias().c, AdapterRow.__table__.alias().c
     revoked, revoked_name = VersionRow.__table__.alias().c, AdapterRow.__table__.alias().c
+    file = ArtifactFileRow.__table__.c
+    held = cast(exists().where(file.artifact_digest == version.artifact_digest), Integer())
     branches = [
         _branch(
             "version",
@@ -156,8 +166,9 @@ def _everything(dialect: str) -> CompoundSelect[*tuple[Any, ...]]:
                 version.artifact_digest, version.recipe_digest, version.expression, version.resolved, version.task,
                 version.license, version.note, version.source, version.created_by, adapter.name, artifact.kind,
                 artifact.dtype, cast(artifact.not_composable, Text()), base.repo, base.revision, base.fingerprint,
+                version.source_revision, version.origin,
             ],
-            [version.number, artifact.rank, artifact.parameters, artifact.modules, artifact.size],
+            [version.number, artifact.rank, artifact.parameters, artifact.modules, artifact.size, held],
             at=version.created_at,
             until=version.deleted_at,
         ).where(
@@ -185,10 +196,12 @@ def _everything(dialect: str) -> CompoundSelect[*tuple[Any, ...]]:
             PublicationRow.version_id,
             [
                 PublicationRow.repo, PublicationRow.revision, PublicationRow.target, PublicationRow.state,
-                PublicationRow.commit, PublicationRow.url, PublicationRow.created_by,
+                PublicationRow.commit, PublicationRow.url, PublicationRow.created_by, PublicationRow.tag,
+                PublicationRow.withdrawn_by, PublicationRow.reason,
             ],
-            [PublicationRow.id],
+            [PublicationRow.id, PublicationRow.pull_request, cast(PublicationRow.tagged, Integer())],
             at=PublicationRow.created_at,
+            until=PublicationRow.withdrawn_at,
             doc=PublicationRow.files,
         ),
         _branch(
@@ -251,6 +264,10 @@ def _publications(rows: Sequence[Any], ref: str) -> tuple[Publication, ...]:
             commit=row.t4,
             url=row.t5,
             files=row.doc,
+            pull_request=row.n1,
+            tag=row.t7,
+            tagged=bool(row.n2),
+            withdrawn=row.until and Withdrawn(reason=row.t9, at=in_utc(row.until), by=row.t8),
             created_at=in_utc(row.at),
             created_by=row.t6,
         )
@@ -301,6 +318,11 @@ def publication(row: PublicationRow, refs: dict[int, str]) -> Publication:
             "commit": row.commit,
             "url": row.url,
             "files": row.files,
+            "pull_request": row.pull_request,
+            "tag": row.tag,
+            "tagged": row.tagged,
+            "withdrawn": row.withdrawn_at
+            and {"reason": row.reason, "at": row.withdrawn_at, "by": row.withdrawn_by},
             "created_at": row.created_at,
             "created_by": row.created_by,
         }

@@ -22,7 +22,7 @@ from typing import Annotated, BinaryIO
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from registry import digest
-from registry.catalog.bundle_lines import FORMAT, TABLES, Digest
+from registry.catalog.bundle_lines import FORMAT, FORMER, TABLES, Digest
 from registry.errors import IntegrityFailure, NotFound, Refused, StorageFailure
 from registry.verbs._folders import refuse_existing
 
@@ -243,7 +243,7 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
         file.seek(start)
         manifest = _manifest(path, file.read(_MANIFEST_SIZE))
         starts: dict[str, int] = {}
-        for table in TABLES:
+        for table in (each for each in TABLES if each in manifest.tables):
             starts[table], at = _expect(file, path, at, _table_name(table), manifest.tables[table].size)
         yield Bundle(path, manifest, file, starts, at)
 
@@ -265,8 +265,8 @@ def _manifest(path: Path, raw: bytes) -> Manifest:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part)[:50] for part in first["loc"])
         raise Refused(f"{path}: its manifest is not sound: {where}: {first['msg']}", hint=_AGAIN) from None
-    if manifest.format != FORMAT or set(manifest.tables) != set(TABLES):
-        raise Refused(f"{path}: its manifest names other tables than format {FORMAT} has", hint=_AGAIN)
+    if set(manifest.tables) != FORMER.get(version, set(TABLES)):
+        raise Refused(f"{path}: its manifest names other tables than format {version} has", hint=_AGAIN)
     return manifest
 
 

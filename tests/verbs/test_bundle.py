@@ -397,7 +397,7 @@ def test_a_bundle_is_a_tar_that_any_tool_reads(local: Registry, tmp_path: Path) 
             data = archive.extractfile(f"tables/{name}.jsonl").read()  # type: ignore[union-attr]
             assert (len(data), data.count(b"\n")) == (said["size"], said["rows"])
             assert "sha256:" + hashlib.sha256(data).hexdigest() == said["sha256"]
-    assert (manifest["format"], manifest["schema"], manifest["blobs"]) == (1, HEAD, True)
+    assert (manifest["format"], manifest["schema"], manifest["blobs"]) == (2, HEAD, True)
     assert names[0] == "manifest.json"
     assert len([name for name in names if name.startswith("blobs/sha256/")]) == 2
 
@@ -568,9 +568,9 @@ def test_a_bundle_of_tomorrow_is_refused_with_what_to_do(
     newer = rewritten(bundle, tmp_path / "newer.tar", lambda _: None, schema="9999")
     with refused(local, SchemaOutdated, "9999", "upgrade adapter-registry", code=1):
         local.import_bundle(newer)
-    data = bundle.read_bytes().replace(b'"format": 1', b'"format": 2', 1)
+    data = bundle.read_bytes().replace(b'"format": 2', b'"format": 3', 1)
     (tmp_path / "format.tar").write_bytes(data)
-    with refused(local, Refused, "format 2", "upgrade adapter-registry", code=7):
+    with refused(local, Refused, "format 3", "upgrade adapter-registry", code=7):
         local.import_bundle(tmp_path / "format.tar")
 
 
