@@ -232,7 +232,8 @@ def publications(database: Database, ref: str | None, *, check: bool, actor: str
     with database.read() as session:
         listed = outbox.entries(session, pin)  # a pull request may have been merged
         # What is there now is the latest of them all, also where only one version was asked for.
-        latest = {_place(each): each for each in outbox.entries(session, None) if _counts(each)}
+        everything = listed if pin is None else outbox.entries(session, None)
+    latest = {_place(each): each for each in everything if _counts(each)}
     wanted = {_place(each) for each in listed if _counts(each)}
     drift = _looked(database, {where: latest[where] for where in latest if where in wanted})
     return tuple(_checked(each, proposals, latest, drift) for each in listed)
@@ -252,15 +253,15 @@ def _looked(database: Database, latest: Mapping[Place, Entry]) -> Mapping[Place,
         where: Recorded(each.shown.commit, each.seen, each.shown.files) for where, each in latest.items()
     }
     drift = _drift.look(expected)
-    seen = {
-        latest[where].publish_id: found.head
+    seen = [
+        (latest[where], found.head)
         for where, found in drift.items()
         if found.state == "moved" and found.head is not None and found.head != latest[where].seen
-    }
+    ]
     if seen:
         with database.write() as session:
-            for publish_id, commit in seen.items():
-                outbox.see(session, publish_id, commit)
+            for each, commit in sorted(seen, key=lambda pair: pair[0].number):  # as all lock these rows
+                outbox.see(session, each.publish_id, commit)
     return drift
 
 
