@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 @click.option("--message", metavar="TEXT", help="Commit message.")
 @options.base_path
 @click.option("--adopt", is_flag=True, help="Push to a repo that was not made by a registry.")
+@options.presented
+@click.option(
+    "--sign-key",
+    type=click.Path(),
+    metavar="FILE",
+    help="Sign with this EC key (PEM), by default REGISTRY_SIGNING_KEY; its password is REGISTRY_SIGNING_PASSWORD.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be pushed, send nothing.")
 @options.common
 def command(
@@ -38,6 +45,10 @@ def command(
     base_path: str | None,
     private: bool,
     adopt: bool,
+    license: str | None,  # noqa: A002  (the option's own word)
+    despite_license: str | None,
+    card_template: str | None,
+    sign_key: str | None,
     dry_run: bool,
 ) -> None:
     """Push a version to the Hub repo REPO, and verify the push.
@@ -51,6 +62,7 @@ def command(
     with options.open_registry() as catalog, progress() as bar:
         result = catalog.publish(
             ref, repo, into=into, private=private, revision=revision, message=message,
-            base_path=base_path, adopt=adopt, dry_run=dry_run, progress=bar,
+            base_path=base_path, adopt=adopt, license=license, despite_license=despite_license,
+            sign_key=sign_key, card_template=card_template, dry_run=dry_run, progress=bar,
         )  # fmt: skip
     emit(result, publication, quiet=lambda pushed: [pushed.ref])

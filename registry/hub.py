@@ -18,10 +18,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
+from typing import cast
 
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from registry import base_layout, digest
 from registry._hub_errors import SIGN_IN, translated
@@ -147,6 +149,25 @@ def read(repo: str, commit: str, path: str) -> bytes:
     """The content of a small file; nothing is kept."""
     with translated(f"read {path} of {repo}"), tempfile.TemporaryDirectory() as folder:
         return Path(_api().hf_hub_download(repo, path, revision=commit, cache_dir=folder)).read_bytes()
+
+
+def license_of(repo: str, revision: str | None) -> str | None:
+    """The license in a model's card, None where it states none; one that the Hub does not know by its name."""
+    with translated(f"read {repo}"):
+        data = _api().model_info(repo, revision=revision or MAIN).card_data
+    found = None if data is None else data.license
+    if found == "other" and data is not None:
+        found = data.get("license_name") or found
+    return found if isinstance(found, str) and found.strip() else None
+
+
+def is_model_index(index: object) -> bool:
+    """Whether the Hub's client can read these evaluations out of a card."""
+    try:
+        model_index_to_eval_results(cast("list[dict[str, object]]", index))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False
+    return True
 
 
 def commit(

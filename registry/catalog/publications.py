@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import CTE, Select, or_, select
 from sqlalchemy.orm import Session
@@ -54,14 +55,24 @@ def begin(
     )
 
 
-def finish(session: Session, publish_id: str, *, commit: str, url: str, ref: str, actor: str) -> None:
+def finish(
+    session: Session, publish_id: str, *, commit: str, url: str, ref: str, actor: str, **detail: Any
+) -> None:
     """Close a push that arrived, also one that was given up before; one that is closed so stays as it is."""
     row = _row(session, publish_id)
     if row.state == "done":
         return
     row.state, row.commit, row.url, row.error, row.finished_at = "done", commit, url, None, now()
     record(
-        session, actor, "publish", ref, repo=row.repo, revision=row.revision, target=row.target, commit=commit
+        session,
+        actor,
+        "publish",
+        ref,
+        repo=row.repo,
+        revision=row.revision,
+        target=row.target,
+        commit=commit,
+        **detail,
     )
 
 

@@ -7,22 +7,24 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from sqlalchemy.orm import Session
 
-from registry import digest, hub, kinds, reference
+from registry import digest, hub, kinds, reference, signing
 from registry.blobs import BlobStore
 from registry.catalog import publications as outbox
 from registry.catalog import references, revocations
 from registry.catalog.database import Database
+from registry.catalog.events import record
 from registry.catalog.references import Pin
 from registry.errors import Refused, RegistryError, UsageError
-from registry.publishers import Plan, holds_token, planned
+from registry.publishers import Plan, Terms, _template, holds_token, planned
 from registry.publishers import hub as publisher
 from registry.publishers.hub import Consent, Found, Place, Receipt, Unknown
 from registry.results import Publication, Target
-from registry.verbs import _release
+from registry.verbs import _release, _terms
+from registry.verbs._release import Presentation
 from registry.verbs._text import check_text
 
 Progress = Callable[[str, int, int], None]
@@ -38,6 +40,8 @@ class _Request:
     target: Target
     title: str
     actor: str
+    terms: Terms
+    presentation: Presentation
 
     def planned(self, wanted: Plan) -> Publication:
         return Publication(
@@ -72,6 +76,7 @@ def publish(
     remembered: Path | None,
     actor: str,
     progress: Progress | None,
+    presentation: Presentation = _release.PLAIN,
 ) -> Publication:
     if into not in get_args(Target):
         raise UsageError(f"unknown target {into!r}", hint=f"one of: {', '.join(get_args(Target))}")
@@ -84,23 +89,29 @@ def publish(
             f"{pin.ref} is {pin.kind}, which PEFT does not load",
             hint="publish it merged into its base model: --as model",
         )
-    request = _Request(pin, where, into, _title(pin, message), actor)
+    title = _title(pin, message)
+    if not dry_run:
+        hub.require_token()
+        _terms.ask_base(database, pin, actor)
+    terms = _terms.terms(database, pin, into, presentation, public=not private)
+    _terms.check(pin.ref, terms)
+    request = _Request(pin, where, into, title, actor, terms, presentation)
     release = _planned(
         database, blobs, request, base_path=base_path, remembered=remembered, progress=progress
     )
     if dry_run:
         with release as wanted:
             return request.planned(wanted)
-    hub.require_token()
     # Whether the push is possible is seen before anything is computed for it.
     found = publisher.look(where)
     _reconcile(database, where, found, actor)
     consent = _consent(database, where, private=private, adopt=adopt)
     publisher.check_ours(where, found, consent)
-    with release as wanted:
+    with release as planned_files:
         if into == "model":
             found = publisher.look(where)  # merging took its time
             publisher.check_ours(where, found, consent)
+        wanted = publisher.fitted(where, planned_files, found, consent)
         if found.head is not None and found.branch and not publisher.changes(where, wanted, found, consent):
             return _already(database, request, wanted, publisher.there(where, found.head))
         _tell(progress, wanted, done=False)
@@ -135,7 +146,11 @@ def _planned(
     progress: Progress | None,
 ) -> Iterator[Plan]:
     """The plan of the release, for as long as its files are there."""
-    pin = request.pin
+    pin, shown = request.pin, request.presentation
+    # A template or a key that cannot be used is known before anything is computed.
+    template = None if shown.card_template is None else _template.read(shown.card_template)
+    if shown.sign_key is not None:
+        signing.check_key(shown.sign_key)
     with ExitStack() as stack:
         if request.target == "adapter":
             files = stack.enter_context(_release.adapter_files(database, blobs, pin))
@@ -155,10 +170,10 @@ def _planned(
         built = {
             path: planned(path, files[path], sha256=_known(blobs, files[path])) for path in sorted(files)
         }
-        task = _release.task_type(database, blobs, pin)
+        seen = _release.traits(database, blobs, pin)
         with database.read() as session:
-            release = _release.collect(session, pin, request.target, built, task)
-        yield publisher.plan(release, built, request.where.repo)
+            release = _release.collect(session, pin, request.target, built, seen=seen, terms=request.terms)
+        yield publisher.plan(release, built, request.where.repo, template=template, key=shown.sign_key)
 
 
 def _known(blobs: BlobStore, path: Path) -> str | None:
@@ -220,6 +235,9 @@ def _begin(database: Database, request: _Request, wanted: Plan) -> str:
             files=wanted.digests,
             actor=request.actor,
         )
+        if request.terms.despite is not None:
+            told = {"repo": request.where.repo, **_despite(request)}
+            record(session, request.actor, "publish despite license", request.pin.ref, **told)
     return publish_id
 
 
@@ -227,11 +245,25 @@ def _finish(
     database: Database, request: _Request, wanted: Plan, publish_id: str, receipt: Receipt
 ) -> Publication:
     with database.write() as session:
-        _close(session, publish_id, receipt, request.pin.ref, request.actor)
+        outbox.finish(
+            session,
+            publish_id,
+            commit=receipt.commit,
+            url=receipt.url,
+            ref=request.pin.ref,
+            actor=request.actor,
+            **_despite(request),
+        )
         session.flush()
         listed = outbox.listed(session, request.pin)
     mine = [each for each in listed if request.is_told_by(each, wanted) and each.commit == receipt.commit]
     return mine[-1].model_copy(update={"created": receipt.made})
+
+
+def _despite(request: _Request) -> dict[str, Any]:
+    """What an event tells of a release that goes against a license."""
+    terms = request.terms
+    return {} if terms.despite is None else {"despite": terms.despite, "conflicts": list(terms.conflicts)}
 
 
 def _close(session: Session, publish_id: str, receipt: Receipt, ref: str, actor: str) -> None:
