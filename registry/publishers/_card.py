@@ -28,7 +28,7 @@ _CLASSES = {
     "QUESTION_ANS": "AutoModelForQuestionAnswering",
 }
 _LARGEST_DIAGRAM = 100
-_TAG = "adapter-registry"
+_TAG, _TAGS = "adapter-registry", "tags"
 _RELATIONS = ("adapter", "merge", "finetune", "quantized")
 _PROVENANCE = (
     f"{code(PROVENANCE)} is an in-toto statement with a SLSA provenance predicate: the sha256 of every "
@@ -43,14 +43,15 @@ def card(release: Release, repo: str, template: Template | None = None) -> bytes
 
     Raises ``UsageError`` for a template that fails, or whose front matter the Hub would not take.
     """
-    set_there, page = render(template or built_in(), _values(release, repo))
+    template = template or built_in()
+    set_there, page = render(template, _values(release, repo))
     front = front_matter(release)
-    tags = [*front["tags"], *_tags(set_there.pop("tags", []))]
     # What is known of the release is not for a template to say otherwise.
-    front = {**front, **{key: value for key, value in set_there.items() if key not in front}}
-    front["tags"] = list(dict.fromkeys(tags))
-    if template is not None:
-        _check(front, template)
+    added = {key: value for key, value in set_there.items() if key not in front or key == _TAGS}
+    if added:
+        _check(added, template)
+    tags = [*front[_TAGS], *_listed(added.pop(_TAGS, []))]
+    front = {**front, **added, _TAGS: list(dict.fromkeys(tags))}
     return compose(front, page)
 
 
@@ -124,10 +125,6 @@ def _check(front: dict[str, Any], template: Template) -> None:
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
-
-
-def _tags(value: Any) -> list[Any]:
-    return [] if value is None else _listed(value)
 
 
 def _values(release: Release, repo: str) -> dict[str, Any]:

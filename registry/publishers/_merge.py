@@ -86,6 +86,8 @@ def merge(ours: bytes, existing: bytes | None, *, repo: str = "the repo") -> byt
     """
     if existing is None or not existing.strip():
         return ours
+    if part(existing) == part(ours):
+        return existing
     new = _read(part(ours))
     try:
         old = _read(existing)
@@ -99,10 +101,9 @@ def merge(ours: bytes, existing: bytes | None, *, repo: str = "the repo") -> byt
         ) from None
     if old.block:
         return _bytes(front + old.before + new.block.rstrip("\n") + _ending(old.block) + old.after)
-    gap = (
-        "" if old.before.endswith("\n\n") or not old.before else "\n" if old.before.endswith("\n") else "\n\n"
-    )
-    return _bytes(front + old.before + gap + new.block)
+    text = front + old.before
+    ending = len(text) - len(text.rstrip("\n"))
+    return _bytes(text + "\n" * max(0, 2 - ending) + new.block)
 
 
 def _read(card: bytes) -> _Readme:
@@ -184,20 +185,19 @@ def _mended(front: str, data: Mapping[str, Any], wanted: Mapping[str, Any]) -> s
         return front + _dump(wanted)
     if not isinstance(node, yaml.MappingNode) or node.flow_style:
         return None
-    lines = front.splitlines(keepends=True)
-    starts = [key.start_mark.line for key, _ in node.value]
-    ends = [*starts[1:], len(lines)]
-    kept = lines[: starts[0]]
-    for (key, _), start, end in zip(node.value, starts, ends, strict=True):
-        own, name = lines[start:end], key.value
+    starts = [key.start_mark.index for key, _ in node.value]
+    kept = [front[: starts[0]]]
+    for (key, _), start, end in zip(node.value, starts, [*starts[1:], len(front)], strict=True):
+        name = key.value
         if name in wanted and wanted[name] == data[name]:
-            kept += own
+            kept.append(front[start:end])
             continue
-        behind = end
-        while behind > start + 1 and not lines[behind - 1].split("#")[0].strip():
+        lines = re.findall(r".*\n|.+", front[start:end])
+        behind = len(lines)
+        while behind > 1 and not lines[behind - 1].split("#")[0].strip():
             behind -= 1
         kept += [_dump({name: wanted[name]})] if name in wanted else []
-        kept += lines[behind:end]
+        kept += lines[behind:]
     if kept and not kept[-1].endswith("\n"):
         kept.append("\n")
     text = "".join(kept) + _dump({key: value for key, value in wanted.items() if key not in data})
@@ -209,7 +209,12 @@ def _mended(front: str, data: Mapping[str, Any], wanted: Mapping[str, Any]) -> s
 
 
 def _dump(data: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=10_000) if data else ""
+    if not data:
+        return ""
+    shown = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=10_000)
+    # It writes line breaks of Unicode as they are, and reads other ones back.
+    same = yaml.safe_load(shown) == data
+    return shown if same else yaml.safe_dump(dict(data), sort_keys=False, width=10_000)
 
 
 def _fence(front: str) -> str:

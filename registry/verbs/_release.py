@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,18 +101,18 @@ def traits(database: Database, blobs: BlobStore, pin: Pin) -> Traits:
         return Traits(None, None)
     try:
         found = json.loads(blobs.path(config.digest).read_bytes())
-        names: set[str] = set()
+        stored: Mapping[str, _safetensors.Entry] = {}
         if tensors is not None and blobs.has(tensors.digest):
             path = blobs.path(tensors.digest)
             limit = peft_format.HEADER_LIMIT
-            names = set(_safetensors.read_header(path, name=peft_format.TENSORS, limit=limit, hint=""))
+            stored = _safetensors.read_header(path, name=peft_format.TENSORS, limit=limit, hint="")
         task = found.get("task_type")
     except (OSError, ValueError, AttributeError, RecursionError, Refused):
         return Traits(None, None)
-    return Traits(task if isinstance(task, str) else None, _serving(pin, found, names) if names else None)
+    return Traits(task if isinstance(task, str) else None, _serving(pin, found, stored) if stored else None)
 
 
-def _serving(pin: Pin, config: Mapping[str, Any], tensors: Iterable[str]) -> Serving:
+def _serving(pin: Pin, config: Mapping[str, Any], tensors: Mapping[str, _safetensors.Entry]) -> Serving:
     """VLLM reads one rank and one scale for all modules, of LoRA on linear layers and nothing else."""
     if pin.kind != "lora":
         return Serving(None, f"it serves LoRA, and this is {pin.kind}")
@@ -128,7 +128,7 @@ def _serving(pin: Pin, config: Mapping[str, Any], tensors: Iterable[str]) -> Ser
             return Serving(None, f"it does not read {what}")
     if config.get("bias", "none") != "none" or config.get("lora_bias"):
         return Serving(None, "it does not read trained biases")
-    if not all(_LINEAR.fullmatch(each) for each in tensors):
+    if not all(_LINEAR.fullmatch(name) and len(each.shape) == 2 for name, each in tensors.items()):
         return Serving(None, "it reads LoRA on linear layers only")
     rank = config.get("r")
     if not isinstance(rank, int) or not 0 < rank <= _VLLM_RANKS[-1]:
