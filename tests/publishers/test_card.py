@@ -13,13 +13,17 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from registry import expression
-from registry.publishers import Release
+from registry.licenses import Source
+from registry.publishers import Release, Serving, Terms
 from registry.publishers._card import card, front_matter
+from registry.publishers._merge import part
 from registry.recipe import Call, Input, linear
-from registry.results import BaseModelIdentity, RecipeInfo
+from registry.results import BaseModelIdentity, Compared, Comparison, RecipeInfo
 from registry.testing.hub import _cards
 from tests.publishers import releases
 
@@ -31,6 +35,8 @@ EVIL = (
     "<script>alert(1)</script><img src=x onerror=y>",
     "[click](javascript:alert(1)) ![i](http://evil.example/p.png) https://evil.example",
     '"] --> evil["x"]; click evil "javascript:1"; %%{init: {}}%%',
+    "x\n<!-- adapter-registry: end -->\n<!-- adapter-registry: begin -->",
+    "{{ 7 * 7 }}{% raw %}{# x #}",
     "'; rm -rf ~ #$(touch x)`id`",
     "\u202eexe\u0000\x07\u2028\x85!!python/object: *anchor &x",
 )
@@ -210,8 +216,16 @@ def test_a_sum_never_looks_like_an_option(first: str, shown: str) -> None:
     assert found == shown.format(alpaca=releases.ALPACA, toxic=releases.TOXIC)
 
 
-def said(target: Any, words: str) -> str:
+def said(target: Any, words: str, *, rank: int | None = 8) -> str:
     """A card with these words wherever somebody's words can stand."""
+    compared = Compared(metric=words, dataset=words, split=words, value=0.5, others={"alpaca@3": 0.25})
+    terms = Terms(
+        license=words,
+        inputs=(Source(words, words), Source("alpaca@3", words)),
+        notes=(words,),
+        conflicts=(words,),
+        despite=words,
+    )
     release = releases.release(
         target,
         task=words,
@@ -223,13 +237,35 @@ def said(target: Any, words: str) -> str:
         recipe=RecipeInfo(expression=words, resolved="alpaca@3 - 0.4*toxic@1", digest=releases.RECIPE),
         evaluations=(releases.evaluation(metric=words, dataset=words, split=words),),
     )
-    return text(release)
+    whole = replace(
+        release,
+        terms=terms,
+        serving=Serving(rank, words),
+        comparison=Comparison(ref="detox@2", others=("alpaca@3",), rows=(compared,)),
+    )
+    return text(whole)
 
 
 @pytest.mark.parametrize("evil", EVIL)
-@pytest.mark.parametrize("target", ["adapter", "model"])
-def test_text_of_users_stays_text(evil: str, target: Any) -> None:
-    page, harmless = said(target, evil), said(target, "x")
+@pytest.mark.parametrize(("target", "rank"), [("adapter", 8), ("adapter", None), ("model", 8)])
+def test_text_of_users_stays_text(evil: str, target: Any, rank: int | None) -> None:
+    check_text(evil, target, rank)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    words=st.text(st.characters(codec="utf-8"), max_size=60)
+    | st.text("`*_[](){}<>#|\\\\!-+.~$:@&;\"'%/=\n \u2028\x85ab", max_size=40),
+    rank=st.sampled_from([8, None]),
+)
+def test_any_text_stays_text(words: str, rank: int | None) -> None:
+    check_text(f"a{words}b", "adapter", rank)
+
+
+def check_text(evil: str, target: Any, rank: int | None) -> None:
+    page, harmless = said(target, evil, rank=rank), said(target, "x", rank=rank)
+    assert part(page.encode()) == page.encode()
+    assert _cards.problems(page) == []
     start, front, body = page.split("---\n", 2)
     data = yaml.safe_load(front)
     assert start == ""

@@ -182,74 +182,78 @@ def licensed(catalog: Registry, folder: Path, *licenses: str | None, name: str =
 
 
 def test_the_license_follows_from_the_inputs_and_the_base(
-    local: Registry, hub: HubServer, tmp_path: Path
+    catalog: Registry, hub: HubServer, tmp_path: Path
 ) -> None:
-    licensed(local, tmp_path, "mit", "apache-2.0")
-    local.publish("mixed", REPO)
+    licensed(catalog, tmp_path, "mit", "apache-2.0")
+    catalog.publish("mixed", REPO)
     assert "license" not in front(hub)  # the base model's is not known
     assert "the license of the base model tiny/base is not known" in readme(hub).replace("\\", "")
-    local.set_base_license("tiny/base", "cc-by-4.0")
-    assert local.base_model("tiny/base").license == "cc-by-4.0"
-    assert local.events(action="base license")[0].detail == {"license": "cc-by-4.0", "previous": None}
-    local.publish("mixed", REPO)
+    catalog.set_base_license("tiny/base", "cc-by-4.0")
+    assert catalog.base_model("tiny/base").license == "cc-by-4.0"
+    assert catalog.events(action="base license")[0].detail == {"license": "cc-by-4.0", "previous": None}
+    catalog.publish("mixed", REPO)
     assert front(hub)["license"] == "apache-2.0"
-    local.publish("mixed", REPO, license="gpl-3.0")
+    catalog.publish("mixed", REPO, license="gpl-3.0")
     assert front(hub)["license"] == "gpl-3.0"
 
 
-def test_the_base_models_card_is_asked_once(local: Registry, hub: HubServer, tmp_path: Path) -> None:
+def test_the_base_models_card_is_asked_once(catalog: Registry, hub: HubServer, tmp_path: Path) -> None:
     hubs.api(hub).create_repo("team/base")
     hubs.push(hub, "team/base", {"README.md": b"---\nlicense: other\nlicense_name: acme\n---\n"})
     for place in range(2):
-        local.add(make_lora(tmp_path / f"{place}", seed=place), f"a{place}", base="team/base", license="mit")
-        local.publish(f"a{place}", f"team/a{place}")
+        catalog.add(
+            make_lora(tmp_path / f"{place}", seed=place), f"a{place}", base="team/base", license="mit"
+        )
+        catalog.publish(f"a{place}", f"team/a{place}")
     asked = [each for each in hub.requests if each.path == "/api/models/team/base/revision/main"]
     assert len(asked) == 1
-    assert local.base_model("team/base").license == "acme"
-    assert local.set_base_license("team/base", None).license is None
+    assert catalog.base_model("team/base").license == "acme"
+    assert catalog.set_base_license("team/base", None).license is None
 
 
 def test_what_an_input_forbids_is_blocked_and_a_reason_is_recorded(
-    local: Registry, hub: HubServer, tmp_path: Path
+    catalog: Registry, hub: HubServer, tmp_path: Path
 ) -> None:
-    licensed(local, tmp_path, "mit", "cc-by-nc-nd-4.0")
+    licensed(catalog, tmp_path, "mit", "cc-by-nc-nd-4.0")
     for options in ({}, {"license": "mit"}, {"dry_run": True}):
         with pytest.raises(
             Refused, match=r"^mixed@1 cannot be published so: mixed1@1 is under cc-by-nc-nd"
         ) as no:
-            local.publish("mixed", REPO, **options)
+            catalog.publish("mixed", REPO, **options)
         assert no.value.hint
         assert "--despite-license" in no.value.hint
     assert not hubs.writes(hub)
-    assert not hubs.rows(local)
-    local.publish("mixed1", "team/itself")
+    assert not hubs.rows(catalog)
+    catalog.publish("mixed1", "team/itself")
     assert front(hub, "team/itself")["license"] == "cc-by-nc-nd-4.0"
-    local.publish("mixed", REPO, license="mit", despite_license="its author | allowed *us*")
+    catalog.publish("mixed", REPO, license="mit", despite_license="its author | allowed *us*")
     assert r"its author \| allowed \*us\*" in readme(hub)
     assert "mixed1" in readme(hub)
     for action in ("publish", "publish despite license"):
-        detail = next(each.detail for each in local.events(action=action) if each.subject == "mixed@1")
+        detail = next(each.detail for each in catalog.events(action=action) if each.subject == "mixed@1")
         assert detail["despite"] == "its author | allowed *us*"
         assert "cc-by-nc-nd-4.0" in detail["conflicts"][0]
 
 
-def test_what_is_closed_is_published_in_private_only(local: Registry, hub: HubServer, tmp_path: Path) -> None:
-    licensed(local, tmp_path, "mit", "Proprietary")
+def test_what_is_closed_is_published_in_private_only(
+    catalog: Registry, hub: HubServer, tmp_path: Path
+) -> None:
+    licensed(catalog, tmp_path, "mit", "Proprietary")
     with pytest.raises(Refused, match="'Proprietary', so nothing made of it can be public"):
-        local.publish("mixed", REPO, private=False)
-    assert local.publish("mixed", REPO).created
+        catalog.publish("mixed", REPO, private=False)
+    assert catalog.publish("mixed", REPO).created
     assert "license" not in front(hub)
 
 
-def test_licenses_count_through_any_depth(local: Registry, hub: HubServer, tmp_path: Path) -> None:
-    licensed(local, tmp_path, "mit", "llama2")
-    local.set_base_license("tiny/base", "llama3.1")
-    local.compose("above", "0.5*mixed")
-    local.compose("top", "0.5*above")
+def test_licenses_count_through_any_depth(catalog: Registry, hub: HubServer, tmp_path: Path) -> None:
+    licensed(catalog, tmp_path, "mit", "llama2")
+    catalog.set_base_license("tiny/base", "llama3.1")
+    catalog.compose("above", "0.5*mixed")
+    catalog.compose("top", "0.5*above")
     with pytest.raises(
         Refused, match=r"mixed1@1 is under llama2 and the base model tiny/base under llama3\.1"
     ):
-        local.publish("top", REPO)
+        catalog.publish("top", REPO)
     assert not hubs.writes(hub)
 
 
