@@ -28,6 +28,7 @@ _CLASSES = {
     "QUESTION_ANS": "AutoModelForQuestionAnswering",
 }
 _LARGEST_DIAGRAM = 100
+_MOST_LICENSES = 50
 _TAG, _TAGS = "adapter-registry", "tags"
 _RELATIONS = ("adapter", "merge", "finetune", "quantized")
 _PROVENANCE = (
@@ -203,7 +204,10 @@ def _licensing(release: Release) -> Iterator[str]:
         yield "No license is claimed for it."
     if stated:
         yield "What it is made of:"
-        yield table(["what", "license"], [[code(each.what), code(str(each.license))] for each in stated])
+        rows = [[code(each.what), code(str(each.license))] for each in stated[:_MOST_LICENSES]]
+        if len(stated) > _MOST_LICENSES:
+            rows.append([f"and {len(stated) - _MOST_LICENSES} more", "…"])
+        yield table(["what", "license"], rows)
     if terms.notes:
         yield "\n".join(f"- {plain(note)}" for note in terms.notes)
     if terms.despite is not None:

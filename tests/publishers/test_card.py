@@ -298,6 +298,13 @@ def test_a_large_lineage_is_cut() -> None:
     assert "and 50 more" in diagram
 
 
+def test_a_card_stays_short_however_much_it_is_made_of() -> None:
+    inputs = tuple(Source(f"a@{number}", "mit") for number in range(1, 1_001))
+    page = text(replace(releases.release(), terms=Terms(license="mit", inputs=inputs)))
+    assert page.count("| `mit` |") == 50
+    assert "| and 950 more | … |" in page
+
+
 def shape(page: str) -> list[str]:
     """What a Markdown reader makes of a page, but for the text itself."""
     reader = MarkdownIt("gfm-like", {"linkify": False})
