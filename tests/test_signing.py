@@ -18,13 +18,8 @@ from registry.errors import IntegrityFailure, UsageError
 pytest.importorskip("model_signing", reason="the extra 'signing' is not installed")
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
+
+from tests.signers import keys
 
 FILES = {
     "adapter_model.safetensors": b"weights",
@@ -32,18 +27,6 @@ FILES = {
     "1_Pooling/config.json": b"[]",
 }
 DIGESTS = {path: "sha256:" + hashlib.sha256(content).hexdigest() for path, content in FILES.items()}
-
-
-def keys(
-    folder: Path, name: str = "key", *, made: Any = None, password: str | None = None
-) -> tuple[Path, Path]:
-    """A private and a public key."""
-    made = made or ec.generate_private_key(ec.SECP256R1())
-    private, public = folder / f"{name}.pem", folder / f"{name}.pub"
-    closed = BestAvailableEncryption(password.encode()) if password else NoEncryption()
-    private.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, closed))
-    public.write_bytes(made.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    return private, public
 
 
 @pytest.fixture(autouse=True)

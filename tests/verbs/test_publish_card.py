@@ -19,7 +19,7 @@ from registry.errors import Conflict, Refused, UsageError
 from registry.testing.hub import HubServer
 from tests import hubs
 from tests.adapters import Q0, make_ia3, make_lora
-from tests.test_signing import keys
+from tests.signers import keys
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
