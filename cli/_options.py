@@ -181,6 +181,25 @@ into = click.option(
 )
 
 
+_license = click.option("--license", metavar="ID", help="License, by default what follows from the inputs'.")
+_despite = click.option(
+    "--despite-license",
+    metavar="REASON",
+    help="Publish although the license of an input is against it; the card says so.",
+)
+_template = click.option(
+    "--card-template",
+    type=click.Path(),
+    metavar="FILE",
+    help="Template of the card, by default REGISTRY_CARD_TEMPLATE, or else the built-in one.",
+)
+
+
+def presented(command: F) -> F:
+    """What decides how a release is presented."""
+    return _license(_despite(_template(command)))
+
+
 def dtype(help_text: str) -> Callable[[F], F]:
     """``--dtype``, with what it means for this command."""
     names = ["float64", "float32", "bfloat16", "float16"]

@@ -96,6 +96,27 @@ def add(base: str, base_path: str | None, *, replace: bool) -> None:
         )
 
 
+@command.command("license")
+@click.argument("base")
+@click.argument("license_", metavar="ID", required=False)
+@click.option("--forget", is_flag=True, help="Forget what is recorded.")
+@common
+def license_(base: str, license_: str | None, *, forget: bool) -> None:
+    """Record a base model's license, such as llama3.1.
+
+    What adapters and compositions on it are published under follows from it. By default it is what the model's card on
+    the Hub says when it is needed first.
+
+    For example:
+
+      registry base license meta-llama/Llama-3.1-8B llama3.1
+    """
+    if forget == (license_ is not None):
+        raise click.UsageError("give either a license or --forget")
+    with open_registry() as catalog:
+        emit(catalog.set_base_license(base, license_), _shown, quiet=lambda result: [result.name])
+
+
 @command.group("alias")
 @common
 def alias() -> None:
@@ -156,6 +177,7 @@ def _shown(result: BaseModelInfo, console: Console) -> Iterator[RenderableType]:
             ("fingerprint", fitting(result.fingerprint, console) or "its weights were not seen yet"),
             ("same as", result.same_as),
             ("holds", seen),
+            ("license", result.license),
             ("versions", result.versions),
         ],
     )

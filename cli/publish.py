@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 @click.option("--adopt", is_flag=True, help="Push to a repo that was not made by this registry.")
 @click.option("--pr", "propose", is_flag=True, help="Open a pull request instead of pushing.")
 @click.option("--tag", metavar="TAG", help="Tag for the commit, such as v2; one that is taken is not moved.")
+@click.option("--adopt", is_flag=True, help="Push to a repo that was not made by a registry.")
+@options.presented
+@click.option(
+    "--sign-key",
+    type=click.Path(),
+    metavar="FILE",
+    help="Sign with this EC key (PEM), by default REGISTRY_SIGNING_KEY; its password is REGISTRY_SIGNING_PASSWORD.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be pushed, send nothing.")
 @options.common
 def command(
@@ -42,6 +50,10 @@ def command(
     adopt: bool,
     propose: bool,
     tag: str | None,
+    license: str | None,  # noqa: A002  (the option's own word)
+    despite_license: str | None,
+    card_template: str | None,
+    sign_key: str | None,
     dry_run: bool,
 ) -> None:
     """Push a version to the Hub repo REPO, and verify the push.
@@ -55,7 +67,9 @@ def command(
     with options.open_registry() as catalog, progress() as bar:
         result = catalog.publish(
             ref, repo, into=into, private=private, revision=revision, message=message,
-            base_path=base_path, adopt=adopt, propose=propose, tag=tag, dry_run=dry_run, progress=bar,
+            base_path=base_path, adopt=adopt, propose=propose, tag=tag,
+            license=license, despite_license=despite_license,
+            sign_key=sign_key, card_template=card_template, dry_run=dry_run, progress=bar,
         )  # fmt: skip
     warn(result.warnings)
     emit(result, publication, quiet=lambda pushed: [pushed.ref])

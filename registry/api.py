@@ -18,6 +18,7 @@ from registry.results import (
     Alias,
     BaseAlias,
     BaseModelInfo,
+    Card,
     Check,
     Checkout,
     Comparison,
@@ -774,6 +775,10 @@ class Registry:
         adopt: bool = False,
         propose: bool = False,
         tag: str | None = None,
+        license: str | None = None,  # noqa: A002  (the field's own word)
+        despite_license: str | None = None,
+        sign_key: str | Path | None = None,
+        card_template: str | Path | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> Publication:
@@ -783,10 +788,16 @@ class Registry:
         made by this registry is left alone unless ``adopt``. ``private`` makes a new repo private and refuses an
         existing public one. ``propose`` opens a pull request instead, unless there is one with this content;
         ``tag`` is given to the commit. The token is the environment's (``HF_TOKEN``) or the one of ``hf auth login``.
-        Raises ``HubUnauthorized``, ``HubUnavailable``, ``NotFound``, ``Refused`` for what may not be published and for a
-        card that the Hub refuses, or ``Conflict`` when somebody pushed meanwhile or the tag is on another commit.
+
+        Without ``license`` it is the one that follows from those of the inputs and the base model; where they forbid
+        what is asked, it is ``Refused`` unless ``despite_license`` gives a reason, which is recorded. ``sign_key`` is a
+        private key (PEM, EC), ``card_template`` a file; their defaults are ``REGISTRY_SIGNING_KEY`` and
+        ``REGISTRY_CARD_TEMPLATE``. Raises ``HubUnauthorized``, ``HubUnavailable``, ``NotFound``, ``Refused``
+        for what may not be published and for a card that the Hub refuses, or ``Conflict`` when somebody pushed meanwhile
+        or the tag is on another commit.
         """
         from registry.verbs import publish
+        from registry.verbs._release import presentation
 
         return publish.publish(
             self._database,
@@ -805,6 +816,35 @@ class Registry:
             remembered=self._remembered,
             actor=self._config.actor,
             progress=progress,
+            presentation=presentation(license, despite_license, sign_key, card_template),
+        )
+
+    def card(
+        self,
+        ref: Reference,
+        repo: str | None = None,
+        *,
+        into: Target = "adapter",
+        private: bool = True,
+        license: str | None = None,  # noqa: A002  (the field's own word)
+        despite_license: str | None = None,
+        card_template: str | Path | None = None,
+    ) -> Card:
+        """The card that :meth:`publish` would write for a version, without sending or recording anything.
+
+        Raises ``UsageError`` for a template that fails, with its line.
+        """
+        from registry.verbs import card
+        from registry.verbs._release import presentation
+
+        return card.card(
+            self._database,
+            self._blobs,
+            _text(ref),
+            repo,
+            into=into,
+            private=private,
+            presentation=presentation(license, despite_license, card_template=card_template),
         )
 
     def unpublish(
@@ -883,6 +923,15 @@ class Registry:
             remembered=self._remembered,
             actor=self._config.actor,
         )
+
+    def set_base_license(self, name: str, license: str | None) -> BaseModelInfo:  # noqa: A002  (the field's own word)
+        """Record a base model's license, from which those of its adapters follow; None forgets it.
+
+        Raises ``NotFound``.
+        """
+        from registry.verbs import bases
+
+        return bases.set_license(self._database, name, license, actor=self._config.actor)
 
     def set_base_alias(self, alias: str, name: str) -> BaseAlias:
         """Give a base model a short name, which ``base`` arguments and filters take. Raises ``NotFound``."""

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from glob import escape
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.repocard_data import model_index_to_eval_results
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
@@ -211,6 +212,25 @@ def read(repo: str, commit: str, path: str) -> bytes:
             return Path(_api().hf_hub_download(repo, path, revision=commit, cache_dir=folder)).read_bytes()
 
     return patiently(f"read {path} of {repo}", ask)
+
+
+def license_of(repo: str, revision: str | None) -> str | None:
+    """The license in a model's card, None where it states none; one that the Hub does not know by its name."""
+    with translated(f"read {repo}"):
+        data = _api().model_info(repo, revision=revision or MAIN).card_data
+    found = None if data is None else data.license
+    if found == "other" and data is not None:
+        found = data.get("license_name") or found
+    return found if isinstance(found, str) and found.strip() else None
+
+
+def is_model_index(index: object) -> bool:
+    """Whether the Hub's client can read these evaluations out of a card."""
+    try:
+        model_index_to_eval_results(cast("list[dict[str, object]]", index))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False
+    return True
 
 
 def validate_card(content: str) -> None:

@@ -169,6 +169,20 @@ class Publication(Result):
     warnings: tuple[str, ...] = ()
 
 
+class Card(Result):
+    """The README.md that publishing a version to ``repo`` would write, where nobody else wrote in it.
+
+    ``license`` is what the card claims. ``warnings`` say what would keep it from being published for its license.
+    """
+
+    ref: str
+    repo: str | None
+    target: Target
+    license: str | None
+    text: str
+    warnings: tuple[str, ...] = ()
+
+
 class Unpublished(Result):
     """What was taken off the Hub: the versions that were published there, and the commit that did it.
 

@@ -97,12 +97,13 @@ def test_the_wheel_holds_every_module_and_every_file_that_is_read(wheel: Path) -
             inside = file.relative_to(ROOT).as_posix()
             inside = inside if top == "registry" else f"registry/{inside}"
             data = "demo/data/" in inside and file.is_file() and "__pycache__" not in inside
-            if file.suffix in {".py", ".lark", ".typed", ".mako"} or data:
+            if file.suffix in {".py", ".lark", ".typed", ".mako", ".jinja"} or data:
                 assert inside in held
     assert {
         "registry/py.typed",
         "registry/expression.lark",
         "registry/filters.lark",
+        "registry/publishers/card.md.jinja",
         "registry/cli/__init__.py",
     } <= held
     assert "registry/migrations/versions/0001_initial_schema.py" in held

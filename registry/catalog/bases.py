@@ -190,4 +190,5 @@ def _info(
         tensors=None if layout is None else len(layout.shapes),
         parameters=None if layout is None else layout.parameters,
         dtypes=() if layout is None else layout.dtypes,
+        license=row.license,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import CTE, ColumnElement, or_, select
 from sqlalchemy.orm import Session
@@ -87,6 +88,7 @@ def finish(
     ref: str,
     actor: str,
     pull_request: int | None = None,
+    **detail: Any,
 ) -> None:
     """Close a push that arrived, also one that was given up before; one that is closed so stays as it is."""
     row = _row(session, publish_id)
@@ -94,7 +96,8 @@ def finish(
         return
     row.state, row.commit, row.url, row.error, row.finished_at = "done", commit, url, None, now()
     row.pull_request = pull_request
-    detail = {} if pull_request is None else {"pull_request": pull_request}
+    if pull_request is not None:
+        detail["pull_request"] = pull_request
     record(
         session,
         actor,

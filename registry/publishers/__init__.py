@@ -17,7 +17,9 @@ from typing import Any
 
 from registry import digest
 from registry.errors import Refused, StorageFailure
-from registry.results import Lineage, Parent, Target, Version
+from registry.licenses import Source
+from registry.publishers import _merge
+from registry.results import Comparison, Lineage, Parent, Target, Version
 
 CARD = "README.md"
 PROVENANCE = "provenance.json"
@@ -50,10 +52,33 @@ class Build:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What a release is published under, and the licenses of what it is made of.
+
+    ``despite`` is the reason that somebody gave for publishing it in spite of ``conflicts``.
+    """
+
+    license: str | None
+    inputs: tuple[Source, ...] = ()
+    notes: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    despite: str | None = None
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The rank that vLLM has to be told for an adapter, or else the ``reason`` why it does not load it."""
+
+    rank: int | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Release:
     """A version as it is published. Nothing in it depends on when or where it is published.
 
     ``recipe`` is the canonical recipe (None for an imported adapter), ``task_type`` PEFT's name of the task.
+    ``comparison`` has the evaluations beside the parents'.
     """
 
     version: Version
@@ -63,6 +88,13 @@ class Release:
     recipe: Mapping[str, Any] | None = None
     build: Build | None = None
     task_type: str | None = None
+    serving: Serving | None = None
+    comparison: Comparison | None = None
+    terms: Terms | None = None
+
+    @property
+    def license(self) -> str | None:
+        return self.version.license if self.terms is None else self.terms.license
 
 
 @dataclass(frozen=True)
@@ -85,13 +117,15 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every file of a release, by path."""
+    """Every file of a release, by path. ``key`` is the private key that signs them, where one does."""
 
     files: Mapping[str, PlannedFile]
+    key: Path | None = None
 
     @property
     def digests(self) -> dict[str, str]:
-        return {path: file.sha256 for path, file in self.files.items()}
+        """The digest of every file, and of the card that of our part: the rest is other people's."""
+        return {path: _ours(file) for path, file in self.files.items()}
 
 
 def planned(path: str, source: Path | bytes, *, sha256: str | None = None) -> PlannedFile:
@@ -105,6 +139,12 @@ def planned(path: str, source: Path | bytes, *, sha256: str | None = None) -> Pl
         elif scanner.done:
             break  # the tensors of a large model were read when they were checked
     return PlannedFile(path, size, sha256 or digest.PREFIX + state.hexdigest(), source)
+
+
+def _ours(file: PlannedFile) -> str:
+    if file.path != CARD or not isinstance(file.source, bytes):
+        return file.sha256
+    return digest.of_bytes(_merge.part(file.source) or file.source)
 
 
 def holds_token(text: str) -> bool:

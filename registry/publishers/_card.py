@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
-import yaml
-
 from registry import expression, hub, recipe
+from registry.errors import UsageError
+from registry.licenses import LICENSES
 from registry.publishers import PROVENANCE, Origin, Release
-from registry.publishers._licenses import LICENSES
 from registry.publishers._markup import block, code, mermaid, one_line, plain, shell, table
+from registry.publishers._merge import compose
+from registry.publishers._template import Markdown, Template, built_in, render
 from registry.reference import Reference
 from registry.results import Evaluation, LineageNode, Version
 
@@ -27,15 +28,32 @@ _CLASSES = {
     "QUESTION_ANS": "AutoModelForQuestionAnswering",
 }
 _LARGEST_DIAGRAM = 100
-_TAG = "adapter-registry"
+_MOST_LICENSES = 50
+_TAG, _TAGS = "adapter-registry", "tags"
+_RELATIONS = ("adapter", "merge", "finetune", "quantized")
+_PROVENANCE = (
+    f"{code(PROVENANCE)} is an in-toto statement with a SLSA provenance predicate: the sha256 of every "
+    "computed file, the recipe, the digests of all inputs, and the library versions and device they "
+    "were computed with. It is a record, not a signature."
+)
 _DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
-def card(release: Release, repo: str) -> bytes:
-    """The README.md of a release in ``repo``."""
-    front = yaml.safe_dump(front_matter(release), sort_keys=False, allow_unicode=True, width=10_000)
-    parts = ["---\n" + front + "---", *_body(release, repo)]
-    return ("\n\n".join(parts) + "\n").encode()
+def card(release: Release, repo: str, template: Template | None = None) -> bytes:
+    """The README.md of a release in ``repo``, by a team's template or ours.
+
+    Raises ``UsageError`` for a template that fails, or whose front matter the Hub would not take.
+    """
+    template = template or built_in()
+    set_there, page = render(template, _values(release, repo))
+    front = front_matter(release)
+    # What is known of the release is not for a template to say otherwise.
+    added = {key: value for key, value in set_there.items() if key not in front or key == _TAGS}
+    if added:
+        _check(added, template)
+    tags = [*front[_TAGS], *_listed(added.pop(_TAGS, []))]
+    front = {**front, **added, _TAGS: list(dict.fromkeys(tags))}
+    return compose(front, page)
 
 
 def front_matter(release: Release) -> dict[str, Any]:
@@ -48,7 +66,7 @@ def front_matter(release: Release) -> dict[str, Any]:
         data["base_model"] = base
         data["base_model_relation"] = "adapter" if adapter else "merge" if several else "finetune"
     data["library_name"] = "peft" if adapter else "transformers"
-    data |= _license(version.license)
+    data |= _license(release.license)
     tags = [one_line(version.kind), _TAG]
     if adapter and base is not None:
         tags.append(f"base_model:adapter:{base}")
@@ -62,7 +80,7 @@ def _license(text: str | None) -> dict[str, str]:
     """A license the Hub knows by its identifier; another one by name, as the Hub asks for."""
     if not text or not (shown := one_line(text)):
         return {}
-    if shown.lower() in LICENSES:
+    if shown.lower() in LICENSES - {"other", "unknown"}:
         return {"license": shown.lower()}
     return {"license": "other", "license_name": shown}
 
@@ -85,36 +103,145 @@ def _results(version: Version) -> list[dict[str, Any]]:
     ]
 
 
-def _body(release: Release, repo: str) -> Iterator[str]:
+def _check(front: dict[str, Any], template: Template) -> None:
+    """What the Hub would refuse, in so far as a template can bring it about."""
+    for key in ("license", "license_name", "license_link", "pipeline_tag", "library_name"):
+        if not isinstance(front.get(key, ""), str):
+            raise UsageError(f"{template.name}: {key} in the front matter is no text")
+    bases = front.get("base_model", [])
+    if not all(isinstance(each, str) and hub.is_repo_id(each) for each in _listed(bases)):
+        raise UsageError(f"{template.name}: base_model in the front matter is no model on the Hub")
+    for key in ("language", "datasets", "base_model", "tags", "metrics"):
+        if not all(isinstance(each, str) for each in _listed(front.get(key, []))):
+            raise UsageError(
+                f"{template.name}: {key} in the front matter is neither a text nor a list of texts"
+            )
+    if front.get("base_model_relation", "adapter") not in _RELATIONS:
+        raise UsageError(
+            f"{template.name}: base_model_relation in the front matter is none of {', '.join(_RELATIONS)}"
+        )
+    if "model-index" in front and not hub.is_model_index(front["model-index"]):
+        raise UsageError(f"{template.name}: model-index in the front matter is malformed")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _values(release: Release, repo: str) -> dict[str, Any]:
+    """What a template can use: the sections, as Markdown, and the version as it is."""
     version = release.version
-    yield f"# {plain(version.name)}, version {version.version}"
-    yield _what(release)
-    if version.note:
-        yield plain(version.note)
-    yield _facts(release)
-    if version.recipe is not None:
-        yield "## Composition"
+    sections = {
+        "what": _what(release),
+        "note": plain(version.note or ""),
+        "facts": _facts(release),
+        "composition": _joined(_composition(release)),
+        "parents": _parents(release),
+        "lineage": block("mermaid", _diagram(release)) if release.origins else "",
+        "evaluations": _evaluations(release),
+        "use": block("python", _loading(release, repo)),
+        "serving": _joined(_serving(release, repo)),
+        "verify": _verifying(repo),
+        "rebuild": _joined(_rebuilding(release, repo)),
+        "license": _joined(_licensing(release)),
+        "provenance": _PROVENANCE,
+    }
+    return {
+        "title": Markdown(f"{plain(version.name)}, version {version.version}"),
+        **{name: Markdown(text) for name, text in sections.items()},
+        "repo": repo,
+        "target": release.target,
+        "version": version.model_dump(mode="json"),
+    }
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return "\n\n".join(parts)
+
+
+def _composition(release: Release) -> Iterator[str]:
+    recipe = release.version.recipe
+    if recipe is not None:
         yield "As it was written, and with every adapter pinned to a version:"
-        yield block("text", [version.recipe.expression, version.recipe.resolved])
-        yield f"Recipe {code(version.recipe.digest)}."
-    if release.origins:
-        yield "## Parents"
-        yield table(["adapter", "coefficient", "content", "where"], map(_origin, release.origins))
-        yield "## Lineage"
-        yield block("mermaid", _diagram(release))
-    if version.evaluations:
-        yield "## Evaluations"
-        yield table(["dataset", "split", "metric", "value"], map(_evaluation, version.evaluations))
-    yield "## Use"
-    yield block("python", _loading(release, repo))
-    yield "## Rebuild and verify"
-    yield from _rebuilding(release, repo)
-    yield "## Provenance"
-    yield (
-        f"{code(PROVENANCE)} is an in-toto statement with a SLSA provenance predicate: the sha256 of every "
-        "computed file, the recipe, the digests of all inputs, and the library versions and device they "
-        "were computed with. It is a record, not a signature."
-    )
+        yield block("text", [recipe.expression, recipe.resolved])
+        yield f"Recipe {code(recipe.digest)}."
+
+
+def _parents(release: Release) -> str:
+    if not release.origins:
+        return ""
+    return table(["adapter", "coefficient", "content", "where"], map(_origin, release.origins))
+
+
+def _evaluations(release: Release) -> str:
+    """The values, and those of the parents where they were evaluated on the same."""
+    version, compared = release.version, release.comparison
+    if not version.evaluations:
+        return ""
+    if compared is None:
+        return table(["dataset", "split", "metric", "value"], map(_evaluation, version.evaluations))
+    others = [each for each in compared.others if any(row.others[each] is not None for row in compared.rows)]
+    rows = [
+        [plain(row.dataset), plain(row.split or "–"), plain(row.metric), _number(row.value)]
+        + [_number(row.others[each]) for each in others]
+        for row in compared.rows
+    ]
+    return table(["dataset", "split", "metric", code(version.ref), *map(code, others)], rows)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.6g}"
+
+
+def _licensing(release: Release) -> Iterator[str]:
+    terms = release.terms
+    if terms is None:
+        return
+    stated = [each for each in terms.inputs if each.license is not None]
+    if terms.license:
+        yield f"{code(terms.license)}."
+    else:
+        yield "No license is claimed for it."
+    if stated:
+        yield "What it is made of:"
+        rows = [[code(each.what), code(str(each.license))] for each in stated[:_MOST_LICENSES]]
+        if len(stated) > _MOST_LICENSES:
+            rows.append([f"and {len(stated) - _MOST_LICENSES} more", "…"])
+        yield table(["what", "license"], rows)
+    if terms.notes:
+        yield "\n".join(f"- {plain(note)}" for note in terms.notes)
+    if terms.despite is not None:
+        yield "Published by decision of its publisher although a license of its inputs may stand against it:"
+        yield "\n".join(f"- {plain(each)}" for each in terms.conflicts)
+        yield f"The reason given: {plain(terms.despite)}"
+
+
+def _serving(release: Release, repo: str) -> Iterator[str]:
+    """How vLLM serves it, where it can."""
+    version, serving = release.version, release.serving
+    if release.target == "model" or serving is None:
+        return
+    if serving.rank is None:
+        yield (
+            f"vLLM does not serve it as it is: {plain(serving.reason)}. "
+            "With it in a registry, this writes a folder that vLLM loads, where that can be done:"
+        )
+        name = version.name.rpartition("/")[2]
+        yield block("sh", [f"registry checkout {shell(name)} {shell(f'{name}-vllm')} --for vllm"])
+        return
+    base = _base_id(version) or "PATH/OF/THE/BASE/MODEL"
+    revision = version.base_model.revision
+    pinned = f" --revision {shell(revision)}" if revision and one_line(revision) else ""
+    name = shell(f"{version.name.rpartition('/')[2]}={repo}")
+    yield "Served by vLLM:"
+    served = f"vllm serve {shell(base)}{pinned} --enable-lora --max-lora-rank {serving.rank}"
+    yield block("sh", [f"{served} --lora-modules {name}"])
+
+
+def _verifying(repo: str) -> str:
+    text = "Whether this repo holds what its provenance says is seen without downloading any weights:"
+    command = f"registry verify {shell(f'hf://{repo}')}"
+    return f"{text}\n\n{block('sh', [command])}"
 
 
 def _what(release: Release) -> str:
@@ -165,7 +292,7 @@ def _address(url: str) -> str:
 
 
 def _evaluation(each: Evaluation) -> list[str]:
-    return [plain(each.dataset), plain(each.split or "–"), plain(each.metric), f"{each.value:.6g}"]
+    return [plain(each.dataset), plain(each.split or "–"), plain(each.metric), _number(each.value)]
 
 
 def _diagram(release: Release) -> Iterator[str]:

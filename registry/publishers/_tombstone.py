@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import re
 
-import yaml
-
+from registry.publishers import _merge
 from registry.publishers._markup import code, plain
 
-MARK = "<!-- adapter-registry: withdrawn -->"
+MARK = "<!-- withdrawn -->"
 
 _FRONT_MATTER = re.compile(r"\A\s*---[ \t]*\r?\n.*?\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
 
-def tombstone(ref: str, reason: str | None, written: str | None = None) -> bytes:
-    """The README.md after ``ref`` was unpublished. What people have ``written`` into the one before comes after it."""
-    front = yaml.safe_dump({"tags": ["adapter-registry", "withdrawn"]}, sort_keys=False)
+def tombstone(ref: str, reason: str | None, written: bytes | None = None, *, repo: str) -> bytes:
+    """The README.md after ``ref`` was unpublished, from one that people have ``written`` in, whose text is kept.
+
+    Raises ``Conflict``, naming ``repo``, where it cannot be told what of it is whose.
+    """
     parts = [
-        f"---\n{front}---",
         MARK,
         f"# {plain(ref)} was withdrawn",
         f"This repo held {code(ref)}. It was unpublished: do not use it any more.",
     ]
     if reason:
         parts.append(f"Reason: {plain(reason)}")
-    if written is not None and (rest := _FRONT_MATTER.sub("", written, count=1).strip()):
-        parts += ["---", "What follows was written before.", rest]
-    return ("\n\n".join(parts) + "\n").encode()
+    ours = _merge.compose({"tags": ["adapter-registry", "withdrawn"]}, "\n\n".join(parts))
+    if written is None or _merge.part(written):
+        return _merge.merge(ours, written, repo=repo)
+    # Nothing of it is marked as ours: what is said now stands before it, where it is seen.
+    rest = _FRONT_MATTER.sub("", written.decode(errors="replace"), count=1).strip()
+    return ours + (f"\n{rest}\n".encode() if rest else b"")
 
 
 def is_tombstone(card: str) -> bool:

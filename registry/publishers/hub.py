@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TypeVar
 
-from registry import digest, hub
+from registry import digest, hub, signing
 from registry._hub_errors import Busy
 from registry._hub_patience import Patience
 from registry.errors import Conflict, HubUnavailable, IntegrityFailure, NotFound, RegistryError, UsageError
 from registry.hub import Delete, Put, RemoteFile
-from registry.publishers import CARD, PROVENANCE, Plan, PlannedFile, Release, _provenance, planned
+from registry.publishers import CARD, PROVENANCE, Plan, PlannedFile, Release, _merge, _provenance, planned
 from registry.publishers._card import card
 from registry.publishers._provenance import NotOurs, provenance, subjects
+from registry.publishers._template import Template
 
 R = TypeVar("R")
 
@@ -44,13 +47,16 @@ class Place:
 class Found:
     """What is at a place. ``made`` are the files that a registry's provenance there tells of, None without one.
 
-    ``head`` is None where the repo does not exist; ``branch`` says whether the branch does.
+    ``head`` is None where the repo does not exist; ``branch`` says whether the branch does. ``card`` and
+    ``signature`` are the bytes of those files, None where there are none, or too many.
     """
 
     head: hub.Head | None
     branch: bool
     files: Mapping[str, RemoteFile]
     made: Mapping[str, str] | None
+    card: bytes | None = None
+    signature: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -102,12 +108,58 @@ def _is_reference(name: str) -> bool:
     return plain and _COMMIT.fullmatch(name) is None and not name.startswith("refs/")
 
 
-def plan(release: Release, built: Mapping[str, PlannedFile], repo: str) -> Plan:
-    """All files of a release: its weights and config, its card, and the provenance of what was computed."""
+def plan(
+    release: Release,
+    built: Mapping[str, PlannedFile],
+    repo: str,
+    *,
+    template: Template | None = None,
+    key: Path | None = None,
+) -> Plan:
+    """All files of a release: its weights and config, its card, the provenance of what was computed, and with a
+    private ``key`` a signature over them.
+    """
     # A base model that a registry published has a card and provenance too, which tell of that one.
-    kept = [file for path, file in sorted(built.items()) if path not in {CARD, PROVENANCE}]
-    written = [planned(CARD, card(release, repo)), planned(PROVENANCE, provenance(release, kept))]
-    return Plan({file.path: file for file in (*kept, *written)})
+    kept = [file for path, file in sorted(built.items()) if path not in {CARD, PROVENANCE, signing.SIGNATURE}]
+    written = [planned(CARD, card(release, repo, template)), planned(PROVENANCE, provenance(release, kept))]
+    files = {file.path: file for file in (*kept, *written)}
+    if key is not None:
+        made = signing.sign(_signable(files), key)
+        files[signing.SIGNATURE] = planned(signing.SIGNATURE, made)
+    return Plan(files, key)
+
+
+def fitted(where: Place, wanted: Plan, found: Found, consent: Consent) -> Plan:
+    """The plan beside what is there: other people's parts of the card stay, and a signature of the same files by the
+    same key, as no two are alike. Raises ``Conflict`` for a card in which it cannot be told what is whose.
+    """
+    files = dict(wanted.files)
+    if CARD in files and CARD in found.files:
+        files[CARD] = _merged(where, files[CARD], found, consent)
+    if wanted.key is not None and found.signature is not None:
+        with suppress(IntegrityFailure):
+            if signing.signed_by(found.signature, wanted.key) == _signable(files):
+                files[signing.SIGNATURE] = planned(signing.SIGNATURE, found.signature)
+    return Plan(files, wanted.key)
+
+
+def _merged(where: Place, ours: PlannedFile, found: Found, consent: Consent) -> PlannedFile:
+    if found.card is None:
+        raise _too_long(where, found)
+    if not isinstance(ours.source, bytes) or digest.of_bytes(found.card) == consent.last.get(CARD):
+        return ours  # all of it is ours: releases without markers recorded the whole file
+    return planned(CARD, _merge.merge(ours.source, found.card, repo=where.repo))
+
+
+def _too_long(where: Place, found: Found) -> Conflict:
+    return Conflict(
+        f"README.md of {where.repo} has {found.files[CARD].size} bytes, too many to keep what others wrote in it",
+        hint="make it shorter, or delete it there",
+    )
+
+
+def _signable(files: Mapping[str, PlannedFile]) -> dict[str, str]:
+    return {path: files[path].sha256 for path in signing.covered(files)}
 
 
 def look(where: Place) -> Found:
@@ -120,7 +172,14 @@ def look(where: Place) -> Found:
     if start is None:
         raise NotFound(f"{where.repo} has no branch {where.revision}", hint="leave out --revision")
     files = hub.files(where.repo, start.commit)
-    return Found(start, branch=head is not None, files=files, made=_made(where, start.commit, files))
+    return Found(
+        start,
+        branch=head is not None,
+        files=files,
+        made=_made(where, start.commit, files),
+        card=_small(where, start.commit, files, CARD, _merge.MAX_SIZE),
+        signature=_small(where, start.commit, files, signing.SIGNATURE, signing.MAX_SIZE),
+    )
 
 
 def check_ours(where: Place, found: Found, consent: Consent) -> None:
@@ -191,6 +250,7 @@ def push(
         # Somebody may have been quicker: their files are looked at before they are written over.
         found = look(where)
         check_ours(where, found, consent)
+        wanted = fitted(where, wanted, found, consent)
     if found.head is None:
         raise HubUnavailable(f"{where.repo} was made but is not to be seen yet", hint="try again")
     operations = changes(where, wanted, found, consent)
@@ -264,7 +324,7 @@ class Removal:
 
 
 def removal(
-    where: Place, found: Found, recorded: Mapping[str, str], card: Callable[[str | None], bytes]
+    where: Place, found: Found, recorded: Mapping[str, str], card: Callable[[bytes | None], bytes]
 ) -> Removal:
     """How to take these files off; ``card`` writes the README.md, around what people wrote into the last one."""
     if found.head is None:
@@ -275,8 +335,10 @@ def removal(
     operations: list[Put | Delete] = [Delete(path) for path in sorted(ours - {CARD})]
     if not operations and CARD not in ours:
         return Removal((), kept)
-    edited = CARD in found.files and CARD not in ours
-    text = card(_text(where, commit, found.files) if edited else None)
+    if CARD in found.files and found.card is None:
+        raise _too_long(where, found)
+    whole = found.card is not None and digest.of_bytes(found.card) == recorded.get(CARD)
+    text = card(None if whole else found.card)
     operations.append(Put(CARD, text, digest.of_bytes(text)))
     return Removal(operations, kept)
 
@@ -306,13 +368,6 @@ def remove(where: Place, found: Found, what: Removal, *, publish_id: str, title:
     return receipt
 
 
-def _text(where: Place, commit: str, files: Mapping[str, RemoteFile]) -> str | None:
-    """A card of people, if it is one."""
-    if files[CARD].size > _LONGEST_CARD:
-        return None
-    return hub.read(where.repo, commit, CARD).decode(errors="replace")
-
-
 def holds(where: Place, commit: str, recorded: Mapping[str, str]) -> bool:
     """Whether a commit has these files with these digests."""
     return _all_hold(where, commit, hub.files(where.repo, commit), recorded)
@@ -322,15 +377,22 @@ def _all_hold(
     where: Place, commit: str, files: Mapping[str, RemoteFile], recorded: Mapping[str, str]
 ) -> bool:
     # What the listing tells costs nothing, so it comes before any download.
-    if any(path not in files or files[path].sha256 not in {None, sha} for path, sha in recorded.items()):
+    told = {path: sha for path, sha in recorded.items() if path != CARD}
+    if any(path not in files or files[path].sha256 not in {None, sha} for path, sha in told.items()):
         return False
     return all(_holds(where, commit, files, path, sha256) for path, sha256 in recorded.items())
 
 
 def _holds(where: Place, commit: str, files: Mapping[str, RemoteFile], path: str, sha256: str) -> bool:
-    """Whether a file has this digest; of a small one the Hub tells none, so that it is read."""
+    """Whether a file has this digest; of a small one the Hub tells none, so that it is read.
+
+    The digest of a card is that of our part, or, from earlier releases, of all of it.
+    """
     if path not in files:
         return False
+    if path == CARD:
+        content = hub.read(where.repo, commit, path)
+        return sha256 in {digest.of_bytes(content), digest.of_bytes(_merge.part(content))}
     return (files[path].sha256 or digest.of_bytes(hub.read(where.repo, commit, path))) == sha256
 
 
@@ -429,6 +491,12 @@ def _same(file: PlannedFile, remote: RemoteFile | None) -> bool:
     if remote is None or remote.size != file.size:
         return False
     return remote.git_oid == file.git_oid if remote.sha256 is None else remote.sha256 == file.sha256
+
+
+def _small(where: Place, commit: str, files: Mapping[str, RemoteFile], path: str, limit: int) -> bytes | None:
+    if path not in files or files[path].size > limit:
+        return None
+    return hub.read(where.repo, commit, path)
 
 
 def _made(where: Place, commit: str, files: Mapping[str, RemoteFile]) -> dict[str, str] | None:

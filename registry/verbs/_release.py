@@ -3,23 +3,71 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from registry import digest, hub, peft_format, reference
+from registry import _safetensors, digest, hub, peft_format, reference
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, lineage, references, views
 from registry.catalog.database import Database
 from registry.catalog.references import Pin
-from registry.publishers import Build, Origin, PlannedFile, Release
+from registry.errors import Refused
+from registry.publishers import Build, Origin, PlannedFile, Release, Serving, Terms
 from registry.results import BaseModelIdentity, Parent, Target
-from registry.verbs import _content
+from registry.verbs import _content, lookup
 
 HUB = "hf://"
+TEMPLATE, KEY = "REGISTRY_CARD_TEMPLATE", "REGISTRY_SIGNING_KEY"
+
+_VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as --max-lora-rank (its ``LoRAConfig``), from the smallest that saves anything."""
+_LINEAR = re.compile(r".*\.lora_[AB]\.weight")
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """How a release is presented: its license, why it is published in spite of those of its inputs, the private key
+    that signs it, and the template of its card.
+    """
+
+    license: str | None = None
+    despite_license: str | None = None
+    sign_key: Path | None = None
+    card_template: Path | None = None
+
+
+PLAIN = Presentation()
+
+
+def presentation(
+    license: str | None = None,  # noqa: A002  (the field's own word)
+    despite_license: str | None = None,
+    sign_key: str | Path | None = None,
+    card_template: str | Path | None = None,
+) -> Presentation:
+    """Arguments first, then ``REGISTRY_SIGNING_KEY`` and ``REGISTRY_CARD_TEMPLATE``."""
+    key, template = sign_key or os.environ.get(KEY), card_template or os.environ.get(TEMPLATE)
+    return Presentation(
+        license,
+        despite_license,
+        Path(key).expanduser() if key else None,
+        Path(template).expanduser() if template else None,
+    )
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the stored files say of an adapter beside its content: PEFT's name of its task, and how vLLM serves it."""
+
+    task_type: str | None
+    serving: Serving | None
 
 
 @contextmanager
@@ -44,21 +92,58 @@ def adapter_files(database: Database, blobs: BlobStore, pin: Pin) -> Iterator[di
         yield {name: stage / name for name in (peft_format.CONFIG, peft_format.TENSORS)}
 
 
-def task_type(database: Database, blobs: BlobStore, pin: Pin) -> str | None:
-    """PEFT's name of the adapter's task, which says what class loads it; None where it is not known."""
+def traits(database: Database, blobs: BlobStore, pin: Pin) -> Traits:
+    """Read from the config and the header of the tensors, as far as they are at hand."""
     with database.read() as session:
-        config = artifacts.files(session, pin.digest).get(peft_format.CONFIG)
+        held = artifacts.files(session, pin.digest)
+    config, tensors = held.get(peft_format.CONFIG), held.get(peft_format.TENSORS)
     if config is None or config.size > peft_format.CONFIG_LIMIT or not blobs.has(config.digest):
-        return None
+        return Traits(None, None)
     try:
-        found = json.loads(blobs.path(config.digest).read_bytes()).get("task_type")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return None
-    return found if isinstance(found, str) else None
+        found = json.loads(blobs.path(config.digest).read_bytes())
+        stored: Mapping[str, _safetensors.Entry] = {}
+        if tensors is not None and blobs.has(tensors.digest):
+            path = blobs.path(tensors.digest)
+            limit = peft_format.HEADER_LIMIT
+            stored = _safetensors.read_header(path, name=peft_format.TENSORS, limit=limit, hint="")
+        task = found.get("task_type")
+    except (OSError, ValueError, AttributeError, RecursionError, Refused):
+        return Traits(None, None)
+    return Traits(task if isinstance(task, str) else None, _serving(pin, found, stored) if stored else None)
+
+
+def _serving(pin: Pin, config: Mapping[str, Any], tensors: Mapping[str, _safetensors.Entry]) -> Serving:
+    """VLLM reads one rank and one scale for all modules, of LoRA on linear layers and nothing else."""
+    if pin.kind != "lora":
+        return Serving(None, f"it serves LoRA, and this is {pin.kind}")
+    for key, what in (
+        ("use_dora", "DoRA"),
+        ("modules_to_save", "modules that are saved whole"),
+        ("rank_pattern", "modules of different ranks"),
+        ("alpha_pattern", "modules of different scales"),
+        ("trainable_token_indices", "trained tokens"),
+        ("layer_replication", "replicated layers"),
+    ):
+        if config.get(key):
+            return Serving(None, f"it does not read {what}")
+    if config.get("bias", "none") != "none" or config.get("lora_bias"):
+        return Serving(None, "it does not read trained biases")
+    if not all(_LINEAR.fullmatch(name) and len(each.shape) == 2 for name, each in tensors.items()):
+        return Serving(None, "it reads LoRA on linear layers only")
+    rank = config.get("r")
+    if not isinstance(rank, int) or not 0 < rank <= _VLLM_RANKS[-1]:
+        return Serving(None, f"it reads ranks up to {_VLLM_RANKS[-1]}")
+    return Serving(next(each for each in _VLLM_RANKS if rank <= each))
 
 
 def collect(
-    session: Session, pin: Pin, target: Target, files: Mapping[str, PlannedFile], task: str | None
+    session: Session,
+    pin: Pin,
+    target: Target,
+    files: Mapping[str, PlannedFile],
+    *,
+    seen: Traits,
+    terms: Terms | None,
 ) -> Release:
     """Everything that is published about a version whose published files are ``files``."""
     version = views.version(session, pin.id)
@@ -73,7 +158,10 @@ def collect(
         lineage=lineage.lineage(session, pin, direction="up", depth=None),
         recipe=recipe,
         build=_build(session, target, output),
-        task_type=task,
+        task_type=seen.task_type,
+        serving=seen.serving,
+        comparison=lookup.compared(session, pin, depth=1),
+        terms=terms,
     )
 
 

@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 from registry import checkpoint, reference
 from registry._remembered import Remembered
 from registry.base_layout import BaseLayout
-from registry.catalog import bases, references, versions
+from registry.catalog import bases, licenses, references, versions
 from registry.catalog.database import Database
 from registry.catalog.events import record
-from registry.errors import Incompatible, UsageError
+from registry.errors import Incompatible, RegistryError, UsageError
 from registry.results import BaseAlias, BaseModelIdentity, BaseModelInfo
 from registry.verbs._text import check_text
 
@@ -52,6 +52,7 @@ def add(
         known = bases.named(session, name)
     identity = known or _identity(name.removeprefix(HUB))
     fingerprint, layout = _seen(identity, base_path, remembered)
+    said = None if base_path is not None else license_there(identity)
     wanted = identity.model_copy(update={"fingerprint": fingerprint})
 
     def work(session: Session) -> BaseModelInfo:
@@ -68,9 +69,24 @@ def add(
         row.fingerprint = fingerprint
         session.flush()
         bases.save_layout(session, fingerprint, layout)
+        if said is not None and row.license is None:
+            row = licenses.set_base(session, row.id, said, actor)
         if previous != fingerprint:
             before = {} if previous is None else {"previous": previous}
             record(session, actor, "fingerprint", str(identity), fingerprint=fingerprint, **before)
+        return bases.info(session, [row])[0]
+
+    return database.transact(work)
+
+
+def set_license(database: Database, name: str, license_: str | None, *, actor: str) -> BaseModelInfo:
+    check_text("base", name, limit=MAX_BASE)
+    if license_ is not None:
+        check_text("license", license_)
+
+    def work(session: Session) -> BaseModelInfo:
+        row = licenses.set_base(session, bases.find(session, name).id, license_, actor)
+        session.flush()
         return bases.info(session, [row])[0]
 
     return database.transact(work)
@@ -117,3 +133,16 @@ def _seen(
         )
     described = hub.describe_model(str(identity.repo), identity.revision)
     return described.fingerprint, described.layout
+
+
+def license_there(identity: BaseModelIdentity) -> str | None:
+    """What its card on the Hub says; one that does not tell is no hindrance."""
+    from registry import hub
+
+    try:
+        found = hub.license_of(str(identity.repo), identity.revision)
+        if found is not None:
+            check_text("license", found)
+    except RegistryError:
+        return None
+    return found

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
+from sqlalchemy.orm import Session
+
 from registry import filters, reference
 from registry.catalog import events as journal
 from registry.catalog import lineage as graph
 from registry.catalog import references, search, views
 from registry.catalog.database import Database
+from registry.catalog.references import Pin
 from registry.errors import UsageError
 from registry.results import Compared, Comparison, Event, Lineage, Page, Pinned, Version
 from registry.verbs._text import check_tags, check_text
@@ -84,10 +87,15 @@ def compare(database: Database, ref: str, *, depth: int) -> Comparison:
         raise UsageError(f"a depth of {depth} compares with nothing", hint="--depth is at least 1")
     with database.read() as session:
         pin = references.resolve(session, reference.parse(ref), deleted=True)
-        above = graph.lineage(session, pin, direction="up", depth=depth)
-        refs = [node.ref for node in above.nodes]
-        pins = [references.resolve(session, reference.parse(each), deleted=True) for each in refs]
-        found = views.versions(session, [each.id for each in pins])
+        return compared(session, pin, depth=depth)
+
+
+def compared(session: Session, pin: Pin, *, depth: int) -> Comparison:
+    """A version's evaluations beside those of what it was derived from, over so many steps."""
+    above = graph.lineage(session, pin, direction="up", depth=depth)
+    refs = [node.ref for node in above.nodes]
+    pins = [references.resolve(session, reference.parse(each), deleted=True) for each in refs]
+    found = views.versions(session, [each.id for each in pins])
     values = {
         version.ref: {(e.dataset, e.split, e.metric): e.value for e in version.evaluations}
         for version in found

@@ -7,25 +7,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from sqlalchemy.orm import Session
 
-from registry import digest, hub, kinds, reference
+from registry import digest, hub, kinds, reference, signing
 from registry.blobs import BlobStore
 from registry.catalog import publications as outbox
 from registry.catalog import references, revocations
 from registry.catalog.database import Database
+from registry.catalog.events import record
 from registry.catalog.publications import Entry
 from registry.catalog.references import Pin
 from registry.errors import Refused, RegistryError, UsageError
-from registry.publishers import Plan, holds_token, planned
+from registry.publishers import Plan, Terms, _template, holds_token, planned
 from registry.publishers import hub as publisher
 from registry.publishers.hub import Consent, Found, Place, Receipt, Unknown
 from registry.results import Publication, Target
-from registry.verbs import _drift, _proposals, _release
+from registry.verbs import _drift, _proposals, _release, _terms
 from registry.verbs._drift import Drift, Recorded
 from registry.verbs._proposals import Proposal
+from registry.verbs._release import Presentation
 from registry.verbs._text import check_text
 
 Progress = Callable[[str, int, int], None]
@@ -44,6 +46,8 @@ class _Request:
     propose: bool
     tag: str | None
     progress: Progress | None
+    terms: Terms
+    presentation: Presentation
 
     def planned(self, wanted: Plan) -> Publication:
         return Publication(
@@ -82,6 +86,7 @@ def publish(
     progress: Progress | None,
     propose: bool = False,
     tag: str | None = None,
+    presentation: Presentation = _release.PLAIN,
 ) -> Publication:
     if into not in get_args(Target):
         raise UsageError(f"unknown target {into!r}", hint=f"one of: {', '.join(get_args(Target))}")
@@ -95,23 +100,29 @@ def publish(
             f"{pin.ref} is {pin.kind}, which PEFT does not load",
             hint="publish it merged into its base model: --as model",
         )
-    request = _Request(pin, where, into, _title(pin, message), actor, propose, tag, progress)
+    title = _title(pin, message)
+    if not dry_run:
+        hub.require_token()
+        _terms.ask_base(database, pin, actor)
+    terms = _terms.terms(database, pin, into, presentation, public=not private)
+    _terms.check(pin.ref, terms)
+    request = _Request(pin, where, into, title, actor, propose, tag, progress, terms, presentation)
     release = _planned(
         database, blobs, request, base_path=base_path, remembered=remembered, progress=progress
     )
     if dry_run:
         with release as wanted:
             return request.planned(wanted)
-    hub.require_token()
     # Whether the push is possible is seen before anything is computed for it.
     found = publisher.look(where)
     left = settle(database, where, found, actor)
     consent = _consent(database, where, private=private, adopt=adopt)
     publisher.check_ours(where, found, consent)
-    with release as wanted:
+    with release as planned_files:
         if into == "model":
             found = publisher.look(where)  # merging took its time
             publisher.check_ours(where, found, consent)
+        wanted = publisher.fitted(where, planned_files, found, consent)
         done = _bring(database, request, wanted, found, consent)
     return done.model_copy(update={"warnings": (*done.warnings, *left)})
 
@@ -298,7 +309,11 @@ def _planned(
     progress: Progress | None,
 ) -> Iterator[Plan]:
     """The plan of the release, for as long as its files are there."""
-    pin = request.pin
+    pin, shown = request.pin, request.presentation
+    # A template or a key that cannot be used is known before anything is computed.
+    template = None if shown.card_template is None else _template.read(shown.card_template)
+    if shown.sign_key is not None:
+        signing.check_key(shown.sign_key)
     with ExitStack() as stack:
         if request.target == "adapter":
             files = stack.enter_context(_release.adapter_files(database, blobs, pin))
@@ -318,10 +333,10 @@ def _planned(
         built = {
             path: planned(path, files[path], sha256=_known(blobs, files[path])) for path in sorted(files)
         }
-        task = _release.task_type(database, blobs, pin)
+        seen = _release.traits(database, blobs, pin)
         with database.read() as session:
-            release = _release.collect(session, pin, request.target, built, task)
-        yield publisher.plan(release, built, request.where.repo)
+            release = _release.collect(session, pin, request.target, built, seen=seen, terms=request.terms)
+        yield publisher.plan(release, built, request.where.repo, template=template, key=shown.sign_key)
 
 
 def _known(blobs: BlobStore, path: Path) -> str | None:
@@ -417,16 +432,33 @@ def _begin(database: Database, request: _Request, wanted: Plan) -> str:
             tag=request.tag,
             actor=request.actor,
         )
+        if request.terms.despite is not None:
+            told = {"repo": request.where.repo, **_despite(request)}
+            record(session, request.actor, "publish despite license", request.pin.ref, **told)
     return publish_id
 
 
 def _finish(database: Database, request: _Request, publish_id: str, receipt: Receipt) -> Publication:
     with database.write() as session:
-        _close(session, publish_id, receipt, request.pin.ref, request.actor)
+        outbox.finish(
+            session,
+            publish_id,
+            commit=receipt.commit,
+            url=receipt.url,
+            ref=request.pin.ref,
+            actor=request.actor,
+            **_despite(request),
+        )
         session.flush()
         shown = outbox.get(session, publish_id)
     shown = shown.model_copy(update={"created": receipt.made})
     return _tag(database, publish_id, shown, request.actor)
+
+
+def _despite(request: _Request) -> dict[str, Any]:
+    """What an event tells of a release that goes against a license."""
+    terms = request.terms
+    return {} if terms.despite is None else {"despite": terms.despite, "conflicts": list(terms.conflicts)}
 
 
 def _close(session: Session, publish_id: str, receipt: Receipt, ref: str, actor: str) -> None:

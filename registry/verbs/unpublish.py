@@ -166,7 +166,10 @@ def _take_off(wish: _Wish, found: publisher.Found, last: Entry) -> tuple[Receipt
     """The commit that did it, also where an earlier run made it and did not live to tell, and the files that stay."""
     where, ref = wish.where, last.shown.ref
     what: Removal = publisher.removal(
-        where, found, last.shown.files, lambda written: tombstone(ref, wish.reason, written)
+        where,
+        found,
+        last.shown.files,
+        lambda written: tombstone(ref, wish.reason, written, repo=where.repo),
     )
     done = publisher.withdrawal(where, last.publish_id)
     if done is None and what.operations:

@@ -25,17 +25,24 @@ def test_publish_passes_every_option_and_is_private_unless_told(fake: FakeRegist
         "adopt": False,
         "propose": False,
         "tag": None,
+        "license": None,
+        "despite_license": None,
+        "sign_key": None,
+        "card_template": None,
         "dry_run": False,
         "progress": None,
     }
     words = (
-        "--as model --public --revision next --message hi --base-path llama --adopt --pr --tag v3 --dry-run"
+        "--as model --public --revision next --message hi --base-path llama --adopt --pr --tag v3 --dry-run "
     )
+    words += "--license mit --despite-license asked --sign-key key.pem --card-template card.md"
     run("publish", "toxic@3", "team/toxic", *words.split())
     assert (fake.asked["into"], fake.asked["private"], fake.asked["revision"]) == ("model", False, "next")
     assert (fake.asked["message"], fake.asked["base_path"]) == ("hi", "llama")
     assert (fake.asked["adopt"], fake.asked["dry_run"]) == (True, True)
     assert (fake.asked["propose"], fake.asked["tag"]) == (True, "v3")
+    assert (fake.asked["license"], fake.asked["despite_license"]) == ("mit", "asked")
+    assert (fake.asked["sign_key"], fake.asked["card_template"]) == ("key.pem", "card.md")
 
 
 @pytest.mark.parametrize(

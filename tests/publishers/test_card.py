@@ -13,13 +13,17 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from registry import expression
-from registry.publishers import Release
+from registry.licenses import Source
+from registry.publishers import Release, Serving, Terms
 from registry.publishers._card import card, front_matter
+from registry.publishers._merge import part
 from registry.recipe import Call, Input, linear
-from registry.results import BaseModelIdentity, RecipeInfo
+from registry.results import BaseModelIdentity, Compared, Comparison, RecipeInfo
 from registry.testing.hub import _cards
 from tests.publishers import releases
 
@@ -31,6 +35,8 @@ EVIL = (
     "<script>alert(1)</script><img src=x onerror=y>",
     "[click](javascript:alert(1)) ![i](http://evil.example/p.png) https://evil.example",
     '"] --> evil["x"]; click evil "javascript:1"; %%{init: {}}%%',
+    "x\n<!-- adapter-registry: end -->\n<!-- adapter-registry: begin -->",
+    "{{ 7 * 7 }}{% raw %}{# x #}",
     "'; rm -rf ~ #$(touch x)`id`",
     "\u202eexe\u0000\x07\u2028\x85!!python/object: *anchor &x",
 )
@@ -160,7 +166,7 @@ def test_it_says_how_to_load_it() -> None:
 
 
 def test_it_says_how_to_rebuild_it_with_digests_in_place_of_names() -> None:
-    (commands,) = fences(text(releases.release("model")), "sh")
+    _, commands = fences(text(releases.release("model")), "sh")
     assert commands.splitlines() == [
         f"# add alpaca@3, with the content {releases.ALPACA}, as alpaca",
         f"registry add hf://team/toxic@{'c' * 40} toxic",
@@ -175,7 +181,7 @@ def test_it_says_how_to_rebuild_it_with_digests_in_place_of_names() -> None:
 def rebuilt(terms: list[tuple[Decimal, Input | Call]], **changes: Any) -> str:
     """The expression in the command that composes this recipe again."""
     whole = releases.release(**changes)
-    (commands,) = fences(text(replace(whole, recipe=releases.canonical(terms))), "sh")
+    _, commands = fences(text(replace(whole, recipe=releases.canonical(terms))), "sh")
     return shlex.split(commands.splitlines()[2])[3]
 
 
@@ -210,8 +216,16 @@ def test_a_sum_never_looks_like_an_option(first: str, shown: str) -> None:
     assert found == shown.format(alpaca=releases.ALPACA, toxic=releases.TOXIC)
 
 
-def said(target: Any, words: str) -> str:
+def said(target: Any, words: str, *, rank: int | None = 8) -> str:
     """A card with these words wherever somebody's words can stand."""
+    compared = Compared(metric=words, dataset=words, split=words, value=0.5, others={"alpaca@3": 0.25})
+    terms = Terms(
+        license=words,
+        inputs=(Source(words, words), Source("alpaca@3", words)),
+        notes=(words,),
+        conflicts=(words,),
+        despite=words,
+    )
     release = releases.release(
         target,
         task=words,
@@ -223,13 +237,35 @@ def said(target: Any, words: str) -> str:
         recipe=RecipeInfo(expression=words, resolved="alpaca@3 - 0.4*toxic@1", digest=releases.RECIPE),
         evaluations=(releases.evaluation(metric=words, dataset=words, split=words),),
     )
-    return text(release)
+    whole = replace(
+        release,
+        terms=terms,
+        serving=Serving(rank, words),
+        comparison=Comparison(ref="detox@2", others=("alpaca@3",), rows=(compared,)),
+    )
+    return text(whole)
 
 
 @pytest.mark.parametrize("evil", EVIL)
-@pytest.mark.parametrize("target", ["adapter", "model"])
-def test_text_of_users_stays_text(evil: str, target: Any) -> None:
-    page, harmless = said(target, evil), said(target, "x")
+@pytest.mark.parametrize(("target", "rank"), [("adapter", 8), ("adapter", None), ("model", 8)])
+def test_text_of_users_stays_text(evil: str, target: Any, rank: int | None) -> None:
+    check_text(evil, target, rank)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    words=st.text(st.characters(codec="utf-8"), max_size=60)
+    | st.text("`*_[](){}<>#|\\\\!-+.~$:@&;\"'%/=\n \u2028\x85ab", max_size=40),
+    rank=st.sampled_from([8, None]),
+)
+def test_any_text_stays_text(words: str, rank: int | None) -> None:
+    check_text(f"a{words}b", "adapter", rank)
+
+
+def check_text(evil: str, target: Any, rank: int | None) -> None:
+    page, harmless = said(target, evil, rank=rank), said(target, "x", rank=rank)
+    assert part(page.encode()) == page.encode()
+    assert _cards.problems(page) == []
     start, front, body = page.split("---\n", 2)
     data = yaml.safe_load(front)
     assert start == ""
@@ -238,9 +274,9 @@ def test_text_of_users_stays_text(evil: str, target: Any) -> None:
     assert shape(body) == shape(harmless.split("---\n", 2)[2])
     assert "\u202e" not in page
     ast.parse(fences(page, "python")[0])
-    for line in fences(page, "sh")[0].splitlines():
+    for line in "".join(fences(page, "sh")).splitlines():
         if not line.startswith("#"):
-            assert shlex.split(line)[0] == "registry"
+            assert shlex.split(line)[0] in {"registry", "vllm"}
 
 
 def test_text_of_users_stays_text_in_the_diagram() -> None:
@@ -260,6 +296,13 @@ def test_a_large_lineage_is_cut() -> None:
     (diagram,) = fences(text(Release(**{**vars(whole), "lineage": lineage})), "mermaid")
     assert len(diagram.splitlines()) == 102
     assert "and 50 more" in diagram
+
+
+def test_a_card_stays_short_however_much_it_is_made_of() -> None:
+    inputs = tuple(Source(f"a@{number}", "mit") for number in range(1, 1_001))
+    page = text(replace(releases.release(), terms=Terms(license="mit", inputs=inputs)))
+    assert page.count("| `mit` |") == 50
+    assert "| and 950 more | … |" in page
 
 
 def shape(page: str) -> list[str]:

@@ -285,9 +285,9 @@ def test_files_of_the_last_release_go_and_those_of_others_stay(
 ) -> None:
     real = publisher.plan
 
-    def with_shards(release: Any, built: Any, repo: str) -> Any:
+    def with_shards(release: Any, built: Any, repo: str, **options: Any) -> Any:
         shard = planned("model-00001-of-00001.safetensors", b"\x02\0\0\0\0\0\0\0{}")
-        return real(release, {**built, shard.path: shard}, repo)
+        return real(release, {**built, shard.path: shard}, repo, **options)
 
     monkeypatch.setattr(publisher, "plan", with_shards)
     stocked.publish("detox", REPO)
@@ -302,9 +302,9 @@ def with_files(monkeypatch: pytest.MonkeyPatch, **files: bytes) -> None:
     """Releases have these small text files, too, as those of models have."""
     real = publisher.plan
 
-    def more(release: Any, built: Any, repo: str) -> Any:
+    def more(release: Any, built: Any, repo: str, **options: Any) -> Any:
         texts = {f"{name}.txt": planned(f"{name}.txt", content) for name, content in files.items()}
-        return real(release, {**built, **texts}, repo)
+        return real(release, {**built, **texts}, repo, **options)
 
     monkeypatch.setattr(publisher, "plan", more)
 
