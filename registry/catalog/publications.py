@@ -104,6 +104,21 @@ def last(session: Session, repo: str, revision: str) -> dict[str, str]:
     return dict(session.scalars(statement.order_by(PublicationRow.id.desc()).limit(1)).first() or {})
 
 
+def newest(session: Session, repo: str, revision: str) -> Publication | None:
+    """What this registry published last to this place, of all versions."""
+    statement = (
+        select(PublicationRow, AdapterRow.name, VersionRow.number)
+        .join(VersionRow, PublicationRow.version_id == VersionRow.id)
+        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+        .where(
+            PublicationRow.repo == repo, PublicationRow.revision == revision, PublicationRow.state == "done"
+        )
+        .order_by(PublicationRow.id.desc())
+        .limit(1)
+    )
+    return next(iter(_publications(session, statement)), None)
+
+
 def known(session: Session, repo: str) -> bool:
     """Whether this registry ever published to the repo."""
     statement = select(PublicationRow.id).where(PublicationRow.repo == repo, PublicationRow.state == "done")

@@ -72,6 +72,7 @@ def publish(
     remembered: Path | None,
     actor: str,
     progress: Progress | None,
+    again: bool = True,
 ) -> Publication:
     if into not in get_args(Target):
         raise UsageError(f"unknown target {into!r}", hint=f"one of: {', '.join(get_args(Target))}")
@@ -97,6 +98,8 @@ def publish(
     _reconcile(database, where, found, actor)
     consent = _consent(database, where, private=private, adopt=adopt)
     publisher.check_ours(where, found, consent)
+    if not again and (there := _there(database, request, found)) is not None:
+        return there
     with release as wanted:
         if into == "model":
             found = publisher.look(where)  # merging took its time
@@ -204,6 +207,20 @@ def _already(database: Database, request: _Request, wanted: Plan, receipt: Recei
     if known:
         return known[-1].model_copy(update={"created": False})
     return _finish(database, request, wanted, _begin(database, request, wanted), receipt)
+
+
+def _there(database: Database, request: _Request, found: Found) -> Publication | None:
+    """The record of this version where it is what was pushed here last, and nobody pushed since.
+
+    Its card may tell other things by now; that alone is no reason to push again.
+    """
+    if found.head is None or not found.branch:
+        return None
+    with database.read() as session:
+        newest = outbox.newest(session, request.where.repo, request.where.revision)
+    if newest is None or (newest.ref, newest.target) != (request.pin.ref, request.target):
+        return None
+    return newest.model_copy(update={"created": False}) if newest.commit == found.head.commit else None
 
 
 def _begin(database: Database, request: _Request, wanted: Plan) -> str:
