@@ -1,24 +1,22 @@
-"""Rules: what is to be published where, and what is recorded of the places that they lead to."""
+"""Rules: what is to be published where, and which versions that is now."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from registry.catalog import references, search, views
 from registry.catalog.database import chunked, insert_or_ignore
 from registry.catalog.events import now, record
-from registry.catalog.tables import AdapterRow, AliasRow, PublicationRow, RuleRow, VersionRow
+from registry.catalog.tables import AdapterRow, AliasRow, RuleRow, VersionRow
 from registry.errors import Conflict, NotFound
 from registry.filters import And, Compare, Key, Node, conjuncts
 from registry.results import Rule, Target, Version
 
 _PAGE = 1_000
-_TARGETS: dict[str, Target] = {target: target for target in get_args(Target)}
 
 
 @dataclass(frozen=True)
@@ -35,23 +33,6 @@ class Draft:
     propose: bool
     tag: str | None
     license: str | None
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A push to a place: of the version ``ref`` as ``target``, and how it ended, oldest first by ``id``."""
-
-    id: int
-    ref: str
-    target: Target
-    state: str
-    commit: str | None
-    url: str | None
-    files: Mapping[str, str]
-    pull_request: int | None
-    tag: str | None
-    tagged: bool
-    seen: str | None
 
 
 def add(session: Session, draft: Draft, actor: str) -> Rule:
@@ -148,43 +129,6 @@ def fitting(session: Session, where: Node, alias: str | None) -> Iterator[Versio
         yield from page.versions
         if (after := page.next) is None:
             return
-
-
-def recorded(session: Session, repos: Collection[str]) -> dict[tuple[str, str], list[Recorded]]:
-    """What was pushed to these repos, by repo in lower case and branch: all that did not fail."""
-    found: dict[tuple[str, str], list[Recorded]] = {}
-    for some in chunked(sorted({repo.lower() for repo in repos})):
-        statement = (
-            select(PublicationRow, AdapterRow.name, VersionRow.number)
-            .join(VersionRow, PublicationRow.version_id == VersionRow.id)
-            .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
-            .where(func.lower(PublicationRow.repo).in_(some), PublicationRow.state != "failed")
-            .order_by(PublicationRow.id)
-        )
-        for row, name, number in session.execute(statement):
-            there = found.setdefault((row.repo.lower(), row.revision), [])
-            there.append(
-                Recorded(
-                    id=row.id,
-                    ref=f"{name}@{number}",
-                    target=_TARGETS[row.target],
-                    state=row.state,
-                    commit=row.commit,
-                    url=row.url,
-                    files=row.files,
-                    pull_request=row.pull_request,
-                    tag=row.tag,
-                    tagged=row.tagged,
-                    seen=row.seen,
-                )
-            )
-    return found
-
-
-def saw(session: Session, heads: Mapping[int, str]) -> None:
-    """Keep that the branch was found at this commit with the files of this publication as they were pushed."""
-    for number, commit in sorted(heads.items()):
-        session.execute(update(PublicationRow).where(PublicationRow.id == number).values(seen=commit))
 
 
 def _latest(names: Sequence[str]) -> Select[str, int]:

@@ -10,7 +10,6 @@ from registry.results import Version
 
 FIELDS = ("name", "fullname", "version", "alias", "task", "kind", "base")
 _FIELD = re.compile(r"\{([^{}]*)\}")
-_TAG = re.compile(r"(?!.*(?:\.\.|//|@\{|\.lock$|/$|\.$))[A-Za-z0-9_][A-Za-z0-9._/-]*")
 _LONGEST = 200
 _SAMPLE = dict.fromkeys(FIELDS, "x") | {"version": "1"}
 
@@ -62,14 +61,6 @@ def fields(version: Version, alias: str | None) -> dict[str, str | None]:
         "kind": version.kind,
         "base": base.rstrip("/").rpartition("/")[2] if base else None,
     }
-
-
-def check_tag(tag: str) -> None:
-    """Raise ``UsageError`` for what cannot be a tag."""
-    if _TAG.fullmatch(tag) is None or len(tag) > _LONGEST:
-        raise UsageError(
-            f"{tag!r:.200} is not a tag", hint="letters, digits, '.', '_', '-' and '/', such as v3"
-        )
 
 
 _WORDS = {"base": "base model with a name"}

@@ -110,7 +110,7 @@ def _task(rule: Rule, version: Version) -> Task:
     branch = rule.revision and _templates.fill(rule.revision, values, version.ref)
     tag = rule.tag and _templates.fill(rule.tag, values, version.ref)
     if tag is not None:
-        _templates.check_tag(tag)
+        publisher.check_tag(tag)
     return Task(
         ref=version.ref,
         where=publisher.place(repo, branch),

@@ -15,7 +15,7 @@ from registry.errors import ExpressionError, UsageError
 from registry.filters import Node
 from registry.publishers import hub as publisher
 from registry.results import Rule, Target
-from registry.verbs import _templates
+from registry.verbs import _templates, publish
 from registry.verbs._text import check_text
 
 _LONGEST_SELECTOR = 400  # with the rest of what makes a rule, it has to fit an index entry of PostgreSQL
@@ -30,11 +30,6 @@ def add(database: Database, draft: Draft, *, actor: str) -> Rule:
     _check_places(draft)
     if draft.license is not None:
         check_text("license", draft.license)
-    if draft.propose and draft.tag is not None:
-        raise UsageError(
-            "a pull request is not tagged: the commit that merges it does not exist yet",
-            hint="leave out one of --pr and --tag",
-        )
 
     def work(session: Session) -> Rule:
         if name is not None:
@@ -95,6 +90,5 @@ def _check_places(draft: Draft) -> None:
     """What is wrong with the templates whatever they are filled with."""
     repo = _templates.check("repo", draft.repo, alias=draft.alias)
     branch = draft.revision and _templates.check("branch", draft.revision, alias=draft.alias)
-    publisher.place(repo, branch)
-    if draft.tag is not None:
-        _templates.check_tag(_templates.check("tag", draft.tag, alias=draft.alias))
+    tag = None if draft.tag is None else _templates.check("tag", draft.tag, alias=draft.alias)
+    publish.check_manner(publisher.place(repo, branch), propose=draft.propose, tag=tag)

@@ -12,28 +12,30 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
 from registry import hub
 from registry.blobs import BlobStore
+from registry.catalog import publications as outbox
 from registry.catalog import rules as catalog
 from registry.catalog.database import Contended, Database
-from registry.catalog.rules import Recorded
+from registry.catalog.publications import Entry
 from registry.errors import (
-    Conflict,
     HubUnavailable,
     Refused,
     RegistryError,
     StorageFailure,
     UsageError,
 )
-from registry.publishers.hub import Place
+from registry.publishers.hub import Overtaken, Place
 from registry.results import Publication, Synced, SyncReport
-from registry.verbs import _drift, publish
+from registry.verbs import _drift, _proposals, publish
 from registry.verbs._drift import Drift
 from registry.verbs._wanted import Task, Wanted, explained, wanted
 
 Told = Callable[[Synced], None]
 
-_TEMPORARY = (HubUnavailable, Conflict, Contended)
+_TEMPORARY = (HubUnavailable, Overtaken, Contended)
 _LONGEST_WAIT = 60.0
 _UNFINISHED = ("planned", "drifted", "failed")
 _MAX_JOBS = 32
@@ -66,9 +68,9 @@ def sync(
     with database.read() as session:
         chosen = catalog.listing(session, rules)
         asked = wanted(session, chosen)
-        known = catalog.recorded(session, {task.where.repo for task in asked.tasks})
-    run = _Run(database, blobs, options, remembered, actor, told)
-    run.all(asked, known)
+        entries = outbox.within(session, {task.where.repo for task in asked.tasks})
+    run = _Run(database, blobs, options, remembered, actor, told, _tags(entries))
+    run.all(asked, entries)
     results = sorted(run.results, key=_order)
     return SyncReport(
         applied=not options.dry_run,
@@ -107,32 +109,40 @@ class _Run:
     remembered: Path | None
     actor: str
     told: Told | None
+    tags: frozenset[tuple[str, ...]]
     results: list[Synced] = field(default_factory=list)
     pace: _Pace = field(default_factory=_Pace)
     _merging: threading.Lock = field(default_factory=threading.Lock)
     _telling: threading.Lock = field(default_factory=threading.Lock)
 
-    def all(self, asked: Wanted, known: Mapping[tuple[str, str], Sequence[Recorded]]) -> None:
+    def all(self, asked: Wanted, entries: Sequence[Entry]) -> None:
         for outcome in asked.settled:
             self.tell(outcome)
-        there: dict[Place, tuple[Task, Recorded]] = {}
+        known: dict[tuple[str, str], list[Entry]] = {}
+        for entry in entries:
+            known.setdefault((entry.shown.repo.lower(), entry.shown.revision), []).append(entry)
+        there: dict[Place, tuple[Task, Entry]] = {}
+        proposed: list[tuple[Task, Entry]] = []
         pending: list[Task] = []
         for task in asked.tasks:
             record = _last(task, known.get(task.key, ()))
             if record is None:
                 pending.append(task)
-            elif record.state == "withdrawn":
-                self.tell(_withheld(task, record))
-            else:
+            elif record.shown.state == "withdrawn":
+                self.tell(_withheld(task, record.shown))
+            elif record.on_branch:
                 there[task.where] = (task, record)
-        if there or (pending and not self.options.dry_run):
+            else:
+                proposed.append((task, record))
+        if there or proposed or (pending and not self.options.dry_run):
             hub.require_token()  # without one, what is private looks as if it was gone
         pending += self._looked(there)
+        self._follow(proposed)
         if self.options.dry_run:
             for task in pending:
                 self.tell(self._planned(task))
         else:
-            self._do(sorted(pending, key=lambda task: task.key))
+            self._do(pending)
 
     def tell(self, outcome: Synced) -> None:
         with self._telling:
@@ -140,40 +150,33 @@ class _Run:
             if self.told is not None:
                 self.told(outcome)
 
-    def _looked(self, there: Mapping[Place, tuple[Task, Recorded]]) -> list[Task]:
-        """What has to be pushed again of what is there, or was; the outcome of all else is told."""
+    def _looked(self, there: Mapping[Place, tuple[Task, Entry]]) -> list[Task]:
+        """What has to be pushed, or tagged, of what is there, or was; the outcome of all else is told."""
         again: list[Task] = []
-        heads: dict[int, str] = {}
+        heads: dict[str, str] = {}
         for where, drift in self._look(there):
-            task, record = there[where]
-            if (drift.state in {"changed", "gone"} and self.options.repair) or (
-                drift.state in {"same", "moved"}
-                and task.tag
-                and not (record.tagged and record.tag == task.tag)
-            ):
+            task, entry = there[where]
+            lost = drift.state in {"changed", "gone"}
+            if (lost and self.options.repair) or (drift.state in {"same", "moved"} and self._tag(task)):
                 again.append(task)
             else:
-                self.tell(_seen(task, record, drift))
-            if drift.state == "moved" and drift.head and drift.head != record.seen:
-                heads[record.id] = drift.head
+                self.tell(_seen(task, entry.shown, drift))
+            if drift.state == "moved" and drift.head and drift.head != entry.seen:
+                heads[entry.publish_id] = drift.head
         if heads and not self.options.dry_run:
-            self.database.transact(lambda session: catalog.saw(session, heads))
+            self.database.transact(lambda session: _see(session, heads))
         return again
 
-    def _look(self, there: Mapping[Place, tuple[Task, Recorded]]) -> Iterator[tuple[Place, Drift]]:
+    def _look(self, there: Mapping[Place, tuple[Task, Entry]]) -> Iterator[tuple[Place, Drift]]:
         """What became of each place; where the Hub could not be asked, it is asked again."""
         left = {
-            where: _drift.Recorded(record.commit, record.seen, record.files)
-            for where, (_, record) in there.items()
+            where: _drift.Recorded(entry.shown.commit, entry.seen, entry.shown.files)
+            for where, (_, entry) in there.items()
         }
         for attempt in range(self.options.retries + 1):
             unknown = {}
             for where, drift in _drift.look(left).items():
-                if (
-                    drift.state == "unknown"
-                    and isinstance(drift.error, _TEMPORARY)
-                    and not self._last(attempt)
-                ):
+                if isinstance(drift.error, _TEMPORARY) and not self._last(attempt):
                     unknown[where] = left[where]
                 else:
                     yield where, drift
@@ -181,6 +184,28 @@ class _Run:
                 return
             left = unknown
             self._pause(attempt)
+
+    def _follow(self, proposed: Sequence[tuple[Task, Entry]]) -> None:
+        """Tell what became of pull requests; whoever closed one does not want it."""
+        entries = [entry for _, entry in proposed]
+        found = _proposals.follow(self.database, entries, keep=not self.options.dry_run)
+        for task, entry in proposed:
+            proposal, shown = found[entry.publish_id], entry.shown
+            told = {"commit": shown.commit, "url": shown.url, "pull_request": shown.pull_request}
+            if proposal.error is not None:
+                self.tell(task.outcome(outcome="failed", **told, **explained(proposal.error)))
+            elif proposal.state in {"open", "merged"}:
+                self.tell(task.outcome(outcome="unchanged", **told))
+            else:
+                what = "was closed" if proposal.state == "closed" else "is gone"
+                reason = f"pull request {shown.pull_request} of {shown.repo} {what}"
+                hint = f"to open another: registry publish {task.ref} {shown.repo} --pr"
+                self.tell(task.outcome(outcome="withheld", reason=reason, hint=hint, **told))
+
+    def _tag(self, task: Task) -> str | None:
+        """The tag that is still to be made; one that a version was given stays where it is."""
+        key = (task.key[0], task.ref, task.target, task.tag or "")
+        return None if key in self.tags else task.tag
 
     def _do(self, tasks: Sequence[Task]) -> None:
         """Push: repos side by side, what goes to one repo one after another."""
@@ -234,7 +259,7 @@ class _Run:
             else:
                 # What an earlier attempt pushed without seeing it arrive was pushed by this sync.
                 made = done.created or (done.created_at is not None and done.created_at >= began)
-                return _pushed(task, done, made=made)
+                return _pushed(task, done, made=made, tagged=self._tag(task) is not None)
 
     def _planned(self, task: Task) -> Synced:
         """What would be pushed; that it would be refused is seen where nothing has to be merged for it."""
@@ -264,6 +289,8 @@ class _Run:
                 remembered=self.remembered,
                 actor=self.actor,
                 progress=None,
+                propose=task.propose,
+                tag=self._tag(task),
                 again=False,
             )
 
@@ -295,29 +322,40 @@ def _ready(waiting: Sequence[Task], running: Iterable[Task], jobs: int) -> list[
     return found
 
 
-def _last(task: Task, records: Sequence[Recorded]) -> Recorded | None:
+def _last(task: Task, entries: Sequence[Entry]) -> Entry | None:
     """The record that says that this is at its place, or was withdrawn from it; None where it has to be pushed."""
-    mine = [each for each in records if (each.ref, each.target) == (task.ref, task.target)]
-    settled = [each for each in mine if each.state in {"done", "withdrawn"}]
-    if settled and settled[-1].state == "withdrawn":
-        return settled[-1]
-    if task.propose and settled and settled[-1].pull_request is not None:
-        return settled[-1]
-    pushed = [each for each in records if each.state == "done" and each.pull_request is None]
-    return pushed[-1] if pushed and pushed[-1] in mine else None
+    settled = [each for each in entries if each.shown.state in {"done", "withdrawn"}]
+    mine = [each for each in settled if (each.shown.ref, each.shown.target) == (task.ref, task.target)]
+    if mine and mine[-1].shown.state == "withdrawn":
+        return mine[-1]
+    arrived = [each for each in settled if each.shown.state == "done" and each.on_branch]
+    if arrived and arrived[-1] in mine:
+        return arrived[-1]
+    return mine[-1] if task.propose and mine and not mine[-1].on_branch else None
 
 
-def _withheld(task: Task, record: Recorded) -> Synced:
+def _tags(entries: Iterable[Entry]) -> frozenset[tuple[str, ...]]:
+    """The tags that versions have in repos."""
+    shown = [each.shown for each in entries if each.shown.tagged]
+    return frozenset((each.repo.lower(), each.ref, each.target, each.tag or "") for each in shown)
+
+
+def _see(session: Session, heads: Mapping[str, str]) -> None:
+    for publish_id, commit in sorted(heads.items()):
+        outbox.see(session, publish_id, commit)
+
+
+def _withheld(task: Task, shown: Publication) -> Synced:
     return task.outcome(
         outcome="withheld",
         reason=f"{task.ref} was unpublished from {task.where.repo}",
         hint=f"to publish it there all the same: registry publish {task.ref} {task.where.repo}",
-        commit=record.commit,
+        commit=shown.commit,
     )
 
 
-def _seen(task: Task, record: Recorded, drift: Drift) -> Synced:
-    told = {"commit": record.commit, "url": record.url, "pull_request": record.pull_request}
+def _seen(task: Task, shown: Publication, drift: Drift) -> Synced:
+    told = {"commit": shown.commit, "url": shown.url, "pull_request": shown.pull_request}
     match drift.state:
         case "same" | "moved":
             return task.outcome(outcome="unchanged", **told)
@@ -331,9 +369,13 @@ def _seen(task: Task, record: Recorded, drift: Drift) -> Synced:
     return task.outcome(outcome="failed", **told, **explained(error))
 
 
-def _pushed(task: Task, done: Publication, *, made: bool) -> Synced:
+def _pushed(task: Task, done: Publication, *, made: bool, tagged: bool) -> Synced:
+    if made:
+        outcome = "published" if done.pull_request is None else "proposed"
+    else:
+        outcome = "tagged" if tagged and done.tagged else "unchanged"
     return task.outcome(
-        outcome=("proposed" if done.pull_request is not None else "published") if made else "unchanged",
+        outcome=outcome,
         commit=done.commit,
         url=done.url,
         pull_request=done.pull_request,

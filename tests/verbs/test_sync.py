@@ -98,7 +98,8 @@ class TestRules:
             ("alpaca", {"revision": "a..{version}"}, "is not a branch"),
             ("alpaca", {"tag": "v {version}"}, "is not a tag"),
             ("alpaca", {"tag": "-{version}"}, "is not a tag"),
-            ("alpaca", {"tag": "v{version}", "propose": True}, "a pull request is not tagged"),
+            ("alpaca", {"tag": "v{version}", "propose": True}, "a pull request cannot be tagged"),
+            ("alpaca", {"revision": "dev", "propose": True}, "pull requests to main only"),
             ("alpaca", {"alias": "v3"}, "cannot be an alias"),
             ("alpaca", {"into": "gguf"}, "unknown target"),
             ("alpaca", {"license": "a\x00b"}, "control characters"),
@@ -358,3 +359,95 @@ class TestSync:
     def test_options_that_make_no_sense(self, stocked: Registry, options: dict[str, int]) -> None:
         with pytest.raises(UsageError):
             stocked.sync(**options)  # type: ignore[arg-type]
+
+
+class TestTags:
+    def test_each_version_is_tagged_once(self, stocked: Registry, hub: HubServer, tmp_path: Path) -> None:
+        stocked.add_rule("alpaca", "team/{name}", alias="prod", tag="v{version}")
+        stocked.set_alias("alpaca", "prod", 1)
+        assert [(each.outcome, each.tag) for each in stocked.sync().results] == [("published", "v1")]
+        first = hub.commits("team/alpaca")[0].oid
+        next_version(stocked, tmp_path, "alpaca", 7)
+        stocked.set_alias("alpaca", "prod", 2)
+        assert stocked.sync().counts == {"published": 1}
+        second = hub.commits("team/alpaca")[0].oid
+        stocked.set_alias("alpaca", "prod", 1)  # the way back: its tag stays where it is
+        assert stocked.sync().counts == {"published": 1}
+        assert stocked.sync().counts == {"unchanged": 1}
+        tags = hubs.api(hub).list_repo_refs("team/alpaca").tags
+        assert {each.name: each.target_commit for each in tags} == {"v1": first, "v2": second}
+
+    def test_a_tag_that_is_missing_is_made(self, stocked: Registry, hub: HubServer) -> None:
+        number = stocked.add_rule("alpaca", "team/{name}").id
+        stocked.sync()
+        stocked.delete_rule(number)
+        stocked.add_rule("alpaca", "team/{name}", tag="r{version}")
+        stocked.add_evaluation("alpaca", "acc", 0.5, dataset="d")  # the card would tell it by now
+        assert stocked.sync(dry_run=True).counts == {"planned": 1}
+        report = stocked.sync()
+        assert [(each.outcome, each.tag) for each in report.results] == [("tagged", "r1")]
+        assert commits(hub, "team/alpaca") == ["Publish alpaca@1"]
+        assert [each.name for each in hubs.api(hub).list_repo_refs("team/alpaca").tags] == ["r1"]
+        assert stocked.sync().counts == {"unchanged": 1}
+
+    def test_a_tag_of_somebody_else_fails_and_stays(self, stocked: Registry, hub: HubServer) -> None:
+        stocked.add_rule("alpaca", "team/{name}", adopt=True, tag="v{version}")
+        hubs.api(hub).create_repo("team/alpaca", private=True)
+        hubs.api(hub).create_tag("team/alpaca", tag="v1")
+        for _ in range(2):
+            report = stocked.sync(backoff=60)  # which would be a long wait
+            assert [(each.outcome, each.code) for each in report.results] == [("failed", "CONFLICT")]
+        assert commits(hub, "team/alpaca") == []
+
+
+class TestPullRequests:
+    @pytest.fixture
+    def proposed(self, stocked: Registry, hub: HubServer) -> SyncReport:
+        hubs.api(hub).create_repo("team/alpaca", private=True)
+        hubs.push(hub, "team/alpaca", {"notes.txt": b"theirs"})
+        stocked.add_rule("alpaca", "team/{name}", propose=True, adopt=True)
+        return stocked.sync()
+
+    def test_one_is_opened_and_no_second(
+        self, proposed: SyncReport, stocked: Registry, hub: HubServer
+    ) -> None:
+        assert [(each.outcome, each.pull_request) for each in proposed.results] == [("proposed", 1)]
+        before = len(hub.requests)
+        assert stocked.sync().counts == {"unchanged": 1}
+        assert len(hub.requests) - before == 1
+        assert set(hub.files("team/alpaca")) == {".gitattributes", "notes.txt"}
+
+    def test_a_merged_one_is_judged_on_the_branch(
+        self, proposed: SyncReport, stocked: Registry, hub: HubServer
+    ) -> None:
+        hubs.api(hub).merge_pull_request("team/alpaca", proposed.results[0].pull_request or 0)
+        for _ in range(2):
+            assert stocked.sync().counts == {"unchanged": 1}
+        hubs.push(hub, "team/alpaca", {"adapter_config.json": b"{}"})
+        assert stocked.sync().counts == {"drifted": 1}
+
+    def test_a_closed_one_is_not_opened_again(
+        self, proposed: SyncReport, stocked: Registry, hub: HubServer, tmp_path: Path
+    ) -> None:
+        number = proposed.results[0].pull_request or 0
+        hubs.api(hub).change_discussion_status("team/alpaca", number, "closed")
+        report = stocked.sync()
+        assert [(each.outcome, each.reason) for each in report.results] == [
+            ("withheld", "pull request 1 of team/alpaca was closed")
+        ]
+        next_version(stocked, tmp_path, "alpaca", 7)
+        assert [(each.outcome, each.pull_request) for each in stocked.sync().results] == [("proposed", 2)]
+
+    def test_what_was_unpublished_is_withheld_until_there_is_another(
+        self, stocked: Registry, hub: HubServer, tmp_path: Path
+    ) -> None:
+        stocked.add_rule("alpaca", "team/{name}")
+        stocked.sync()
+        stocked.unpublish("team/alpaca", reason="too early")
+        for _ in range(2):
+            report = stocked.sync(repair=True)
+            assert [(each.outcome, each.ref) for each in report.results] == [("withheld", "alpaca@1")]
+            assert not report.pending
+        next_version(stocked, tmp_path, "alpaca", 7)
+        assert stocked.sync().counts == {"published": 1}
+        assert "adapter_model.safetensors" in hub.files("team/alpaca")

@@ -27,8 +27,8 @@ def test_whatever_the_hub_does_each_version_arrives_once(
 
         publishing.stock(catalog, tmp_path, 12)
         publishing.calm(catalog, sync, tmp_path, pending=5)
-        found = publishing.storm(catalog, hub, sync, fail=0.1, lose=0.05, retry_after=0)
-        assert sum(found.faults.values()) > 5
+        found = publishing.storm(catalog, hub, sync, fail=0.2, lose=0.1, retry_after=0)
+        assert sum(found.faults.values()) > 3
         assert found.verdict == publishing.Verdict(commits=14, duplicates=0, missing=0, wrong=0)
         assert sync().counts == {"unchanged": 12}
         told = [*map(str, catalog.events(limit=1000)), *map(str, catalog.publications())]
