@@ -252,7 +252,8 @@ def killed(place: Path, hub: HubServer, *, at: int, xet: bool, delay: float = 0.
         states = Counter(each.state for each in catalog.publications())
     report = as_command(environment, place / "report.json")()
     if report.pending:
-        raise SystemExit(f"killed at request {at}: {report.counts}")
+        reasons = {each.reason for each in report.results if each.reason}
+        raise SystemExit(f"killed at request {at}: {report.counts} {reasons}")
     again = as_command(environment, place / "report.json")()
     if set(again.counts) != {"unchanged"}:
         raise SystemExit(f"killed at request {at}, and then not at rest: {again.counts}")
