@@ -205,7 +205,10 @@ def insert(session: Session, table: Any, *rows: Mapping[str, Any]) -> None:
 def insert_or_ignore(session: Session, table: Any, **values: Any) -> bool:
     """Insert a row unless a constraint says it is there: the loser of a race, False, re-reads what the winner wrote."""
     dialect = session.get_bind().dialect.name
-    return session.connection().execute(_insert(table, dialect), values).rowcount == 1
+    # The count is closed with the cursor otherwise.
+    keeping = {"preserve_rowcount": True}
+    done = session.connection().execute(_insert(table, dialect), values, execution_options=keeping)
+    return done.rowcount == 1
 
 
 @cache
