@@ -38,7 +38,7 @@ class Gate:
         """Wait until it is open, but no longer than one answer may ask for: others may go on closing it."""
         left = LONGEST_WAIT
         while left > 0 and (seconds := min(left, self._opens - now())) > 0:
-            sleep(seconds)
+            rest(seconds)
             left -= seconds
 
 
@@ -87,4 +87,9 @@ def now() -> float:
 
 def sleep(seconds: float) -> None:
     """The one place that sleeps."""
+    time.sleep(seconds)
+
+
+def rest(seconds: float) -> None:
+    """And the one before the gate."""
     time.sleep(seconds)

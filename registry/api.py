@@ -837,10 +837,16 @@ class Registry:
         )
 
     def publications(self, ref: Reference | None = None, *, check: bool = False) -> tuple[Publication, ...]:
-        """What was published where; ``check`` asks the Hub whether it still holds it."""
+        """What was published where; ``check`` asks the Hub whether it still holds it.
+
+        That is one request for each branch that did not move. Where the Hub could not be asked, ``remote`` stays
+        None and ``warnings`` says why. Raises ``NotFound`` for an unknown version.
+        """
         from registry.verbs import publish
 
-        return publish.publications(self._database, None if ref is None else _text(ref), check=check)
+        return publish.publications(
+            self._database, None if ref is None else _text(ref), check=check, actor=self._config.actor
+        )
 
     def add_rule(
         self,

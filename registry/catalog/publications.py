@@ -134,6 +134,25 @@ def tagged(session: Session, publish_id: str, *, ref: str, actor: str) -> None:
         )
 
 
+def merged(session: Session, publish_id: str, *, commit: str, url: str, ref: str, actor: str) -> None:
+    """Record that a pull request was merged, by this commit of the branch, which is the publication's from now on."""
+    row = _row(session, publish_id)
+    if row.state != "done" or row.seen is not None:
+        return
+    row.commit = row.seen = commit
+    row.url = url
+    record(
+        session,
+        actor,
+        "publish-merge",
+        ref,
+        repo=row.repo,
+        revision=row.revision,
+        commit=commit,
+        pull_request=row.pull_request,
+    )
+
+
 def see(session: Session, publish_id: str, commit: str) -> None:
     """Remember that a commit of the branch holds the files, so that it is not looked into again. It is no event."""
     row = _row(session, publish_id)

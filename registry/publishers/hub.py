@@ -194,7 +194,10 @@ def push(
         prepare(where, found, private=consent.private)
         # Somebody may have been quicker: their files are looked at before they are written over.
         found = look(where)
-        check_ours(where, found, consent)
+        try:
+            check_ours(where, found, consent)
+        except Conflict as error:  # that may have been this registry, in another process
+            raise Overtaken(error.message, hint=error.hint) from error
     if found.head is None:
         raise HubUnavailable(f"{where.repo} was made but is not to be seen yet", hint="try again")
     operations = changes(where, wanted, found, consent)

@@ -22,15 +22,17 @@ _AT_ONCE = 8
 class Proposal:
     """A pull request as it stands; ``unknown`` where the Hub could not be asked, for the ``error``.
 
-    ``seen`` is a commit of the branch that has what was proposed, once it was merged.
+    ``commit`` is what brought a merged one to the branch; its own where that of the merge has other files.
     """
 
     state: Literal["open", "closed", "merged", "gone", "unknown"]
-    seen: str | None = None
+    commit: str | None = None
     error: RegistryError | None = None
 
 
-def follow(database: Database, entries: Sequence[Entry], *, keep: bool = True) -> Mapping[str, Proposal]:
+def follow(
+    database: Database, entries: Sequence[Entry], actor: str, *, keep: bool = True
+) -> Mapping[str, Proposal]:
     """The pull requests that were not known to be merged, by publish id; with ``keep`` those that are now are recorded so.
 
     It is one request for each of them. Raises nothing of the Hub's.
@@ -41,11 +43,19 @@ def follow(database: Database, entries: Sequence[Entry], *, keep: bool = True) -
     with ThreadPoolExecutor(min(_AT_ONCE, len(pending)), thread_name_prefix="proposals") as pool:
         found = list(pool.map(_ask, pending))
     told = {entry.publish_id: proposal for entry, proposal in zip(pending, found, strict=True)}
-    if keep and any(each.seen for each in found):
+    if keep and any(each.commit for each in found):
         with database.write() as session:
-            for publish_id, each in told.items():
-                if each.seen is not None:
-                    outbox.see(session, publish_id, each.seen)
+            for entry, each in zip(pending, found, strict=True):
+                if each.commit is not None:
+                    url = hub.commit_url(entry.shown.repo, each.commit)
+                    outbox.merged(
+                        session,
+                        entry.publish_id,
+                        commit=each.commit,
+                        url=url,
+                        ref=entry.shown.ref,
+                        actor=actor,
+                    )
     return told
 
 
@@ -55,10 +65,10 @@ def _ask(entry: Entry) -> Proposal:
         pull = hub.pull_request(shown.repo, shown.pull_request or 0)
         if pull.state != "merged":
             return Proposal(pull.state)
-        seen = shown.commit
+        commit = shown.commit
         if pull.merged and publisher.holds(Place(shown.repo, shown.revision), pull.merged, shown.files):
-            seen = pull.merged
-        return Proposal("merged", seen)
+            commit = pull.merged
+        return Proposal("merged", commit)
     except NotFound:
         return Proposal("gone")
     except RegistryError as error:

@@ -176,7 +176,7 @@ def settle(database: Database, where: Place, found: Found, actor: str) -> list[s
     reconcile(database, where, found, actor)
     with database.read() as session:
         entries = outbox.at(session, where.repo, where.revision)
-    for each in _proposals.follow(database, entries).values():
+    for each in _proposals.follow(database, entries, actor).values():
         if each.error is not None:
             raise each.error
     if found.head is None:
@@ -222,21 +222,23 @@ def _opened(database: Database, request: _Request, wanted: Plan) -> Publication 
     with database.read() as session:
         entries = outbox.at(session, request.where.repo, request.where.revision)
     mine = [each for each in entries if request.is_told_by(each.shown, wanted) and not each.on_branch]
-    states = _proposals.follow(database, mine)
+    states = _proposals.follow(database, mine, request.actor)
     return next((each.shown for each in mine if states[each.publish_id].state == "open"), None)
 
 
-def publications(database: Database, ref: str | None, *, check: bool) -> tuple[Publication, ...]:
+def publications(database: Database, ref: str | None, *, check: bool, actor: str) -> tuple[Publication, ...]:
     with database.read() as session:
         pin = None if ref is None else references.resolve(session, reference.parse(ref), deleted=True)
         listed = outbox.entries(session, pin)
     if not check:
         return tuple(each.shown for each in listed)
-    proposals = _proposals.follow(database, listed)
+    proposals = _proposals.follow(database, listed, actor)
     with database.read() as session:
+        listed = outbox.entries(session, pin)  # a pull request may have been merged
         # What is there now is the latest of them all, also where only one version was asked for.
-        latest = {_place(each): each for each in outbox.entries(session, None) if _counts(each)}
-    wanted = {_place(each) for each in listed if _counts(each) or _merged(proposals, each)}
+        everything = listed if pin is None else outbox.entries(session, None)
+    latest = {_place(each): each for each in everything if _counts(each)}
+    wanted = {_place(each) for each in listed if _counts(each)}
     drift = _looked(database, {where: latest[where] for where in latest if where in wanted})
     return tuple(_checked(each, proposals, latest, drift) for each in listed)
 
@@ -249,25 +251,21 @@ def _counts(each: Entry) -> bool:
     return each.shown.state == "done" and each.on_branch
 
 
-def _merged(proposals: Mapping[str, Proposal], each: Entry) -> bool:
-    return each.publish_id in proposals and proposals[each.publish_id].state == "merged"
-
-
 def _looked(database: Database, latest: Mapping[Place, Entry]) -> Mapping[Place, Drift]:
     """What the Hub has at these places; a head that was found to hold our files is remembered."""
     expected = {
         where: Recorded(each.shown.commit, each.seen, each.shown.files) for where, each in latest.items()
     }
     drift = _drift.look(expected)
-    seen = {
-        latest[where].publish_id: found.head
+    seen = [
+        (latest[where], found.head)
         for where, found in drift.items()
         if found.state == "moved" and found.head is not None and found.head != latest[where].seen
-    }
+    ]
     if seen:
         with database.write() as session:
-            for publish_id, commit in seen.items():
-                outbox.see(session, publish_id, commit)
+            for each, commit in sorted(seen, key=lambda pair: pair[0].number):  # as all lock these rows
+                outbox.see(session, each.publish_id, commit)
     return drift
 
 

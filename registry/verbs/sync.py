@@ -188,7 +188,7 @@ class _Run:
     def _follow(self, proposed: Sequence[tuple[Task, Entry]]) -> None:
         """Tell what became of pull requests; whoever closed one does not want it."""
         entries = [entry for _, entry in proposed]
-        found = _proposals.follow(self.database, entries, keep=not self.options.dry_run)
+        found = _proposals.follow(self.database, entries, self.actor, keep=not self.options.dry_run)
         for task, entry in proposed:
             proposal, shown = found[entry.publish_id], entry.shown
             told = {"commit": shown.commit, "url": shown.url, "pull_request": shown.pull_request}

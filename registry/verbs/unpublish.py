@@ -110,7 +110,7 @@ def _withdraw(database: Database, wish: _Wish) -> Unpublished:
     publish.reconcile(database, where, found, wish.actor)
     with database.read() as session:
         entries = outbox.at(session, where.repo, where.revision)
-    for proposal in _proposals.follow(database, entries).values():
+    for proposal in _proposals.follow(database, entries, wish.actor).values():
         if proposal.error is not None:
             raise proposal.error
     with database.read() as session:
