@@ -6,6 +6,7 @@ The client does so itself for uploads and downloads; for everything else it rais
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,6 +20,29 @@ LONGEST_WAIT = 300.0
 LONGEST = 900.0
 """Seconds that are waited for one call, all its waits together."""
 _STEPS = (1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+class Gate:
+    """What one thread is told to wait, all wait: a limit is the account's, and more requests only prolong it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._opens = 0.0
+
+    def close(self, seconds: float) -> None:
+        """Let no request begin for so long."""
+        with self._lock:
+            self._opens = max(self._opens, now() + seconds)
+
+    def enter(self) -> None:
+        """Wait until it is open, but no longer than one answer may ask for: others may go on closing it."""
+        left = LONGEST_WAIT
+        while left > 0 and (seconds := min(left, self._opens - now())) > 0:
+            rest(seconds)
+            left -= seconds
+
+
+gate = Gate()
 
 
 class Patience:
@@ -37,6 +61,8 @@ class Patience:
         if seconds is None or seconds > min(self._left, LONGEST_WAIT + 1):
             return False
         self._left -= seconds
+        if busy.wait is not None:
+            gate.close(seconds)
         # Those who were turned away together do not come back together.
         sleep(seconds + random.uniform(0, seconds / 4))  # noqa: S311
         return True
@@ -54,6 +80,16 @@ def patiently(doing: str, call: Callable[[], T]) -> T:
                 raise
 
 
+def now() -> float:
+    """The clock of the gate, which only goes forward."""
+    return time.monotonic()
+
+
 def sleep(seconds: float) -> None:
     """The one place that sleeps."""
+    time.sleep(seconds)
+
+
+def rest(seconds: float) -> None:
+    """And the one before the gate."""
     time.sleep(seconds)

@@ -41,9 +41,12 @@ from registry.results import (
     Publication,
     Rebuilt,
     Revocation,
+    Rule,
     Schema,
     Staleness,
+    Synced,
     SyncedFolder,
+    SyncReport,
     Tagged,
     Target,
     Unpublished,
@@ -883,6 +886,80 @@ class Registry:
 
         return publish.publications(
             self._database, None if ref is None else _text(ref), check=check, actor=self._config.actor
+        )
+
+    def add_rule(
+        self,
+        selector: str,
+        repo: str,
+        *,
+        alias: str | None = None,
+        into: Target = "adapter",
+        private: bool = True,
+        revision: str | None = None,
+        propose: bool = False,
+        adopt: bool = False,
+        tag: str | None = None,
+        license: str | None = None,  # noqa: A002  (its name on the command line)
+    ) -> Rule:
+        """Say once what :meth:`sync` publishes where: the version that ``alias`` means, or without one the latest.
+
+        ``selector`` is an adapter's name, or a filter that a version has to fit. ``repo``, ``revision`` and ``tag`` are
+        templates, of the fields ``{name}``, ``{fullname}``, ``{version}``, ``{alias}``, ``{task}``, ``{kind}`` and
+        ``{base}``. The same rule again is a no-op (``created`` False). Raises ``UsageError`` for templates that cannot
+        give a repo, branch or tag, ``NotFound`` for a name that there is not, and ``Conflict`` where a rule asks for the
+        same with other options.
+        """
+        from registry.catalog.rules import Draft
+        from registry.verbs import rules
+
+        draft = Draft(selector, alias, repo, revision, into, private, adopt, propose, tag, license)
+        return rules.add(self._database, draft, actor=self._config.actor)
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Every rule, oldest first."""
+        from registry.verbs import rules
+
+        return rules.listing(self._database)
+
+    def delete_rule(self, number: int) -> Rule:
+        """Remove a rule, and return it as it was; what it led to stays published. Raises ``NotFound``."""
+        from registry.verbs import rules
+
+        return rules.delete(self._database, number, actor=self._config.actor)
+
+    def sync(
+        self,
+        rules: Iterable[int] = (),
+        *,
+        dry_run: bool = False,
+        repair: bool = False,
+        jobs: int = 4,
+        retries: int = 3,
+        backoff: float = 2.0,
+        base_path: str | Path | None = None,
+        on_outcome: Callable[[Synced], None] | None = None,
+    ) -> SyncReport:
+        """Publish whatever the rules, all or those with these numbers, ask for and is not there yet.
+
+        What is there costs one request for each place; nothing is pushed twice, also where syncs run side by side.
+        What the Hub no longer holds as it was published is told, and pushed again only with ``repair``. ``jobs`` repos
+        are pushed to at once; what fails for a time is tried ``retries`` times more, after ``backoff`` seconds and
+        twice as many each time. ``on_outcome`` is called with each outcome, from any thread but one at a time. What
+        fails is an outcome and no error; raised are ``HubUnauthorized`` without a token, ``NotFound`` for a rule that
+        there is not, and ``StorageFailure``.
+        """
+        from registry.verbs import sync
+
+        options = sync.Options(dry_run, repair, jobs, retries, backoff, base_path)
+        return sync.sync(
+            self._database,
+            self._blobs,
+            tuple(rules),
+            options,
+            remembered=self._remembered,
+            actor=self._config.actor,
+            told=on_outcome,
         )
 
     # -- base models

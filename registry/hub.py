@@ -30,7 +30,7 @@ from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
 from registry import base_layout, digest
 from registry._hub_errors import SIGN_IN, clean, translated
-from registry._hub_patience import patiently
+from registry._hub_patience import gate, patiently
 from registry._safetensors import DTYPES
 from registry.base_layout import BaseLayout
 from registry.errors import Conflict, HubUnauthorized, HubUnavailable, IntegrityFailure, NotFound, Refused
@@ -237,6 +237,7 @@ def validate_card(content: str) -> None:
     """Raise ``Refused`` for a model card that the Hub would refuse. A Hub that cannot tell has nothing against it."""
 
     def ask() -> list[str]:
+        gate.enter()
         answer = get_session().post(
             f"{endpoint()}/api/validate-yaml",
             json={"content": content, "repoType": "model"},
@@ -544,4 +545,5 @@ def _operation(operation: Put | Delete) -> CommitOperationAdd | CommitOperationD
 
 
 def _api() -> HfApi:
+    gate.enter()
     return HfApi(endpoint=endpoint(), library_name=_LIBRARY)

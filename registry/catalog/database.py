@@ -202,10 +202,13 @@ def insert(session: Session, table: Any, *rows: Mapping[str, Any]) -> None:
         session.connection().execute(_insert(table, ""), list(rows))
 
 
-def insert_or_ignore(session: Session, table: Any, **values: Any) -> None:
-    """Insert a row unless a constraint says it is there: the loser of a race re-reads what the winner wrote."""
+def insert_or_ignore(session: Session, table: Any, **values: Any) -> bool:
+    """Insert a row unless a constraint says it is there: the loser of a race, False, re-reads what the winner wrote."""
     dialect = session.get_bind().dialect.name
-    session.connection().execute(_insert(table, dialect), values)
+    # The count is closed with the cursor otherwise.
+    keeping = {"preserve_rowcount": True}
+    done = session.connection().execute(_insert(table, dialect), values, execution_options=keeping)
+    return done.rowcount == 1
 
 
 @cache

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, or_, select
+from sqlalchemy import CTE, ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from registry.catalog import views
+from registry.catalog.database import chunked
 from registry.catalog.events import now, record
 from registry.catalog.references import Pin
 from registry.catalog.tables import AdapterRow, PublicationRow, VersionRow
@@ -263,6 +264,16 @@ def at(session: Session, repo: str, revision: str | None = None) -> list[Entry]:
     """What this registry published to a repo, or to one branch of it, and has not withdrawn, oldest first."""
     branch = [] if revision is None else [PublicationRow.revision == revision]
     return _entries(session, PublicationRow.state == "done", PublicationRow.repo == repo, *branch)
+
+
+def within(session: Session, repos: Collection[str]) -> list[Entry]:
+    """Publications to these repos, regardless of case, in any state but failed, oldest first."""
+    found: list[Entry] = []
+    for some in chunked(sorted({repo.lower() for repo in repos})):
+        found += _entries(
+            session, func.lower(PublicationRow.repo).in_(some), PublicationRow.state != "failed"
+        )
+    return sorted(found, key=lambda entry: entry.number)
 
 
 def untagged(session: Session, repo: str | None = None, revision: str | None = None) -> list[Entry]:

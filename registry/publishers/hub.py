@@ -35,6 +35,10 @@ class Unknown(HubUnavailable):
     """Whether a push arrived could not be seen; the next one to the same place looks again."""
 
 
+class Overtaken(Conflict):
+    """Somebody else pushed between looking and pushing; who looks again may push again."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A branch of a Hub repo."""
@@ -249,7 +253,10 @@ def push(
         prepare(where, found, private=consent.private)
         # Somebody may have been quicker: their files are looked at before they are written over.
         found = look(where)
-        check_ours(where, found, consent)
+        try:
+            check_ours(where, found, consent)
+        except Conflict as error:  # that may have been this registry, in another process
+            raise Overtaken(error.message, hint=error.hint) from error
         wanted = fitted(where, wanted, found, consent)
     if found.head is None:
         raise HubUnavailable(f"{where.repo} was made but is not to be seen yet", hint="try again")
@@ -462,7 +469,7 @@ def make_commit(
             if done is not None:
                 return done
             if isinstance(error, Conflict):
-                raise Conflict(
+                raise Overtaken(
                     f"somebody pushed to {repo} meanwhile; nothing of this was written",
                     hint="look at what changed there, then run the same command again",
                 ) from error

@@ -30,8 +30,10 @@ class Proposal:
     error: RegistryError | None = None
 
 
-def follow(database: Database, entries: Sequence[Entry], actor: str) -> Mapping[str, Proposal]:
-    """The pull requests that were not known to be merged, by publish id; those that are now are recorded so.
+def follow(
+    database: Database, entries: Sequence[Entry], actor: str, *, keep: bool = True
+) -> Mapping[str, Proposal]:
+    """The pull requests that were not known to be merged, by publish id; with ``keep`` those that are now are recorded so.
 
     It is one request for each of them. Raises nothing of the Hub's.
     """
@@ -41,7 +43,7 @@ def follow(database: Database, entries: Sequence[Entry], actor: str) -> Mapping[
     with ThreadPoolExecutor(min(_AT_ONCE, len(pending)), thread_name_prefix="proposals") as pool:
         found = list(pool.map(_ask, pending))
     told = {entry.publish_id: proposal for entry, proposal in zip(pending, found, strict=True)}
-    if any(each.commit for each in found):
+    if keep and any(each.commit for each in found):
         with database.write() as session:
             for entry, each in zip(pending, found, strict=True):
                 if each.commit is not None:

@@ -87,11 +87,12 @@ def publish(
     propose: bool = False,
     tag: str | None = None,
     presentation: Presentation = _release.PLAIN,
+    again: bool = True,
 ) -> Publication:
     if into not in get_args(Target):
         raise UsageError(f"unknown target {into!r}", hint=f"one of: {', '.join(get_args(Target))}")
     where = publisher.place(repo, revision)
-    _check_manner(where, propose=propose, tag=tag)
+    check_manner(where, propose=propose, tag=tag)
     with database.read() as session:
         pin = references.resolve(session, reference.parse(ref))
         revocations.refuse(session, [pin], "not published")
@@ -118,6 +119,8 @@ def publish(
     left = settle(database, where, found, actor)
     consent = _consent(database, where, private=private, adopt=adopt)
     publisher.check_ours(where, found, consent)
+    if not again and (there := _there(database, request, found)) is not None:
+        return there
     with release as planned_files:
         if into == "model":
             found = publisher.look(where)  # merging took its time
@@ -127,7 +130,8 @@ def publish(
     return done.model_copy(update={"warnings": (*done.warnings, *left)})
 
 
-def _check_manner(where: Place, *, propose: bool, tag: str | None) -> None:
+def check_manner(where: Place, *, propose: bool, tag: str | None) -> None:
+    """Raise ``UsageError`` for a tag that is none, and for a pull request that the Hub does not open."""
     if tag is not None:
         publisher.check_tag(tag)
     if propose and tag is not None:
@@ -414,6 +418,31 @@ def _already_tagged(
             done = _tag(database, entry.publish_id, shown, request.actor)
             return done.model_copy(update={"created": False})
     return _finish(database, request, _begin(database, request, wanted), receipt)
+
+
+def _there(database: Database, request: _Request, found: Found) -> Publication | None:
+    """The record of this version where it is what came here last, and the branch is known to hold it; with its tag.
+
+    Its card may tell other things by now; that alone is no reason to push again.
+    """
+    if found.head is None or not found.branch:
+        return None
+    with database.read() as session:
+        entries = [
+            each for each in outbox.at(session, request.where.repo, request.where.revision) if each.on_branch
+        ]
+    if not entries or found.head.commit not in {entries[-1].shown.commit, entries[-1].seen}:
+        return None
+    last, shown = entries[-1], entries[-1].shown
+    if (shown.ref, shown.target) != (request.pin.ref, request.target):
+        return None
+    if request.tag is not None and not (shown.tagged and shown.tag == request.tag):
+        with database.write() as session:
+            if not outbox.want_tag(session, last.publish_id, request.tag):
+                return None
+            shown = outbox.get(session, last.publish_id)
+        shown = _tag(database, last.publish_id, shown, request.actor)
+    return shown.model_copy(update={"created": False})
 
 
 def _begin(database: Database, request: _Request, wanted: Plan) -> str:
