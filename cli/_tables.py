@@ -53,7 +53,9 @@ def state(version: Version) -> Cell | None:
     """What is wrong with a version."""
     if version.revoked:
         return Cell("REVOKED", "bold red")
-    return Cell(f"affected by {', '.join(version.affected_by)}", "yellow") if version.affected_by else None
+    if version.affected_by:
+        return Cell(f"affected by {', '.join(version.affected_by)}", "yellow")
+    return None if version.held or version.deleted_at else Cell("not held", "yellow")
 
 
 def history(results: Sequence[Version], console: Screen) -> RenderableType:

@@ -248,13 +248,16 @@ class Registry:
         parents: Iterable[Reference] = (),
         note: str | None = None,
         new: bool = False,
+        provenance: bool = True,
     ) -> Added:
         """Catalog a PEFT folder, or ``hf://owner/repo[@revision]``, as the next version of ``name``.
 
         Content that the adapter already has is not added again (``created`` is False). ``base`` is
         ``repo[@revision]``, by default what the adapter's config says; with ``base_path`` its targets are
         checked against the base model's tensors and the base's fingerprint is recorded. ``new`` refuses a
-        name that exists. Raises ``Refused`` for an adapter that is malformed, ``Conflict`` for a name that is
+        name that exists. What a registry published comes with its recipe and its lineage, unless ``provenance`` is
+        False: what it was derived from is recorded as known, not ``held``, where it is not here. Raises ``Refused``
+        for an adapter that is malformed, ``Conflict`` for a name that is
         taken by an adapter of another kind or base, or that differs only by case.
         """
         from registry.verbs import add
@@ -272,6 +275,7 @@ class Registry:
             parents=[_text(parent) for parent in parents],
             note=note,
             new=new,
+            provenance=provenance,
             remembered=self._remembered,
             actor=self._config.actor,
         )

@@ -17,6 +17,7 @@ from typing import Any
 
 from registry import digest
 from registry.errors import Refused, StorageFailure
+from registry.publishers._upstream import Upstream
 from registry.results import Lineage, Parent, Target, Version
 
 CARD = "README.md"
@@ -53,7 +54,8 @@ class Build:
 class Release:
     """A version as it is published. Nothing in it depends on when or where it is published.
 
-    ``recipe`` is the canonical recipe (None for an imported adapter), ``task_type`` PEFT's name of the task.
+    ``recipe`` is the canonical recipe (None for an imported adapter), ``task_type`` PEFT's name of the task,
+    ``upstream`` what it was derived from at every depth.
     """
 
     version: Version
@@ -63,6 +65,7 @@ class Release:
     recipe: Mapping[str, Any] | None = None
     build: Build | None = None
     task_type: str | None = None
+    upstream: Upstream | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from registry.catalog.references import Pin
 from registry.publishers import Build, Origin, PlannedFile, Release
 from registry.results import BaseModelIdentity, Parent, Target
 from registry.verbs import _content
+from registry.verbs._ancestry import upstream
 
 HUB = "hf://"
 
@@ -30,7 +31,7 @@ def adapter_files(database: Database, blobs: BlobStore, pin: Pin) -> Iterator[di
     catalog, or one by a path.
     """
     with database.read() as session:
-        held = artifacts.files(session, pin.digest)
+        held = _content.files_of(session, pin.digest, pin.ref)
     paths = _content.verified_paths(held, blobs, pin.ref)
     stored = peft_format.open_files(paths[peft_format.CONFIG], paths[peft_format.TENSORS])
     base = pin.base_model
@@ -74,6 +75,7 @@ def collect(
         recipe=recipe,
         build=_build(session, target, output),
         task_type=task,
+        upstream=upstream(session, pin),
     )
 
 
