@@ -153,18 +153,26 @@ def publications(results: Sequence[Publication], console: Screen, *, title: str 
 
 
 def verifications(results: Sequence[Verification], console: Screen) -> RenderableType:
-    columns = ["version", "ok", "problems", "digest", "rebuilt"]
+    columns = ["version", "ok", "problems", "known", "published", "signed", "digest", "rebuilt", "notes"]
     rows = [
         [
             Cell(v.ref, "bold"),
             Cell("ok", "green") if v.ok else Cell("damaged", "bold red"),
             "; ".join(v.problems),
+            v.known,
+            _yes(said=v.published),
+            _yes(said=v.signed),
             short(v.digest, console),
             _rebuilt(v, console),
+            "; ".join(v.notes),
         ]
         for v in results
     ]
-    return table(console, columns, rows, spare=["digest"], prose=["problems"])
+    return table(console, columns, rows, spare=["digest"], prose=["problems", "notes"])
+
+
+def _yes(*, said: bool | None) -> str | None:
+    return None if said is None else "yes" if said else "no"
 
 
 def _rebuilt(result: Verification, console: Screen) -> str | None:

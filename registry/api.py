@@ -28,6 +28,7 @@ from registry.results import (
     Event,
     Exported,
     Extracted,
+    Fetched,
     Garbage,
     Impact,
     Imported,
@@ -47,6 +48,7 @@ from registry.results import (
     Target,
     Verification,
     Version,
+    Watched,
 )
 
 if TYPE_CHECKING:
@@ -520,8 +522,13 @@ class Registry:
         *,
         rebuild: bool = False,
         base_path: str | Path | None = None,
+        key: str | Path | None = None,
     ) -> tuple[Verification, ...]:
         """Check stored bytes and digests of the given versions, or of all live ones.
+
+        ``hf://owner/repo[@revision]`` is checked against its provenance and beside this catalog, without its weights
+        being downloaded, and with the public ``key`` (a PEM file) against its signature. Raises ``NotFound`` for a repo
+        without provenance, ``IntegrityFailure`` where that cannot be read.
 
         ``rebuild`` computes derived versions again from their recipes and compares the digests; ``base_path`` is
         the base model's folder, for those whose inputs hold parameters whole or use DoRA.
@@ -529,8 +536,46 @@ class Registry:
         from registry.verbs import verify
 
         return verify.verify(
-            self._database, self._blobs, [_text(ref) for ref in refs], rebuild=rebuild, base_path=base_path
+            self._database,
+            self._blobs,
+            [_text(ref) for ref in refs],
+            rebuild=rebuild,
+            base_path=base_path,
+            key=key,
         )
+
+    def fetch(
+        self,
+        refs: Iterable[Reference],
+        *,
+        device: str = "auto",
+        base_path: str | Path | None = None,
+    ) -> tuple[Fetched, ...]:
+        """Get the bytes of versions that are only known: from where they were published, or else by their recipe.
+
+        They have to be what they are told to be: raises ``IntegrityFailure`` for another content, and ``NotFound``
+        where they can be had nowhere. ``device`` and ``base_path`` are for computing a recipe.
+        """
+        from registry.verbs import fetch
+
+        return fetch.fetch(
+            self._database,
+            self._blobs,
+            [_text(ref) for ref in refs],
+            device=device,
+            base_path=base_path,
+            actor=self._config.actor,
+        )
+
+    def watch(self, refs: Iterable[Reference] = ()) -> tuple[Watched, ...]:
+        """Whether imported adapters moved on upstream: these, or the latest of each line that came by a branch or tag.
+
+        A repo that cannot be asked is ``unknown``, with the reason. Raises ``UsageError`` for a version that did not
+        come from the Hub.
+        """
+        from registry.verbs import watch
+
+        return watch.watch(self._database, [_text(ref) for ref in refs])
 
     def gc(self, *, apply: bool = False) -> Garbage:
         """Find bytes that nothing refers to, and leftovers of interrupted work; remove them on ``apply``."""

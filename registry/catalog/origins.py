@@ -213,14 +213,14 @@ def _source(row: Any) -> Source:
     return Source(f"{row.name}@{row.number}", row.name, row.source, row.source_revision)
 
 
-def published_at(session: Session, repo: str, commit: str) -> list[str]:
-    """The versions that this catalog published in this very commit."""
+def published_at(session: Session, repo: str, commit: str) -> list[tuple[str, int]]:
+    """The versions that this catalog published in this very commit, with their row ids."""
     query = (
-        select(AdapterRow.name, VersionRow.number)
+        select(AdapterRow.name, VersionRow.number, VersionRow.id)
         .select_from(PublicationRow)
         .join(VersionRow, PublicationRow.version_id == VersionRow.id)
         .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
         .where(PublicationRow.repo == repo, PublicationRow.commit == commit, PublicationRow.state == "done")
         .order_by(PublicationRow.id)
     )
-    return [f"{row.name}@{row.number}" for row in session.execute(query)]
+    return [(f"{row.name}@{row.number}", row.id) for row in session.execute(query)]
