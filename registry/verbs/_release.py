@@ -75,7 +75,7 @@ def collect(
         recipe=recipe,
         build=_build(session, target, output),
         task_type=task,
-        upstream=upstream(session, pin),
+        upstream=upstream(session, pin, target),
     )
 
 

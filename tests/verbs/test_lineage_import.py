@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from registry import Registry
+from registry.catalog import versions
 from registry.errors import IntegrityFailure, NotFound, NotHeld, Refused
 from registry.testing.hub import HubServer
 from tests import hubs
@@ -463,3 +465,80 @@ def test_a_recipe_that_was_made_up_poisons_nothing(
     (there,) = catalog.verify([f"hf://{REPO}"], rebuild=True)
     assert not there.ok
     assert there.rebuilt == honest
+
+
+def _importer(home: str, url: str, names: list[str], start: Any) -> None:
+    start.wait()
+    with Registry.open(home, database_url=url, actor="one of many") as opened:
+        for name in names:
+            opened.add(f"hf://{REPO}", name)
+
+
+def test_imports_at_once_know_each_ancestor_once(
+    catalog: Registry, theirs: Registry, database_url: str, tmp_path: Path
+) -> None:
+    theirs.publish("deeper", REPO)
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        start = manager.Event()
+        names = [["a", "b"], ["b", "a"], ["a", "c"]]
+        args = [(str(tmp_path / "home"), database_url, each, start) for each in names]
+        running = [context.Process(target=_importer, args=each) for each in args]
+        for process in running:
+            process.start()
+        start.set()
+        for process in running:
+            process.join(240)
+    assert [process.exitcode for process in running] == [0, 0, 0]
+    found = {each.ref: each for each in catalog.list(latest=False).versions}
+    assert set(found) == {"a@1", "b@1", "c@1", "detox@1", "toxic@1", "alpaca@1"}
+    for name in "abc":
+        assert [each.ref for each in found[f"{name}@1"].parents] == ["detox@1", "toxic@1"]
+
+
+def test_an_import_that_fails_late_leaves_nothing(
+    catalog: Registry, theirs: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs.publish("deeper", REPO)
+    before = state(catalog)["rows"]
+    real = versions.write
+
+    def dying(session: Any, draft: Any) -> Any:
+        if draft.name == "imported":
+            raise KeyboardInterrupt
+        return real(session, draft)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(versions, "write", dying)
+        with pytest.raises(KeyboardInterrupt):
+            catalog.add(f"hf://{REPO}", "imported")
+    assert state(catalog)["rows"] == before
+    assert catalog.add(f"hf://{REPO}", "imported").ref == "imported@1"
+
+
+def test_a_lineage_that_was_cut_is_imported_as_far_as_it_goes(
+    catalog: Registry, theirs: Registry, hub: HubServer
+) -> None:
+    theirs.publish("deeper", REPO)
+
+    def cut(made: dict[str, Any], told: dict[str, Any]) -> None:
+        upstream = made["internalParameters"]["upstream"]
+        upstream.update(truncated=True, versions=[told["deeper"], told["detox"], told["toxic"]])
+
+    hubs.push(hub, REPO, {"provenance.json": rewrite(hub, changed(cut))})
+    made = catalog.add(f"hf://{REPO}", "imported")
+    assert "ends early here" in made.warnings[0]
+    assert [each.ref for each in catalog.show("detox").parents] == ["toxic@1"]
+
+
+def test_two_contents_that_are_one_version_here_are_one_edge(
+    catalog: Registry, theirs: Registry, tmp_path: Path
+) -> None:
+    theirs.add(tmp_path / "made" / "toxic", "copy", base="tiny/base")
+    theirs.compose("mix", "alpaca - 0.4*toxic - 0.2*copy")
+    theirs.publish("mix", REPO)
+    made = catalog.add(f"hf://{REPO}", "imported")
+    assert {(each.ref, each.coefficient) for each in made.parents} in (
+        {("alpaca@1", "1"), ("toxic@1", "-0.4"), ("copy@1", "-0.2")},
+        {("alpaca@1", "1"), ("toxic@1", "-0.6")},
+    )
