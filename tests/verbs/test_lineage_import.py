@@ -17,6 +17,7 @@ from registry.errors import IntegrityFailure, NotFound, NotHeld, Refused
 from registry.testing.hub import HubServer
 from tests import hubs
 from tests.adapters import make_lora
+from tests.models import tiny_llama
 from tests.verbs.places import state
 
 pytestmark = [
@@ -542,3 +543,77 @@ def test_two_contents_that_are_one_version_here_are_one_edge(
         {("alpaca@1", "1"), ("toxic@1", "-0.4"), ("copy@1", "-0.2")},
         {("alpaca@1", "1"), ("toxic@1", "-0.6")},
     )
+
+
+@pytest.mark.parametrize("xet", [False, True], ids=["lfs", "xet"])
+def test_it_is_the_same_in_both_ways_of_the_hub(
+    xet: bool, local: Registry, theirs: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hubs.running(tmp_path / "again", monkeypatch, xet=xet):
+        theirs.publish("alpaca", "team/alpaca")
+        theirs.publish("toxic", "team/toxic")
+        theirs.publish("deeper", REPO)
+        local.add(f"hf://{REPO}", "imported")
+        assert [each.changed for each in local.fetch(["toxic", "alpaca", "detox"])] == [True, True, True]
+        assert all(each.ok for each in local.verify(rebuild=True))
+        assert all(each.rebuilt == each.digest for each in local.verify(["imported", "detox"], rebuild=True))
+
+
+def test_a_provenance_of_enormous_size_is_not_read(local: Registry, theirs: Registry, hub: HubServer) -> None:
+    theirs.publish("detox", REPO)
+    hubs.push(hub, REPO, {"provenance.json": b"[" + b" " * (16 << 20) + b"]"})
+    made = local.add(f"hf://{REPO}", "imported")
+    assert "bytes, more than" in made.warnings[0]
+    hubs.push(
+        hub, REPO, {"provenance.json": rewrite(hub, lambda _: json.dumps({"predicate": [[]] * 100_000}))}
+    )
+    assert "not a provenance statement" in local.add(f"hf://{REPO}", "other").warnings[0]
+
+
+def test_a_release_that_tells_of_no_lineage_is_a_plain_import(
+    local: Registry, theirs: Registry, hub: HubServer
+) -> None:
+    theirs.publish("detox", REPO)
+    for change in (
+        changed(lambda made, _: made["internalParameters"].pop("upstream")),
+        changed(lambda made, _: made["internalParameters"]["upstream"].update(format=2)),
+    ):
+        hubs.push(hub, REPO, {"provenance.json": rewrite(hub, change)})
+        made = local.add(f"hf://{REPO}", "imported")
+        assert made.recipe is None
+        assert "does not tell of the lineage" in made.warnings[0]
+        local.delete("imported")
+        theirs.add_evaluation("detox", "m", 1.0, dataset=str(change))
+        theirs.publish("detox", REPO)
+
+
+def test_a_folder_for_serving_leaves_out_what_is_not_held(
+    local: Registry, theirs: Registry, tmp_path: Path
+) -> None:
+    theirs.publish("detox", REPO)
+    local.add(f"hf://{REPO}", "imported")
+    for name in ("imported", "alpaca"):
+        local.set_alias(name, "prod", 1)
+    synced = {each.name: each for each in local.sync_dir(tmp_path / "serve", "prod").adapters}
+    assert synced["imported"].outcome == "added"
+    assert (synced["alpaca"].outcome, synced["alpaca"].code) == ("failed", "NOT_HELD")
+
+
+def test_an_imported_composition_is_merged_without_its_inputs(
+    local: Registry, theirs: Registry, tmp_path: Path
+) -> None:
+    """Its recipe is somebody's word; its own content is at hand, and is what is merged."""
+    base = tiny_llama(tmp_path / "base")
+    modules = {"model.layers.0.self_attn.q_proj": (32, 32)}
+    for seed, name in enumerate(("a", "b")):
+        theirs.add(make_lora(tmp_path / name, modules=modules, seed=seed), name, base="team/llama")
+    made = theirs.compose("sum", "a + b")
+    theirs.publish("sum", "team/sum")
+    local.add("hf://team/sum", "sum")
+    merged = local.materialize("sum", into="model", base_path=base)
+    assert made.recipe is not None
+    assert merged.recipe_digest != made.recipe.digest
+    theirs.add(tmp_path / "a", "plain", base="team/llama")
+    theirs.checkout("sum", tmp_path / "sum")
+    theirs.add(tmp_path / "sum", "plain-sum", base="team/llama")
+    assert theirs.materialize("plain-sum", into="model", base_path=base).digest == merged.digest
