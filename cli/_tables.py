@@ -53,7 +53,9 @@ def state(version: Version) -> Cell | None:
     """What is wrong with a version."""
     if version.revoked:
         return Cell("REVOKED", "bold red")
-    return Cell(f"affected by {', '.join(version.affected_by)}", "yellow") if version.affected_by else None
+    if version.affected_by:
+        return Cell(f"affected by {', '.join(version.affected_by)}", "yellow")
+    return None if version.held or version.deleted_at else Cell("not held", "yellow")
 
 
 def history(results: Sequence[Version], console: Screen) -> RenderableType:
@@ -171,18 +173,26 @@ def _tag(publication: Publication) -> str | None:
 
 
 def verifications(results: Sequence[Verification], console: Screen) -> RenderableType:
-    columns = ["version", "ok", "problems", "digest", "rebuilt"]
+    columns = ["version", "ok", "problems", "known", "published", "signed", "digest", "rebuilt", "notes"]
     rows = [
         [
             Cell(v.ref, "bold"),
             Cell("ok", "green") if v.ok else Cell("damaged", "bold red"),
             "; ".join(v.problems),
+            v.known,
+            _yes(said=v.published),
+            _yes(said=v.signed),
             short(v.digest, console),
             _rebuilt(v, console),
+            "; ".join(v.notes),
         ]
         for v in results
     ]
-    return table(console, columns, rows, spare=["digest"], prose=["problems"])
+    return table(console, columns, rows, spare=["digest"], prose=["problems", "notes"])
+
+
+def _yes(*, said: bool | None) -> str | None:
+    return None if said is None else "yes" if said else "no"
 
 
 def _rebuilt(result: Verification, console: Screen) -> str | None:

@@ -48,6 +48,7 @@ def version(result: Version, console: Console) -> Iterator[RenderableType]:
     yield panel(
         title,
         [
+            ("NOT HELD", None if result.held else text(_known_from(result), "yellow")),
             (
                 "REVOKED",
                 revoked and text(f"{revoked.reason} ({revoked.by}, {revoked.at:%Y-%m-%d})", "bold red"),
@@ -68,6 +69,7 @@ def version(result: Version, console: Console) -> Iterator[RenderableType]:
             ("tags", result.tags),
             ("license", result.license),
             ("source", result.source),
+            ("told by", result.origin),
             ("note", result.note),
             ("not composable", text(result.not_composable, "yellow") if result.not_composable else None),
             ("created", line((result.created_at, ""), " by ", (result.created_by, ""))),
@@ -75,6 +77,12 @@ def version(result: Version, console: Console) -> Iterator[RenderableType]:
         ],
     )
     yield from _around(result, console)
+
+
+def _known_from(result: Version) -> str:
+    if result.deleted_at or not (result.source or result.origin):
+        return "its bytes are not here"
+    return f"known only from {result.source or result.origin}; get it: registry fetch {result.ref}"
 
 
 def _around(result: Version, console: Console) -> Iterator[RenderableType]:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 )
 @options.note
 @click.option("--new", is_flag=True, help="Refuse a name that exists.")
+@click.option("--no-provenance", is_flag=True, help="Of a Hub repo: ignore what its provenance.json tells.")
 @options.common
 def command(
     *,
@@ -51,12 +52,14 @@ def command(
     base_path: str | None,
     parents: tuple[str, ...],
     new: bool,
+    no_provenance: bool,
     **said: Any,
 ) -> None:
     """Catalog an adapter as the next version of NAME.
 
     SOURCE is a PEFT folder or hf://owner/repo[@revision]. Adding content that the adapter already has is a
-    no-op that says so.
+    no-op that says so. What a registry published comes with its recipe and lineage: what it was derived from is
+    recorded as known, and its bytes can be had with registry fetch.
 
     With --recursive every PEFT folder in or below SOURCE is added under a name made from its path. What is refused is
     listed with the reason, and the exit code is 7; doing it again goes on with what is new or changed.
@@ -68,8 +71,10 @@ def command(
       registry add --recursive ./runs --prefix nightly
     """
     if recursive:
-        if name is not None or base_path is not None or parents or new:
-            raise click.UsageError("--recursive takes no NAME, --base-path, --parent or --new")
+        if name is not None or base_path is not None or parents or new or no_provenance:
+            raise click.UsageError(
+                "--recursive takes no NAME, --base-path, --parent, --new or --no-provenance"
+            )
         _add_all(source, prefix, said)
         return
     if name is None:
@@ -77,7 +82,9 @@ def command(
     if prefix is not None:
         raise click.UsageError("--prefix needs --recursive")
     with options.open_registry() as catalog:
-        result = catalog.add(source, name, base_path=base_path, parents=parents, new=new, **said)
+        result = catalog.add(
+            source, name, base_path=base_path, parents=parents, new=new, provenance=not no_provenance, **said
+        )
     warn(result.warnings)
     emit(result, added, quiet=lambda version: [version.ref])
 

@@ -29,6 +29,7 @@ from registry.results import (
     Event,
     Exported,
     Extracted,
+    Fetched,
     Garbage,
     Impact,
     Imported,
@@ -52,6 +53,7 @@ from registry.results import (
     Unpublished,
     Verification,
     Version,
+    Watched,
 )
 
 if TYPE_CHECKING:
@@ -253,13 +255,16 @@ class Registry:
         parents: Iterable[Reference] = (),
         note: str | None = None,
         new: bool = False,
+        provenance: bool = True,
     ) -> Added:
         """Catalog a PEFT folder, or ``hf://owner/repo[@revision]``, as the next version of ``name``.
 
         Content that the adapter already has is not added again (``created`` is False). ``base`` is
         ``repo[@revision]``, by default what the adapter's config says; with ``base_path`` its targets are
         checked against the base model's tensors and the base's fingerprint is recorded. ``new`` refuses a
-        name that exists. Raises ``Refused`` for an adapter that is malformed, ``Conflict`` for a name that is
+        name that exists. What a registry published comes with its recipe and its lineage, unless ``provenance`` is
+        False: what it was derived from is recorded as known, not ``held``, where it is not here. Raises ``Refused``
+        for an adapter that is malformed, ``Conflict`` for a name that is
         taken by an adapter of another kind or base, or that differs only by case.
         """
         from registry.verbs import add
@@ -277,6 +282,7 @@ class Registry:
             parents=[_text(parent) for parent in parents],
             note=note,
             new=new,
+            provenance=provenance,
             remembered=self._remembered,
             actor=self._config.actor,
         )
@@ -521,8 +527,13 @@ class Registry:
         *,
         rebuild: bool = False,
         base_path: str | Path | None = None,
+        key: str | Path | None = None,
     ) -> tuple[Verification, ...]:
         """Check stored bytes and digests of the given versions, or of all live ones.
+
+        ``hf://owner/repo[@revision]`` is checked against its provenance and beside this catalog, without its weights
+        being downloaded, and with the public ``key`` (a PEM file) against its signature. Raises ``NotFound`` for a repo
+        without provenance, ``IntegrityFailure`` where that cannot be read.
 
         ``rebuild`` computes derived versions again from their recipes and compares the digests; ``base_path`` is
         the base model's folder, for those whose inputs hold parameters whole or use DoRA.
@@ -530,8 +541,46 @@ class Registry:
         from registry.verbs import verify
 
         return verify.verify(
-            self._database, self._blobs, [_text(ref) for ref in refs], rebuild=rebuild, base_path=base_path
+            self._database,
+            self._blobs,
+            [_text(ref) for ref in refs],
+            rebuild=rebuild,
+            base_path=base_path,
+            key=key,
         )
+
+    def fetch(
+        self,
+        refs: Iterable[Reference],
+        *,
+        device: str = "auto",
+        base_path: str | Path | None = None,
+    ) -> tuple[Fetched, ...]:
+        """Get the bytes of versions that are only known: from where they were published, or else by their recipe.
+
+        They have to be what they are told to be: raises ``IntegrityFailure`` for another content, and ``NotFound``
+        where they can be had nowhere. ``device`` and ``base_path`` are for computing a recipe.
+        """
+        from registry.verbs import fetch
+
+        return fetch.fetch(
+            self._database,
+            self._blobs,
+            [_text(ref) for ref in refs],
+            device=device,
+            base_path=base_path,
+            actor=self._config.actor,
+        )
+
+    def watch(self, refs: Iterable[Reference] = ()) -> tuple[Watched, ...]:
+        """Whether imported adapters moved on upstream: these, or the latest of each line that came by a branch or tag.
+
+        A repo that cannot be asked is ``unknown``, with the reason. Raises ``UsageError`` for a version that did not
+        come from the Hub.
+        """
+        from registry.verbs import watch
+
+        return watch.watch(self._database, [_text(ref) for ref in refs])
 
     def gc(self, *, apply: bool = False) -> Garbage:
         """Find bytes that nothing refers to, and leftovers of interrupted work; remove them on ``apply``."""

@@ -6,6 +6,7 @@
     ├── UsageError               2  USAGE
     │   └── ExpressionError      2  SYNTAX            points at a column
     ├── NotFound                 3  NOT_FOUND
+    │   └── NotHeld              3  NOT_HELD          known, but its bytes are elsewhere
     ├── Conflict                 4  CONFLICT          taken, moved or already there
     ├── IntegrityFailure         5  INTEGRITY         bytes are not what was recorded
     ├── Stale                    6  STALE             something would change
@@ -64,6 +65,12 @@ class NotFound(RegistryError):
 
     code = "NOT_FOUND"
     exit_code = 3
+
+
+class NotHeld(NotFound):
+    """A version that is only known: its bytes are not in this catalog's blob store."""
+
+    code = "NOT_HELD"
 
 
 class Conflict(RegistryError):

@@ -33,9 +33,18 @@ from registry._hub_errors import SIGN_IN, clean, translated
 from registry._hub_patience import gate, patiently
 from registry._safetensors import DTYPES
 from registry.base_layout import BaseLayout
-from registry.errors import Conflict, HubUnauthorized, HubUnavailable, IntegrityFailure, NotFound, Refused
+from registry.errors import (
+    Conflict,
+    HubUnauthorized,
+    HubUnavailable,
+    IntegrityFailure,
+    NotFound,
+    Refused,
+    UsageError,
+)
 
 MAIN = "main"
+SCHEME = "hf://"
 
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 _REPO = re.compile(r"(?!.*(?:--|\.\.|\.git$))(?:\w(?:[\w.-]*\w)?/)?\w(?:[\w.-]{0,94}\w)?", re.ASCII)
@@ -106,10 +115,11 @@ class PullRequest:
 
 @dataclass(frozen=True)
 class FetchedRepo:
-    """A folder with what was fetched, at a commit. The folder is removed together with this value."""
+    """A folder with what was fetched, at a commit that has the files ``listed``. It is removed together with this value."""
 
     folder: Path
     commit: str
+    listed: Mapping[str, RemoteFile]
 
 
 def endpoint() -> str:
@@ -126,6 +136,20 @@ def require_token() -> None:
         found = huggingface_hub.get_token()
     if found is None:
         raise HubUnauthorized("there is no token for the Hub", hint=SIGN_IN)
+
+
+def parse(address: str) -> tuple[str, str | None]:
+    """The repo and the revision, if any, of ``hf://OWNER/REPO[@REVISION]``. Raises ``UsageError``."""
+    repo, _, revision = address.removeprefix(SCHEME).partition("@")
+    if not is_repo_id(repo):
+        raise UsageError(f"{address!r:.200} is not a repo on the Hub", hint="give hf://OWNER/REPO[@REVISION]")
+    return repo, revision or None
+
+
+def branch_or_tag(revision: str | None) -> str | None:
+    """What may be looked at again later: a branch or a tag, by default the main branch; None for a commit."""
+    found = revision or MAIN
+    return None if _COMMIT.fullmatch(found) else found
 
 
 def is_repo_id(text: str) -> bool:
@@ -202,6 +226,23 @@ def files(repo: str, revision: str) -> dict[str, RemoteFile]:
         for each in tree
         if isinstance(each, RepoFile)
     }
+
+
+def resolve(repo: str, revision: str | None) -> str:
+    """The commit that a revision is now. Raises ``NotFound``."""
+    found = head(repo, revision or MAIN)
+    if found is None:
+        raise NotFound(f"{repo} has no revision {revision!r}", hint="give a branch, a tag or a commit")
+    return found.commit
+
+
+def read_checked(repo: str, commit: str, path: str, listed: RemoteFile) -> bytes:
+    """The content of a small file, which is what the Hub lists. Raises ``IntegrityFailure``."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "file"
+        file.write_bytes(read(repo, commit, path))
+        _check(f"{path} of {repo}", file, listed)
+        return file.read_bytes()
 
 
 def read(repo: str, commit: str, path: str) -> bytes:
@@ -344,7 +385,7 @@ def close(repo: str, number: int, comment: str) -> None:
 
 def fetch_adapter(repo: str, revision: str | None) -> FetchedRepo:
     """The config and the tensors of an adapter, at a commit, each byte checked against what the Hub lists."""
-    commit = _resolve(repo, revision)
+    commit = resolve(repo, revision)
     listed = files(repo, commit)
     for name in (_CONFIG, _TENSORS):
         if name not in listed:
@@ -359,7 +400,7 @@ def fetch_adapter(repo: str, revision: str | None) -> FetchedRepo:
     if listed[_CONFIG].size > _MAX_CONFIG:
         raise Refused(f"{_CONFIG} of {repo} has {listed[_CONFIG].size} bytes, more than {_MAX_CONFIG}")
     folder = Path(tempfile.mkdtemp(prefix="registry-"))
-    fetched = FetchedRepo(folder, commit)
+    fetched = FetchedRepo(folder, commit, listed)
     weakref.finalize(fetched, shutil.rmtree, folder, ignore_errors=True)
     for name in (_CONFIG, _TENSORS):
         with translated(f"download {name} of {repo}"):
@@ -379,7 +420,7 @@ def fetch_model(repo: str, revision: str | None, into: Path | None = None) -> tu
     if pinned and cached is not None and cached.complete:
         return cached.folder, cached.commit
     try:
-        commit = _resolve(repo, revision)
+        commit = resolve(repo, revision)
         listed = files(repo, commit)
     except HubUnavailable:
         if cached is None:
@@ -417,7 +458,7 @@ class DescribedModel:
 
 def describe_model(repo: str, revision: str | None) -> DescribedModel:
     """What a model's weights are, from the Hub's digests of them and from their headers alone."""
-    commit = _resolve(repo, revision)
+    commit = resolve(repo, revision)
     listed = files(repo, commit)
     if "config.json" not in listed or listed["config.json"].size > _MAX_CONFIG:
         raise Refused(f"{repo} has no config.json of a sensible size", hint="give a transformers model")
@@ -497,13 +538,6 @@ def _model_files(repo: str, sizes: Mapping[str, int], index: Callable[[], bytes]
         if not isinstance(shard, str) or _SHARD.fullmatch(shard) is None or shard not in sizes:
             raise Refused(f"{_INDEX} of {repo} names {shard!r:.100}, which is none of its files")
     return sorted({_INDEX, *shards, *companions})
-
-
-def _resolve(repo: str, revision: str | None) -> str:
-    found = head(repo, revision or MAIN)
-    if found is None:
-        raise NotFound(f"{repo} has no revision {revision!r}", hint="give a branch, a tag or a commit")
-    return found.commit
 
 
 def _check(name: str, path: Path, listed: RemoteFile) -> None:

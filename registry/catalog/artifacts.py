@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, exists, select, text
+from sqlalchemy import bindparam, delete, exists, select, text, update
 from sqlalchemy.orm import Session, aliased
 
 from registry import recipe as recipes
-from registry.catalog.database import chunked, insert_or_ignore
+from registry.catalog.database import chunked, core, insert_or_ignore
 from registry.catalog.events import now
 from registry.catalog.tables import (
     ArtifactFileRow,
@@ -70,8 +70,25 @@ class Realisation:
     created_at: datetime | None = None
 
 
+_HELD = exists().where(ArtifactFileRow.artifact_digest == ArtifactRow.digest)
+_ARTIFACTS = core(ArtifactRow)
+_SEEN = (
+    update(_ARTIFACTS)
+    .where(
+        _ARTIFACTS.c.digest == bindparam("content"),
+        ~exists().where(ArtifactFileRow.artifact_digest == _ARTIFACTS.c.digest),
+    )
+    .values(
+        {
+            name: bindparam(name)
+            for name in ("kind", "rank", "parameters", "modules", "dtype", "size", "not_composable")
+        }
+    )
+)
+
+
 def save(session: Session, content: Content) -> None:
-    """Record content whose bytes are in the blob store already; known content stays as it is."""
+    """Record content; its bytes, where it has ``files``, are in the blob store already. What is held stays as it is."""
     # In one order, so that two who share several do not wait for one another.
     for file in sorted(content.files.values(), key=lambda file: file.digest):
         insert_or_ignore(session, BlobRow, digest=file.digest, size=file.size, created_at=now())
@@ -89,10 +106,43 @@ def save(session: Session, content: Content) -> None:
         not_composable=list(content.not_composable),
         created_at=now(),
     )
+    if content.files:
+        # Of content that was only known it was told what it is; now it is seen.
+        session.connection().execute(_SEEN, {"content": content.digest, **_facts(content)})
     for path, file in content.files.items():
         insert_or_ignore(
             session, ArtifactFileRow, artifact_digest=content.digest, path=path, blob_digest=file.digest
         )
+
+
+def hold(session: Session, content: Content) -> bool:
+    """Record the bytes of content that was only known; whether it was. They are in the blob store already."""
+    row = session.get(ArtifactRow, content.digest)
+    if row is None or files(session, content.digest):
+        return False
+    save(session, content)
+    session.refresh(row)
+    return True
+
+
+def unheld(session: Session, digests: Iterable[str]) -> set[str]:
+    """Those of these contents that are recorded without their bytes."""
+    found: set[str] = set()
+    for some in chunked(sorted(set(digests))):
+        found.update(session.scalars(select(ArtifactRow.digest).where(ArtifactRow.digest.in_(some), ~_HELD)))
+    return found
+
+
+def _facts(content: Content) -> dict[str, Any]:
+    return {
+        "kind": content.kind,
+        "rank": content.rank,
+        "parameters": content.parameters,
+        "modules": content.modules,
+        "dtype": content.dtype,
+        "size": content.size,
+        "not_composable": list(content.not_composable),
+    }
 
 
 def load(session: Session, artifact_digest: str) -> Content | None:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
 from registry.catalog import artifacts, references, revocations, versions, words
@@ -57,6 +57,10 @@ def write_many(session: Session, drafts: Sequence[Draft]) -> list[tuple[int, boo
         if key not in known and places[-1] == len(new):
             adapter.last_version += 1
             new.append((draft, adapter.last_version))
+    unheld = artifacts.unheld(session, [draft.content.digest for draft in drafts])
+    known_only = [draft.content for draft in drafts if draft.content.digest in unheld]
+    for content in {content.digest: content for content in known_only if content.files}.values():
+        artifacts.save(session, content)
     save_many(session, [draft.content for draft, _ in new])
     for recipe in {
         draft.recipe.digest: draft.recipe for draft, _ in new if draft.recipe is not None
@@ -72,7 +76,7 @@ def write_many(session: Session, drafts: Sequence[Draft]) -> list[tuple[int, boo
 
 
 def holding(session: Session, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, str]]:
-    """Of pairs of a name and a content digest, those that a live version is of, with its row id and reference."""
+    """Of pairs of a name and a content digest, those that a live version holds, with its row id and reference."""
     found: dict[tuple[str, str], tuple[int, str]] = {}
     for some in chunked(wanted):
         query = (
@@ -82,6 +86,7 @@ def holding(session: Session, wanted: Sequence[tuple[str, str]]) -> dict[tuple[s
                 VersionRow.artifact_digest.in_([content for _, content in some]),
                 AdapterRow.name_key.in_([name.lower() for name, _ in some]),
                 VersionRow.deleted_at.is_(None),
+                exists().where(ArtifactFileRow.artifact_digest == VersionRow.artifact_digest),
             )
             .order_by(VersionRow.id)
         )

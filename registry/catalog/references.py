@@ -40,6 +40,7 @@ class Pin:
     task: str | None
     license: str | None
     deleted: bool
+    origin: str | None = None
 
     @property
     def ref(self) -> str:
@@ -120,6 +121,15 @@ def meant(session: Session, reference: Reference) -> list[int]:
     return [row.id for row in found]
 
 
+def ref_of(session: Session, row_id: int) -> str:
+    """How a version is called."""
+    query = select(AdapterRow.name, VersionRow.number).join(
+        AdapterRow, VersionRow.adapter_id == AdapterRow.id
+    )
+    row = session.execute(query.where(VersionRow.id == row_id)).one()
+    return f"{row.name}@{row.number}"
+
+
 def _found(session: Session, reference: Reference) -> Sequence[Any]:
     statement, values = _statement(reference)
     return session.connection().execute(statement, values).all()
@@ -146,7 +156,7 @@ def _statements() -> dict[str, Select[*tuple[Any, ...]]]:
         version.id, version.adapter_id, adapters.c.name, version.number, artifact.digest, artifact.kind,
         artifact.rank, artifact.parameters, artifact.modules, artifact.dtype, artifact.size,
         artifact.not_composable, version.base_model_id, base.repo, base.revision, base.fingerprint,
-        version.recipe_digest, version.task, version.license, version.deleted_at,
+        version.recipe_digest, version.task, version.license, version.deleted_at, version.origin,
     ]  # fmt: skip
     pinned = select(*columns).where(
         version.artifact_digest == artifact.digest, version.base_model_id == base.id
@@ -193,6 +203,7 @@ def _pin(row: Any) -> Pin:
         task=row.task,
         license=row.license,
         deleted=row.deleted_at is not None,
+        origin=row.origin,
     )
 
 

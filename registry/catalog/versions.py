@@ -9,7 +9,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Literal
 
-from sqlalchemy import Row, and_, bindparam, case, func, insert, select, update
+from sqlalchemy import Row, and_, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from registry.base_layout import BaseLayout
@@ -102,10 +102,11 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
     if draft.base_layout is not None and base.fingerprint is not None:
         bases.save_layout(session, base.fingerprint, draft.base_layout)
     if existed and (found := _continued(session, adapter, draft, base)) is not None:
+        _hold(session, found, draft)
         return found, False
     if draft.rebuilt is not None:
         _check_latest(session, draft.rebuilt)
-    check_parents(session, draft.parents)
+    check_parents(session, draft.parents, held=draft.origin is None)
     connection, number = session.connection(), adapter.last_version + 1
     with database.batched(session):
         artifacts.save(session, draft.content)
@@ -257,14 +258,24 @@ _SAME = (
 _LATEST_AND_CONTENT = _LATEST.add_columns(
     _SAME.where(_OTHER.artifact_digest == bindparam("digest")).scalar_subquery().label("same")
 )
+# What somebody else says that a recipe gave is not what it gave here, unless it is the same.
 _LATEST_AND_RECIPE = _LATEST.add_columns(
-    _SAME.where(_OTHER.recipe_digest == bindparam("digest")).scalar_subquery().label("same")
+    _SAME.where(
+        _OTHER.recipe_digest == bindparam("digest"),
+        or_(_OTHER.origin.is_(None), _OTHER.artifact_digest == bindparam("content")),
+    )
+    .scalar_subquery()
+    .label("same")
 )
 _REMADE = _LATEST.add_columns(
     # Only what somebody else made of it: back to an old recipe is a step on, too.
     case(
         (
-            and_(VersionRow.recipe_digest == bindparam("digest"), VersionRow.id != bindparam("rebuilt")),
+            and_(
+                VersionRow.recipe_digest == bindparam("digest"),
+                VersionRow.id != bindparam("rebuilt"),
+                or_(VersionRow.origin.is_(None), VersionRow.artifact_digest == bindparam("content")),
+            ),
             VersionRow.id,
         )
     ).label("same")
@@ -301,10 +312,11 @@ def _adapter(session: Session, draft: Draft) -> tuple[Row[int, str, int], bool]:
     return row, existed
 
 
-def check_parents(session: Session, parents: Sequence[Edge]) -> None:
+def check_parents(session: Session, parents: Sequence[Edge], *, held: bool = True) -> None:
     """Hold the parents and refuse one that is gone: the new version could never be rebuilt.
 
-    Their adapters are held already, so nobody deletes one, and no collection takes its bytes, from here on.
+    Their adapters are held already, so nobody deletes one, and no collection takes its bytes, from here on. With
+    ``held`` their bytes have to be here, without which nothing was computed from them here.
     """
     if not parents:
         return
@@ -320,14 +332,14 @@ def check_parents(session: Session, parents: Sequence[Edge]) -> None:
     files = select(ArtifactFileRow.artifact_digest).where(
         ArtifactFileRow.artifact_digest.in_([row.artifact_digest for row in found])
     )
-    held = set(session.scalars(files.distinct()))
+    here = set(session.scalars(files.distinct())) if held else set()
     inputs = {edge.version_id for edge in parents if edge.relation == "input"}
     for row in found:
         if row.deleted_at is not None:
             raise Conflict(
                 f"{row.name}@{row.number} was deleted meanwhile", hint=f"see: registry log {row.name}"
             )
-        if row.id in inputs and row.artifact_digest not in held:
+        if held and row.id in inputs and row.artifact_digest not in here:
             raise IntegrityFailure(
                 f"the bytes of {row.name}@{row.number} are not held",
                 hint="add it again, or restore its blobs",
@@ -371,8 +383,9 @@ def check_line(name: str, there: Line, here: Line) -> None:
 def _continued(session: Session, adapter: Row[int, str, int], draft: Draft, base: BaseModelRow) -> int | None:
     """The live version that the draft is already, if there is one; refused where it is of another line."""
     statement, values = _LATEST_AND_CONTENT, {"adapter": adapter.id, "digest": draft.content.digest}
-    if draft.recipe is not None:
+    if draft.recipe is not None and draft.origin is None:  # what is imported is found by what it is
         statement, values["digest"] = _LATEST_AND_RECIPE, draft.recipe.digest
+        values["content"] = draft.content.digest
     if draft.rebuilt is not None:
         statement, values["rebuilt"] = _REMADE, draft.rebuilt.id
     latest = session.connection().execute(statement, values).one_or_none()
@@ -381,6 +394,15 @@ def _continued(session: Session, adapter: Row[int, str, int], draft: Draft, base
     check_line(adapter.name, _line(latest), Line(draft.content.kind, references.base_identity(base)))
     found: int | None = latest.same
     return found
+
+
+def _hold(session: Session, row_id: int, draft: Draft) -> None:
+    """Keep the bytes of a version that was only known until now."""
+    if draft.content.files and artifacts.hold(session, draft.content):
+        row = session.get_one(VersionRow, row_id)
+        adapter = session.get_one(AdapterRow, row.adapter_id)
+        detail = {"digest": draft.content.digest, "source": draft.source}
+        record(session, draft.actor, "fetch", f"{adapter.name}@{row.number}", **detail)
 
 
 def _check_latest(session: Session, rebuilt: Pin) -> None:
@@ -427,6 +449,8 @@ def _record(session: Session, ref: str, draft: Draft) -> None:
 def told(draft: Draft) -> dict[str, Any]:
     """What a version's event says of how it came about."""
     detail = {"digest": draft.content.digest, "expression": draft.expression, "source": draft.source}
+    if draft.origin is not None:
+        return {"action": "import", "detail": {**detail, "origin": draft.origin}}
     if draft.rebuilt is not None:
         return {"action": "rebuild", "detail": {**detail, "of": draft.rebuilt.ref}}
     return {"action": "import" if draft.recipe is None else "compose", "detail": detail}

@@ -19,6 +19,7 @@ from registry import digest
 from registry.errors import Refused, StorageFailure
 from registry.licenses import Source
 from registry.publishers import _merge
+from registry.publishers._upstream import Upstream
 from registry.results import Comparison, Lineage, Parent, Target, Version
 
 CARD = "README.md"
@@ -78,7 +79,7 @@ class Release:
     """A version as it is published. Nothing in it depends on when or where it is published.
 
     ``recipe`` is the canonical recipe (None for an imported adapter), ``task_type`` PEFT's name of the task.
-    ``comparison`` has the evaluations beside the parents'.
+    ``comparison`` has the evaluations beside the parents', ``upstream`` what it was derived from at every depth.
     """
 
     version: Version
@@ -88,6 +89,7 @@ class Release:
     recipe: Mapping[str, Any] | None = None
     build: Build | None = None
     task_type: str | None = None
+    upstream: Upstream | None = None
     serving: Serving | None = None
     comparison: Comparison | None = None
     terms: Terms | None = None

@@ -10,6 +10,7 @@ from typing import Any
 from registry.errors import RegistryError
 from registry.hub import is_repo_id
 from registry.publishers import Origin, PlannedFile, Release
+from registry.publishers._upstream import told
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
@@ -69,8 +70,19 @@ def _external(release: Release) -> dict[str, Any]:
 
 
 def _internal(release: Release) -> dict[str, Any]:
+    """What the registry decided and knew by itself: how it computed, and what its inputs were derived from.
+
+    The lineage is here because SLSA has no other room for it: nobody asked for it, as for external parameters, and
+    what is further up than the inputs was neither needed for the build, as its dependencies, nor made by it, as its
+    byproducts.
+    """
     build = release.build
-    return {} if build is None else {"device": build.device, "dtype": build.dtype, "seed": build.seed}
+    found: dict[str, Any] = {}
+    if build is not None:
+        found |= {"device": build.device, "dtype": build.dtype, "seed": build.seed}
+    if release.upstream is not None:
+        found["upstream"] = told(release.upstream)
+    return found
 
 
 def _dependencies(release: Release) -> list[dict[str, Any]]:
@@ -78,7 +90,8 @@ def _dependencies(release: Release) -> list[dict[str, Any]]:
     found = [_adapter(origin) for origin in release.origins]
     if version.source is not None and version.source.startswith("hf://"):
         found.append({"name": version.ref, "uri": version.source, "digest": _hashes(version.digest)})
-    return [*found, _base(release)]
+    base = _base(release)
+    return [*found, base] if base.keys() & {"uri", "digest"} else found  # one of them is required
 
 
 def _adapter(origin: Origin) -> dict[str, Any]:

@@ -184,6 +184,8 @@ class Bundle:
 
     def lines(self, table: str) -> Iterator[bytes]:
         """The lines of a table, without their ends. Raises ``IntegrityFailure`` unless it has its digest."""
+        if table not in self.manifest.tables:
+            return  # of an earlier format, which did not have it
         said, state, rows = self.manifest.tables[table], hashlib.sha256(), 0
         with self.path.open("rb", buffering=_PIECE) as file:  # its own: several tables are read at a time
             file.seek(self._starts[table])

@@ -11,10 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from sqlalchemy.orm import Session
+
 from registry import digest, peft_format
 from registry.blobs import BlobStore
+from registry.catalog import artifacts, origins
 from registry.catalog.artifacts import Content, File
-from registry.errors import IntegrityFailure, StorageFailure
+from registry.errors import IntegrityFailure, NotHeld, StorageFailure
 from registry.peft_format import StoredAdapter
 
 T = TypeVar("T")
@@ -61,6 +64,21 @@ def put(
         known = None if digests is None else digests.get(name)
         files[name] = File(known or sha256(file), file.stat().st_size)
         blobs.put(file, files[name].digest)
+    return files
+
+
+def files_of(session: Session, content: str, label: str) -> dict[str, File]:
+    """The recorded files of the content that ``label`` has, which is needed now.
+
+    Raises ``NotHeld`` where it is only known from somewhere else; empty where its bytes got lost.
+    """
+    files = artifacts.files(session, content)
+    if not files and (known := origins.place_of(session, content)) is not None:
+        ref, place = known
+        raise NotHeld(
+            f"{label} is known only from {place}: its bytes are not here",
+            hint=f"get it: registry fetch {ref}",
+        )
     return files
 
 

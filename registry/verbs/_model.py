@@ -28,7 +28,7 @@ from registry.evaluate import Computation
 from registry.inputs import space
 from registry.peft_format import StoredAdapter
 from registry.recipe import Recipe
-from registry.results import Materialized, MaterializePlan
+from registry.results import BaseModelIdentity, Materialized, MaterializePlan
 from registry.verbs import _content
 from registry.verbs._devices import devices_of, libraries
 from registry.verbs._estimate import estimate
@@ -298,6 +298,36 @@ class Merge:
             differs=differs,
             warnings=(*job.warnings, *warnings),
         )
+
+
+def merged_again(
+    wanted: Recipe,
+    inputs: Mapping[str, StoredAdapter],
+    labels: Mapping[str, str],
+    *,
+    identity: BaseModelIdentity,
+    base_folder: Path,
+    out: Path,
+) -> dict[str, str]:
+    """The files of a recipe merged into its base model, as it is published, by path: their digests."""
+    from registry import merge
+
+    base = checkpoint.open_base(base_folder)
+    check_fingerprint(identity, base.fingerprint())
+    grounds = on_base(inputs, base)
+    check_values(wanted.base, grounds)
+    devices = devices_of("auto")
+    computation = evaluate.prepare(wanted, grounds.inputs, device=devices[0], labels=labels)
+    made = merge.merge_into_base(
+        base,
+        kind=kinds.load(wanted.kind),
+        modules=computation.modules,
+        deltas=_reporting(computation, []),
+        out=out,
+        device=devices,
+        fan_in_fan_out=fan_in_fan_out(grounds.inputs),
+    )
+    return {path: file.sha256 for path, file in made.files.items()}
 
 
 def _base_folder(pin: Pin, base_path: str | Path | None) -> Path:

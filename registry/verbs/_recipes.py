@@ -21,11 +21,25 @@ from registry.verbs._pinning import DTYPES
 
 
 def recipe_of(session: Session, pin: Pin) -> Recipe:
-    """A version's recipe; an imported adapter's is itself, taken once."""
-    if pin.recipe_digest is not None:
+    """A version's recipe; an imported adapter's is itself, taken once.
+
+    So is one whose recipe somebody else tells, until it gave that very content here: ``told_recipe`` is that one.
+    """
+    if pin.recipe_digest is not None and (pin.origin is None or _proven(session, pin, pin.recipe_digest)):
         return artifacts.load_recipe(session, pin.recipe_digest)
     dtype = pin.dtype if pin.dtype in DTYPES else "float32"
     return recipe.identity(pin.digest, kind=pin.kind, algorithm=kinds.load(pin.kind).algorithm, dtype=dtype)
+
+
+def told_recipe(session: Session, pin: Pin) -> Recipe:
+    """A version's recipe, whoever tells of it; an imported adapter's is itself."""
+    own = pin.recipe_digest is not None
+    return artifacts.load_recipe(session, pin.recipe_digest or "") if own else recipe_of(session, pin)
+
+
+def _proven(session: Session, pin: Pin, recipe_digest: str) -> bool:
+    known = artifacts.realisations(session, recipe_digest, "adapter", "")
+    return any(each.output_digest == pin.digest for each in known)
 
 
 @dataclass(frozen=True)
@@ -49,11 +63,18 @@ class Job:
 
 
 def job_of(session: Session, pin: Pin) -> Job:
-    """What it takes to compute a version again."""
-    wanted = recipe_of(session, pin)
+    """What it takes to compute a version again. Raises ``NotHeld`` where it, or an input, is only known."""
+    _content.files_of(session, pin.digest, pin.ref)
+    return job(session, pin, recipe_of(session, pin))
+
+
+def job(session: Session, pin: Pin, wanted: Recipe) -> Job:
+    """What it takes to compute a recipe of a version. Raises ``NotHeld`` where an input is only known."""
     parents = views.version(session, pin.id).parents
     labels = {pin.digest: pin.ref} | {parent.digest: parent.ref for parent in parents}
-    files = {digest: artifacts.files(session, digest) for digest in wanted.inputs}
+    files = {
+        digest: _content.files_of(session, digest, labels.get(digest, digest)) for digest in wanted.inputs
+    }
     return Job(pin, wanted, files, labels, revocations.warnings(session, pin.id))
 
 

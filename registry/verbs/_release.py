@@ -22,6 +22,7 @@ from registry.errors import Refused
 from registry.publishers import Build, Origin, PlannedFile, Release, Serving, Terms
 from registry.results import BaseModelIdentity, Parent, Target
 from registry.verbs import _content, lookup
+from registry.verbs._ancestry import upstream
 
 HUB = "hf://"
 TEMPLATE, KEY = "REGISTRY_CARD_TEMPLATE", "REGISTRY_SIGNING_KEY"
@@ -78,7 +79,7 @@ def adapter_files(database: Database, blobs: BlobStore, pin: Pin) -> Iterator[di
     catalog, or one by a path.
     """
     with database.read() as session:
-        held = artifacts.files(session, pin.digest)
+        held = _content.files_of(session, pin.digest, pin.ref)
     paths = _content.verified_paths(held, blobs, pin.ref)
     stored = peft_format.open_files(paths[peft_format.CONFIG], paths[peft_format.TENSORS])
     base = pin.base_model
@@ -162,6 +163,7 @@ def collect(
         serving=seen.serving,
         comparison=lookup.compared(session, pin, depth=1),
         terms=terms,
+        upstream=upstream(session, pin, target),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
@@ -22,6 +23,10 @@ from registry.results import Added, BaseModelIdentity, Version
 from registry.verbs import _content
 from registry.verbs._text import check_tags, check_text
 
+if TYPE_CHECKING:
+    from registry.hub import FetchedRepo
+    from registry.verbs._claims import Claim
+
 HUB = "hf://"
 MAX_BASE = 300  # what fits an index on every database
 
@@ -32,6 +37,9 @@ class _Source:
 
     folder: Path
     recorded: str
+    fetched: FetchedRepo | None = None
+    repo: str | None = None
+    revision: str | None = None
 
 
 def add(
@@ -48,6 +56,7 @@ def add(
     parents: Sequence[str],
     note: str | None,
     new: bool,
+    provenance: bool = True,
     remembered: Path | None = None,
     actor: str,
 ) -> Added:
@@ -71,6 +80,7 @@ def add(
                 for parent in parents:
                     references.resolve(session, reference.parse(parent))
                 versions.refuse_early(session, name, kind=stored.kind, base=identity, new=new)
+            claim, warnings = _told(found, stored, identity) if provenance else (None, ())
             content = _content.store(blobs, stored, stage)
             draft = Draft(
                 name=name,
@@ -82,29 +92,50 @@ def add(
                 license=license,
                 note=note,
                 source=found.recorded.encode("utf-8", "backslashreplace").decode(),
+                source_revision=found.revision,
                 base_layout=layout,
                 new=new,
             )
-            return record(database, blobs, draft, parents)
+            return record(database, blobs, draft, parents, claim=claim, warnings=warnings)
 
     return _content.again_if_swept(once)
 
 
-def record(database: Database, blobs: BlobStore, draft: Draft, parents: Sequence[str]) -> Added:
-    """Record stored content as the next version of its name, with the parents that were declared."""
+def record(
+    database: Database,
+    blobs: BlobStore,
+    draft: Draft,
+    parents: Sequence[str],
+    *,
+    claim: Claim | None = None,
+    warnings: Sequence[str] = (),
+) -> Added:
+    """Record stored content as the next version of its name, with the parents that were declared.
+
+    With a ``claim`` it is what that tells, and its ancestors are recorded with it.
+    """
 
     def write(session: Session) -> tuple[Version, bool, tuple[str, ...]]:
         pins = [references.resolve(session, reference.parse(parent)) for parent in parents]
         edges = [Edge(pin.id, "declared") for pin in {pin.id: pin for pin in pins}.values()]
-        row_id, created = versions.write(session, _with_parents(draft, edges))
+        made = _with_parents(draft, edges)
+        told: tuple[str, ...] = ()
+        if claim is not None:
+            made, told = claim.write(session, made)
+        row_id, created = versions.write(session, made)
         _content.check_present(blobs, draft.content.files)
         session.flush()
         twins = revocations.twins(session, row_id, draft.content.digest)
-        return views.version(session, row_id), created, (*revocations.warnings(session, row_id), *twins)
+        return (
+            views.version(session, row_id),
+            created,
+            (*told, *revocations.warnings(session, row_id), *twins),
+        )
 
-    version, created, revoked = database.transact(write)
+    version, created, said = database.transact(write)
     warnings = [
-        *revoked,
+        *warnings,
+        *said,
         *draft.content.not_composable,
         *([] if created else _ignored(draft, parents, version)),
     ]
@@ -204,6 +235,18 @@ def _fetched(source: str | Path) -> Iterator[_Source]:
         return
     from registry import hub
 
-    repo, _, revision = text.removeprefix(HUB).partition("@")
-    fetched = hub.fetch_adapter(repo, revision or None)
-    yield _Source(fetched.folder, f"{HUB}{repo}@{fetched.commit}")
+    repo, revision = hub.parse(text)
+    fetched = hub.fetch_adapter(repo, revision)
+    place = f"{HUB}{repo}@{fetched.commit}"
+    yield _Source(fetched.folder, place, fetched, repo, hub.branch_or_tag(revision))
+
+
+def _told(
+    found: _Source, stored: StoredAdapter, identity: BaseModelIdentity
+) -> tuple[Claim | None, tuple[str, ...]]:
+    """What a published provenance tells of what was fetched, or why it is left aside."""
+    if found.fetched is None or found.repo is None:
+        return None, ()
+    from registry.verbs import _claims
+
+    return _claims.claim(found.repo, found.fetched, stored, identity)

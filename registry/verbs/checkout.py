@@ -7,7 +7,7 @@ from pathlib import Path
 
 from registry import peft_format, reference
 from registry.blobs import BlobStore
-from registry.catalog import artifacts, references, revocations
+from registry.catalog import references, revocations
 from registry.catalog.database import Database
 from registry.results import BaseModelIdentity, Checkout
 from registry.verbs import _content
@@ -18,7 +18,7 @@ def checkout(database: Database, blobs: BlobStore, ref: str, directory: str | Pa
     target = Path(directory)
     with database.read() as session:
         pin = references.resolve(session, reference.parse(ref))
-        held = artifacts.files(session, pin.digest)
+        held = _content.files_of(session, pin.digest, pin.ref)
         warnings = revocations.warnings(session, pin.id)
     paths = _content.verified_paths(held, blobs, pin.ref)
     with new_folder(target) as staging:

@@ -158,7 +158,7 @@ def compute(
 
 def recorded(session: Session, made: Plan) -> dict[str, dict[str, File]]:
     """The recorded files of the inputs, by digest."""
-    return {digest: artifacts.files(session, digest) for digest in made.recipe.inputs}
+    return {digest: _content.files_of(session, digest, made.labels[digest]) for digest in made.recipe.inputs}
 
 
 def opened(

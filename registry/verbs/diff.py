@@ -30,7 +30,7 @@ def diff(
     with database.read() as session:
         pins = [references.resolve(session, reference.parse(ref)) for ref in (before, after)]
         one, other = views.versions(session, [pins[0].id, pins[1].id])
-        files = [artifacts.files(session, pin.digest) for pin in pins]
+        files = [_content.files_of(session, pin.digest, pin.ref) for pin in pins]
         recipes = [_recipe(session, pin) for pin in pins]
     reason = _not_comparable(one, other)
     modules: tuple[ModuleChange, ...] = ()

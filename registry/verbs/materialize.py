@@ -70,7 +70,7 @@ def explain(
         return Merge(database, blobs, options, actor).explain(ref, base_path)
     with database.read() as session:
         pin = references.resolve(session, reference.parse(ref))
-        held = artifacts.files(session, pin.digest)
+        held = _content.files_of(session, pin.digest, pin.ref)
         wanted = recipe_of(session, pin)
         warnings = revocations.warnings(session, pin.id)
     adapter = _content.open_adapter(blobs, held, pin.ref)
@@ -143,7 +143,7 @@ def _adapter(database: Database, blobs: BlobStore, ref: str, out: Path | None) -
     started = time.perf_counter()
     with database.read() as session:
         pin = references.resolve(session, reference.parse(ref))
-        held = artifacts.files(session, pin.digest)
+        held = _content.files_of(session, pin.digest, pin.ref)
         wanted = recipe_of(session, pin)
         known = artifacts.realisations(session, wanted.digest, "adapter", "")
         warnings = revocations.warnings(session, pin.id)

@@ -24,10 +24,10 @@ from typing import Any
 
 from registry import peft_format, reference
 from registry.blobs import BlobStore
-from registry.catalog import artifacts, serving
+from registry.catalog import serving
 from registry.catalog.database import Database
 from registry.catalog.serving import Candidate, ServedBase
-from registry.errors import Conflict, IntegrityFailure, NotFound, Refused, StorageFailure, UsageError
+from registry.errors import Conflict, IntegrityFailure, NotFound, NotHeld, Refused, StorageFailure, UsageError
 from registry.peft_format import CONFIG, TENSORS, StoredAdapter
 from registry.results import BaseModelIdentity, SyncedAdapter, SyncedFolder
 from registry.verbs import _content
@@ -149,14 +149,14 @@ class _Sync:
                     return _told(candidate, folder, "left out", reason)
                 if not self._dry_run:
                     self._write(wanted, stored, paths)
-        except IntegrityFailure as error:
+        except (IntegrityFailure, NotHeld) as error:
             return _told(candidate, folder, "failed", error.message, error.code)
         return _told(candidate, folder, "added" if there is None else "updated")
 
     @contextmanager
     def _opened(self, candidate: Candidate) -> Iterator[tuple[StoredAdapter, dict[str, Path]]]:
         with self._database.read() as session:
-            files = artifacts.files(session, candidate.digest)
+            files = _content.files_of(session, candidate.digest, candidate.ref)
         paths = _content.verified_paths(files, self._blobs, candidate.ref)
         yield peft_format.open_files(paths[CONFIG], paths[TENSORS]), paths
 

@@ -9,19 +9,22 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from registry import digest, evaluate, peft_format, reference
+from registry import digest, reference
 from registry.blobs import BlobStore
-from registry.catalog import artifacts, references, search
+from registry.catalog import artifacts, references, search, views
 from registry.catalog.artifacts import Content, File, Realisation
 from registry.catalog.database import Database
 from registry.catalog.references import Pin
 from registry.checkpoint import BaseCheckpoint
-from registry.errors import IntegrityFailure, RegistryError
+from registry.errors import IntegrityFailure, NotHeld, RegistryError, UsageError
 from registry.peft_format import StoredAdapter
 from registry.results import Verification
-from registry.verbs import _content
-from registry.verbs._grounds import check_values, ground, on_base
-from registry.verbs._recipes import Job, job_of
+from registry.verbs import _content, _recipes
+from registry.verbs._again import Again, computed
+from registry.verbs._grounds import on_base
+from registry.verbs._recipes import Job, recipe_of, told_recipe
+
+_HUB = "hf://"
 
 TOLERANCE = 1e-5
 """Largest relative change of a module's delta, in the Frobenius norm, that another device or library may make."""
@@ -37,6 +40,7 @@ class _Target:
     made: Realisation | None
     models: Sequence[Content]
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,26 +59,54 @@ def verify(
     *,
     rebuild: bool,
     base_path: str | Path | None = None,
+    key: str | Path | None = None,
 ) -> tuple[Verification, ...]:
-    """Check the given versions, or all live ones; nothing is raised for damage, it is reported."""
+    """Check the given versions, or all live ones; nothing is raised for damage, it is reported.
+
+    What begins with ``hf://`` is a repo on the Hub, whose signature is verified with ``key``.
+    """
+    if key is not None and not any(ref.startswith(_HUB) for ref in refs):
+        raise UsageError(
+            "a key verifies the signature of a repo", hint="name one: hf://OWNER/REPO[@REVISION]"
+        )
     with database.read() as session:
-        wanted = [reference.parse(ref) for ref in refs] or search.live(session)
+        named = [reference.parse(ref) for ref in refs if not ref.startswith(_HUB)]
+        wanted = named if refs else search.live(session)
         targets = [_target(session, references.resolve(session, ref)) for ref in wanted]
-    return tuple(_verify(blobs, target, rebuild=rebuild, base_path=base_path) for target in targets)
+    own = iter([_verify(blobs, target, rebuild=rebuild, base_path=base_path) for target in targets])
+    if not refs:
+        return tuple(own)
+    from registry.verbs import _verify_hub
+
+    ways = _verify_hub.Ways(rebuild, base_path, None if key is None else Path(key).expanduser())
+    return tuple(
+        _verify_hub.verify(database, blobs, ref, ways) if ref.startswith(_HUB) else next(own) for ref in refs
+    )
 
 
 def _target(session: Session, pin: Pin) -> _Target:
     files = artifacts.files(session, pin.digest)
+    if not files and pin.origin is not None:
+        place = views.version(session, pin.id).source or pin.origin
+        return _Target(pin, files, None, None, (), (), (f"not held: it is known only from {place}",))
     try:
-        job = job_of(session, pin)
+        models = artifacts.models(session, recipe_of(session, pin).digest)
+        if pin.recipe_digest is None:
+            return _Target(pin, files, None, None, models, ())
+        job, notes = _job(session, pin)
     except IntegrityFailure as error:
         return _Target(pin, files, None, None, (), (error.message,))
-    models = artifacts.models(session, job.recipe.digest)
-    if pin.recipe_digest is None:
-        return _Target(pin, files, None, None, models, ())
     known = artifacts.realisations(session, pin.recipe_digest, "adapter", "")
     made = next((made for made in known if made.output_digest == pin.digest), None)
-    return _Target(pin, files, job, made, models, ())
+    return _Target(pin, files, job, made, models, (), notes)
+
+
+def _job(session: Session, pin: Pin) -> tuple[Job | None, tuple[str, ...]]:
+    """What it takes to compute a version's recipe, whoever tells of it, where all of its inputs are here."""
+    try:
+        return _recipes.job(session, pin, told_recipe(session, pin)), ()
+    except NotHeld as error:
+        return None, (f"not rebuilt: {error.message}",)
 
 
 def _verify(
@@ -82,6 +114,8 @@ def _verify(
 ) -> Verification:
     pin, problems, rebuilt = target.pin, list(target.problems), None
     stored: StoredAdapter | None = None
+    if not target.files and target.notes:
+        return Verification(ref=pin.ref, digest=pin.digest, ok=True, notes=target.notes)
     try:
         stored = _content.open_adapter(blobs, target.files, pin.ref, recheck=True)
         digest.check(f"the content of {pin.ref}", expected=pin.digest, found=stored.digest)
@@ -108,6 +142,7 @@ def _verify(
         rebuilt=None if rebuilt is None else rebuilt.digest,
         error=None if rebuilt is None else rebuilt.error,
         mended=rebuilt is not None and rebuilt.mended,
+        notes=target.notes if rebuild else (),
     )
 
 
@@ -119,39 +154,34 @@ def _rebuild(
     base_path: str | Path | None,
 ) -> _Rebuilt:
     """Compute a recipe again; what it gives replaces stored bytes that are damaged, and else is not kept."""
-    from registry.verbs._devices import device_of
-
-    grounds = ground(job.open(blobs), job.labels, base_path, job.pin.base_model)
-    check_values(job.recipe.base, grounds)
-    inputs = grounds.inputs
-    device = device_of("cpu" if target.made is not None and target.made.device == "cpu" else "auto")
-    computation = evaluate.prepare(job.recipe, inputs, device=device, labels=job.labels)
-    with blobs.stage() as stage:
-        again = peft_format.write(
-            stage,
-            kind=job.recipe.kind,
-            modules=computation,
-            names=computation.modules,
-            dtype=job.recipe.dtype,
-            base_model=job.pin.base_model,
-            inputs_config=[inputs[digest].config for digest in job.recipe.inputs],
-            base=grounds.values,
-        )
-        found = again.digest
+    inputs = job.open(blobs)
+    device = "cpu" if target.made is not None and target.made.device == "cpu" else "auto"
+    again = computed(
+        blobs,
+        job.recipe,
+        inputs,
+        job.labels,
+        base_model=job.pin.base_model,
+        base_path=base_path,
+        device=device,
+    )
+    with again as made:
+        found = made.stored.digest
         if found == job.pin.digest:
-            same = {name: _content.sha256(stage / name) for name in target.files}
+            same = {name: _content.sha256(made.folder / name) for name in target.files}
             mend = stored is None and all(same[name] == file.digest for name, file in target.files.items())
             if mend:
-                _content.put(blobs, stage, target.files)
+                _content.put(blobs, made.folder, target.files)
             return _Rebuilt(found, None, mend)
-        if stored is None:
-            return _Rebuilt(found, None, mended=False)
-        sides = (
-            {"stored": stored, "again": again}
-            if grounds.base is None
-            else _both_on(grounds.base, stored, again)
-        )
-        return _Rebuilt(found, _distance(*sides.values()), mended=False)
+        error = None if stored is None else distance(stored, made)
+        return _Rebuilt(found, error, mended=False)
+
+
+def distance(stored: StoredAdapter, made: Again) -> float:
+    """How far an adapter is from what its recipe gave: the largest relative change of a module's delta."""
+    if made.grounds.base is None:
+        return _distance(stored, made.stored)
+    return _distance(*_both_on(made.grounds.base, stored, made.stored).values())
 
 
 def _both_on(
@@ -193,7 +223,7 @@ def _changed(target: _Target) -> list[str]:
     from registry.verbs._devices import device_of, libraries
 
     if target.made is None:
-        return []
+        return [] if target.pin.origin is None else ["it was computed elsewhere"]
     then, today = target.made.libraries, libraries()
     changed = [
         f"{name} was {then[name]}, is {today[name]}"

@@ -27,6 +27,7 @@ def test_add_passes_every_option(fake: FakeRegistry, run: Run) -> None:
         "parents": ("x@1", "y"),
         "note": "hello",
         "new": True,
+        "provenance": True,
     }
 
 

@@ -16,7 +16,7 @@ def test_verify_prints_all_and_then_fails(fake: FakeRegistry, run: Run) -> None:
         samples.verification(ref="detox@1", ok=False, problems=("adapter_model.safetensors is damaged",)),
     )
     done = run("verify", "toxic", "detox", "--rebuild")
-    assert fake.asked == {"refs": ("toxic", "detox"), "rebuild": True, "base_path": None}
+    assert fake.asked == {"refs": ("toxic", "detox"), "rebuild": True, "base_path": None, "key": None}
     assert done.exit_code == 5
     assert "toxic@3" in done.stdout
     assert "adapter_model.safetensors is damaged" in done.stdout
@@ -29,7 +29,7 @@ def test_verify_prints_all_and_then_fails(fake: FakeRegistry, run: Run) -> None:
 def test_verify_passes_when_everything_holds(fake: FakeRegistry, run: Run) -> None:
     fake.answers["verify"] = (samples.verification(rebuilt=samples.DIGEST),)
     done = run("verify")
-    assert fake.asked == {"refs": (), "rebuild": False, "base_path": None}
+    assert fake.asked == {"refs": (), "rebuild": False, "base_path": None, "key": None}
     assert done.exit_code == 0
     assert "same bytes" in done.stdout
 

@@ -574,6 +574,49 @@ def test_a_bundle_of_tomorrow_is_refused_with_what_to_do(
         local.import_bundle(tmp_path / "format.tar")
 
 
+NEWER = {
+    "base_models": ("license",),
+    "versions": ("source_revision", "origin"),
+    "publications": ("pull_request", "tag", "tagged", "withdrawn_at", "withdrawn_by", "reason"),
+}
+"""The fields that lines of format 1 do not have, by table."""
+
+
+def test_a_bundle_of_the_former_format_is_still_imported(
+    catalog: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the table of rules, and without the fields that came later."""
+    busy(catalog, tmp_path)
+    bundle = tmp_path / "today.tar"
+    catalog.export(bundle)
+    dropped: list[str] = []
+
+    def former(tables: dict[str, list[Line]]) -> None:
+        del tables["rules"]
+        for table, fields in NEWER.items():
+            for line in tables[table]:
+                dropped.extend(name for name in fields if line.pop(name, self) is not self)
+
+    self = object()
+    with monkeypatch.context() as patch:
+        patch.setattr(_container, "FORMAT", 1)
+        old = rewritten(bundle, tmp_path / "old.tar", former, schema="0002")
+    assert set(dropped) == {name for fields in NEWER.values() for name in fields}
+    (tmp_path / "third").mkdir()
+    with Registry.open(tmp_path / "third", database_url=f"sqlite:///{tmp_path / 'third' / 'r.db'}") as third:
+        assert third.import_bundle(old).complete
+        assert shown(third) == shown(catalog)
+        assert third.publications() == catalog.publications()
+        again = third.import_bundle(old)
+        assert not again.changed
+    with_rules = tmp_path / "wrong.tar"
+    with monkeypatch.context() as patch:
+        patch.setattr(_container, "FORMAT", 1)
+        rewritten(bundle, with_rules, lambda _: None, schema="0002")
+    with refused(catalog, Refused, "other tables than format 1 has", code=7):
+        catalog.import_bundle(with_rules)
+
+
 def members(bundle: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
     with tarfile.open(bundle) as archive:
         return [(member, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
