@@ -262,7 +262,23 @@ def test_a_model_is_found_by_what_its_card_says(hub: HubServer, api: HfApi) -> N
         "base_model: [org/base, /data/base]",
         "base_model_relation: cousin",
         "license: 3",
+        "license: my-own",
+        "license: [mit, gpl-2.0-or-later]",
+        "license: other\nlicense_name: [a]",
         "tags: [[lora]]",
+        "language: zh-CN",
+        "language: [en, English language]",
+        "datasets: [/data/mine]",
+        "widget: hello",
+        "model-index: not correct",
+        "model-index: [{results: []}]",
+        "model-index: [{name: a}]",
+        "model-index: [{name: a, results: [{task: {type: x}, metrics: [{type: acc, value: 1}]}]}]",
+        "model-index: [{name: a, results: [{task: {type: x}, dataset: {name: d, type: d}}]}]",
+        "model-index: [{name: a, results: [{task: {type: x}, dataset: {name: d}, metrics: [{type: acc, value: 1}]}]}]",
+        "model-index: [{name: a, results: [{task: {type: x}, dataset: {name: d, type: d, config: 3}, metrics: [{type: acc, value: 1}]}]}]",
+        "model-index: [{name: a, results: [{task: {type: x}, dataset: {name: d, type: d}, metrics: [{type: acc}]}]}]",
+        "model-index: [{name: a, results: [{task: {type: x}, dataset: {name: d, type: d}, metrics: [{type: acc, value: .nan}]}]}]",
     ],
 )
 def test_a_bad_card_is_refused(hub: HubServer, api: HfApi, front_matter: str) -> None:
@@ -272,6 +288,31 @@ def test_a_bad_card_is_refused(hub: HubServer, api: HfApi, front_matter: str) ->
     # The commit itself checks too, for clients that do not ask first.
     hub.fail("POST /api/validate-yaml", status=200)
     assert status_of(lambda: commit(api, add("README.md", card))) == 400
+
+
+@pytest.mark.parametrize(
+    ("front_matter", "warned"),
+    [
+        ("license: mit\nlanguage: [en, pt-br, ewe]\ndatasets: [org/data, squad]", ""),
+        ("license: other\nlicense_name: ours\nlicense_link: LICENSE", ""),
+        ("license: other", "license_name"),
+        ("pipeline_tag: text-generation", ""),
+        ("pipeline_tag: mind-reading", "mind-reading"),
+        (
+            "model-index: [{name: a, results: [{task: {type: x}, dataset: {name: d, type: d, split: test}, metrics: [{type: acc, value: 0.5}, {type: text, value: good}]}]}]",
+            "",
+        ),
+    ],
+)
+def test_a_good_card_is_taken_and_a_doubtful_one_with_a_warning(
+    hub: HubServer, api: HfApi, front_matter: str, warned: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    card = f"---\n{front_matter}\n---\n# Card\n"
+    commit(api, add("README.md", card.encode()))
+    assert hub.files(REPO)["README.md"] == card.encode()
+    said = [str(each.message) for each in recwarn if "metadata" in str(each.message)]
+    assert bool(said) == bool(warned)
+    assert warned in "".join(said)
 
 
 def test_who_may_do_what(hub: HubServer, api: HfApi) -> None:
