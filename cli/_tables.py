@@ -129,25 +129,45 @@ _REMOTE = {
     "changed": "bold red",
     "gone": "bold red",
     "superseded": "dim",
+    "open": "cyan",
+    "closed": "yellow",
 }
 
 
 def publications(results: Sequence[Publication], console: Screen, *, title: str = "") -> RenderableType:
-    columns = ["version", "repo", "branch", "as", "state", "remote", "commit", "published"]
+    columns = ["version", "repo", "branch", "as", "state", "remote", "tag", "commit", "published"]
     rows = [
         [
             Cell(p.ref, "bold"),
             p.repo,
-            p.revision,
+            _branch(p),
             p.target,
-            p.state,
+            _state(p),
             Cell(p.remote, _REMOTE[p.remote]) if p.remote else None,
+            _tag(p),
             p.commit[:10] if p.commit and console.is_terminal else p.commit,
             moment(p.created_at, console),
         ]
         for p in results
     ]
-    return table(console, columns, rows, title=title, spare=["published", "as", "branch", "commit"])
+    spare = ["published", "as", "tag", "branch", "commit"]
+    return table(console, columns, rows, title=title, spare=spare)
+
+
+def _branch(publication: Publication) -> str:
+    """Where it was pushed to."""
+    number = publication.pull_request
+    return publication.revision if not number else f"{publication.revision}, pull request {number}"
+
+
+def _state(publication: Publication) -> str:
+    withdrawn = publication.withdrawn
+    return f"withdrawn: {withdrawn.reason}" if withdrawn and withdrawn.reason else publication.state
+
+
+def _tag(publication: Publication) -> str | None:
+    wanted = publication.tag is not None and not publication.tagged
+    return f"{publication.tag} (missing)" if wanted else publication.tag
 
 
 def verifications(results: Sequence[Verification], console: Screen) -> RenderableType:

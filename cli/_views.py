@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Publication,
         Range,
         Schema,
+        Unpublished,
         Version,
     )
 
@@ -326,13 +327,21 @@ def publication(result: Publication, console: Console) -> Iterator[RenderableTyp
         "pending": "begun, outcome not known: ",
         "failed": "not published: ",
         "done": "published " if result.created else "already there, no commit made: ",
+        "withdrawn": "unpublished since: ",
     }
+    if result.pull_request is not None:
+        done |= {
+            "planned": "would propose ",
+            "done": "proposed " if result.created else "already proposed: ",
+        }
     yield panel(
         line((done[result.state], "green"), (result.ref, "bold"), " → ", (result.repo, "bold")),
         [
             ("branch", result.revision),
+            ("pull request", result.pull_request or None),
             ("as", result.target),
             ("commit", result.commit),
+            ("tag", result.tag),
             ("url", result.url),
             ("published", result.created_at),
         ],
@@ -340,6 +349,21 @@ def publication(result: Publication, console: Console) -> Iterator[RenderableTyp
     if result.files:
         rows = [[name, short(digest, console)] for name, digest in result.files.items()]
         yield table(console, ["file", "digest"], rows)
+
+
+def unpublished(result: Unpublished, console: Console) -> Iterator[RenderableType]:  # noqa: ARG001  (a view's signature)
+    done = "deleted " if result.deleted else "took off " if result.changed else "not there any more: "
+    yield panel(
+        line((done, "green"), (result.repo, "bold")),
+        [
+            ("versions", ", ".join(result.refs)),
+            ("branch", None if result.deleted else result.revision),
+            ("reason", result.reason),
+            ("kept", ", ".join(result.kept) or None),
+            ("commit", result.commit),
+            ("url", result.url),
+        ],
+    )
 
 
 def schema(result: Schema, console: Console) -> Iterator[RenderableType]:  # noqa: ARG001  (a view's signature)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import _options as options
-from ._render import emit, progress
+from ._render import emit, progress, warn
 from ._views import publication
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 @click.option("--revision", metavar="BRANCH", help="Branch to push to, by default the repo's main one.")
 @click.option("--message", metavar="TEXT", help="Commit message.")
 @options.base_path
-@click.option("--adopt", is_flag=True, help="Push to a repo that was not made by a registry.")
+@click.option("--adopt", is_flag=True, help="Push to a repo that was not made by this registry.")
+@click.option("--pr", "propose", is_flag=True, help="Open a pull request instead of pushing.")
+@click.option("--tag", metavar="TAG", help="Tag for the commit, such as v2; one that is taken is not moved.")
 @click.option("--dry-run", is_flag=True, help="Show what would be pushed, send nothing.")
 @options.common
 def command(
@@ -38,6 +40,8 @@ def command(
     base_path: str | None,
     private: bool,
     adopt: bool,
+    propose: bool,
+    tag: str | None,
     dry_run: bool,
 ) -> None:
     """Push a version to the Hub repo REPO, and verify the push.
@@ -46,11 +50,12 @@ def command(
 
     For example:
 
-      registry publish detox@2 team/detox --private
+      registry publish detox@2 team/detox --tag v2
     """
     with options.open_registry() as catalog, progress() as bar:
         result = catalog.publish(
             ref, repo, into=into, private=private, revision=revision, message=message,
-            base_path=base_path, adopt=adopt, dry_run=dry_run, progress=bar,
+            base_path=base_path, adopt=adopt, propose=propose, tag=tag, dry_run=dry_run, progress=bar,
         )  # fmt: skip
+    warn(result.warnings)
     emit(result, publication, quiet=lambda pushed: [pushed.ref])

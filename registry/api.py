@@ -45,6 +45,7 @@ from registry.results import (
     SyncedFolder,
     Tagged,
     Target,
+    Unpublished,
     Verification,
     Version,
 )
@@ -784,16 +785,19 @@ class Registry:
         message: str | None = None,
         base_path: str | Path | None = None,
         adopt: bool = False,
+        propose: bool = False,
+        tag: str | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> Publication:
         """Push a version to a Hub repo in one commit, with its card and provenance, and verify the push.
 
         Publishing the same content again makes no commit (``created`` False). A repo that exists and was not
-        made by a registry is left alone unless ``adopt``. ``private`` makes a new repo private and refuses an
-        existing public one. The
-        token is the environment's (``HF_TOKEN``) or the one of ``hf auth login``. Raises
-        ``HubUnauthorized``, ``HubUnavailable``, ``NotFound``, or ``Conflict`` when somebody pushed meanwhile.
+        made by this registry is left alone unless ``adopt``. ``private`` makes a new repo private and refuses an
+        existing public one. ``propose`` opens a pull request instead, unless there is one with this content;
+        ``tag`` is given to the commit. The token is the environment's (``HF_TOKEN``) or the one of ``hf auth login``.
+        Raises ``HubUnauthorized``, ``HubUnavailable``, ``NotFound``, ``Refused`` for what may not be published and for a
+        card that the Hub refuses, or ``Conflict`` when somebody pushed meanwhile or the tag is on another commit.
         """
         from registry.verbs import publish
 
@@ -808,17 +812,51 @@ class Registry:
             message=message,
             base_path=base_path,
             adopt=adopt,
+            propose=propose,
+            tag=tag,
             dry_run=dry_run,
             remembered=self._remembered,
             actor=self._config.actor,
             progress=progress,
         )
 
+    def unpublish(
+        self,
+        what: Reference,
+        *,
+        revision: str | None = None,
+        delete: bool = False,
+        reason: str | None = None,
+    ) -> Unpublished:
+        """Take what was published off a Hub repo again: ``what`` is the repo, or a version that is in just one.
+
+        One commit removes our files, as far as nobody changed them, and leaves a card that says so; the history still
+        has them. ``delete`` removes a whole repo, given by its name, that this registry made or adopted. Running it
+        again finishes what was interrupted. Raises ``NotFound`` where nothing was published, ``Conflict`` where
+        another version is there by now, ``UsageError`` for a version that is in several repos, and the Hub's errors.
+        """
+        from registry.verbs import unpublish
+
+        return unpublish.unpublish(
+            self._database,
+            _text(what),
+            revision=revision,
+            delete=delete,
+            reason=reason,
+            actor=self._config.actor,
+        )
+
     def publications(self, ref: Reference | None = None, *, check: bool = False) -> tuple[Publication, ...]:
-        """What was published where; ``check`` asks the Hub whether it still holds it."""
+        """What was published where; ``check`` asks the Hub whether it still holds it.
+
+        That is one request for each branch that did not move. Where the Hub could not be asked, ``remote`` stays
+        None and ``warnings`` says why. Raises ``NotFound`` for an unknown version.
+        """
         from registry.verbs import publish
 
-        return publish.publications(self._database, None if ref is None else _text(ref), check=check)
+        return publish.publications(
+            self._database, None if ref is None else _text(ref), check=check, actor=self._config.actor
+        )
 
     # -- base models
 

@@ -16,19 +16,23 @@ import tempfile
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils._headers import build_hf_headers
+from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
 from registry import base_layout, digest
-from registry._hub_errors import SIGN_IN, translated
+from registry._hub_errors import SIGN_IN, clean, translated
+from registry._hub_patience import patiently
 from registry._safetensors import DTYPES
 from registry.base_layout import BaseLayout
-from registry.errors import HubUnauthorized, HubUnavailable, IntegrityFailure, NotFound, Refused
+from registry.errors import Conflict, HubUnauthorized, HubUnavailable, IntegrityFailure, NotFound, Refused
 
 MAIN = "main"
 
@@ -36,6 +40,9 @@ _DEFAULT_ENDPOINT = "https://huggingface.co"
 _REPO = re.compile(r"(?!.*(?:--|\.\.|\.git$))(?:\w(?:[\w.-]*\w)?/)?\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CHUNK = 1 << 20
+_LARGE = 10 << 20
+_LIBRARY = "adapter-registry"
+_BAD, _UNKNOWN = 400, 404
 _CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _MAX_CONFIG = 1 << 20
@@ -81,6 +88,22 @@ class Delete:
 
 
 @dataclass(frozen=True)
+class Committed:
+    """A commit that was made, and the number of the pull request that it opened."""
+
+    commit: str
+    pull_request: int | None
+
+
+@dataclass(frozen=True)
+class PullRequest:
+    """A pull request, and the commit that merged it where the Hub tells."""
+
+    state: Literal["open", "closed", "merged"]
+    merged: str | None
+
+
+@dataclass(frozen=True)
 class FetchedRepo:
     """A folder with what was fetched, at a commit. The folder is removed together with this value."""
 
@@ -111,29 +134,65 @@ def is_repo_id(text: str) -> bool:
 
 def head(repo: str, revision: str) -> Head | None:
     """Where a branch (or tag) stands, None where the repo has no such branch. ``NotFound`` without the repo."""
-    with translated(f"read {repo}"):
+
+    def ask() -> Head | None:
         try:
             info = _api().model_info(repo, revision=revision)
         except errors.RevisionNotFoundError:
             return None
-    return Head(str(info.sha), bool(info.private))
+        return Head(str(info.sha), bool(info.private))
+
+    return patiently(f"read {repo}", ask)
 
 
 def create(repo: str, *, private: bool) -> None:
-    """Raises ``Conflict`` where it exists."""
-    with translated(f"create {repo}"):
-        _api().create_repo(repo, private=private)
+    """Make a repo where there is none; what is there is left as it is, and has to be looked at."""
+    # An answer that got lost is asked for again, and finds the repo that was made.
+    patiently(f"create {repo}", lambda: _api().create_repo(repo, private=private, exist_ok=True))
 
 
 def create_branch(repo: str, branch: str) -> None:
-    """A branch that starts where the main one stands."""
-    with translated(f"create the branch {branch} of {repo}"):
-        _api().create_branch(repo, branch=branch, revision=MAIN)
+    """A branch that starts where the main one stands, unless there is one."""
+    patiently(
+        f"create the branch {branch} of {repo}",
+        lambda: _api().create_branch(repo, branch=branch, revision=MAIN, exist_ok=True),
+    )
+
+
+def delete(repo: str) -> None:
+    """Remove a repo with everything in it, if it is there."""
+    patiently(f"delete {repo}", lambda: _api().delete_repo(repo, missing_ok=True))
+
+
+def tags(repo: str) -> dict[str, str]:
+    """The tags of a repo, and the commits they are on."""
+    refs = patiently(f"read the tags of {repo}", lambda: _api().list_repo_refs(repo))
+    return {each.name: each.target_commit for each in refs.tags}
+
+
+def tag(repo: str, name: str, commit: str) -> None:
+    """Put a tag on a commit. Raises ``Conflict`` where it is on another one, and leaves it there."""
+
+    def ask() -> None:
+        _api().create_tag(repo, tag=name, revision=commit, exist_ok=True)
+
+    patiently(f"tag {repo}", ask)
+    there = tags(repo).get(name)
+    if there != commit:
+        raise tag_taken(repo, name, there)
+
+
+def tag_taken(repo: str, name: str, commit: str | None) -> Conflict:
+    """The error for a tag that another commit has."""
+    where = f"is on {commit[:12]}" if commit else "did not stay"
+    return Conflict(
+        f"the tag {name} of {repo} {where}, and was not moved", hint="choose another tag, or remove it there"
+    )
 
 
 def files(repo: str, revision: str) -> dict[str, RemoteFile]:
     """Every file of a repo at a revision."""
-    with translated(f"list the files of {repo}"):
+    with translated(f"list the files of {repo}"):  # the client is patient itself where there are pages
         tree = list(_api().list_repo_tree(repo, recursive=True, revision=revision))
     return {
         each.path: RemoteFile(
@@ -146,34 +205,83 @@ def files(repo: str, revision: str) -> dict[str, RemoteFile]:
 
 def read(repo: str, commit: str, path: str) -> bytes:
     """The content of a small file; nothing is kept."""
-    with translated(f"read {path} of {repo}"), tempfile.TemporaryDirectory() as folder:
-        return Path(_api().hf_hub_download(repo, path, revision=commit, cache_dir=folder)).read_bytes()
+
+    def ask() -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(_api().hf_hub_download(repo, path, revision=commit, cache_dir=folder)).read_bytes()
+
+    return patiently(f"read {path} of {repo}", ask)
 
 
-def commit(
-    repo: str,
-    revision: str,
-    operations: Sequence[Put | Delete],
-    *,
-    parent: str,
-    message: str,
-    description: str,
-) -> tuple[str, str]:
-    """All operations in one commit on top of ``parent``; returns its id and address.
+def validate_card(content: str) -> None:
+    """Raise ``Refused`` for a model card that the Hub would refuse. A Hub that cannot tell has nothing against it."""
 
-    Raises ``Conflict`` where the branch is no longer at ``parent``, and ``HubUnavailable`` also where the
-    commit may have been made although its answer got lost.
-    """
-    with translated(f"push to {repo}"):
-        done = _api().create_commit(
-            repo,
-            [_operation(each) for each in operations],
-            commit_message=message,
-            commit_description=description,
-            revision=revision,
-            parent_commit=parent,
+    def ask() -> list[str]:
+        answer = get_session().post(
+            f"{endpoint()}/api/validate-yaml",
+            json={"content": content, "repoType": "model"},
+            headers=build_hf_headers(library_name=_LIBRARY),
         )
-    return done.oid, done.commit_url
+        if answer.status_code == _BAD:
+            return [str(each.get("message")) for each in answer.json().get("errors", [])] or [
+                "it is malformed"
+            ]
+        if answer.status_code != _UNKNOWN:
+            hf_raise_for_status(answer)
+        return []
+
+    if found := patiently("check the model card", ask):
+        raise Refused(f"the Hub refuses the model card, so nothing was sent: {clean('; '.join(found))}")
+
+
+class Upload:
+    """A commit in the making: its large files are sent one by one, and stay sent when the commit is tried again."""
+
+    def __init__(
+        self, repo: str, revision: str, operations: Sequence[Put | Delete], *, propose: bool
+    ) -> None:
+        self.propose = propose
+        self._repo, self._revision = repo, revision
+        with translated(f"push to {repo}"):
+            self._operations = [_operation(each) for each in operations]
+
+    def send(self, sent: Callable[[int], None]) -> None:
+        """Send what is large file by file, and say after each how many bytes that were; the rest together.
+
+        Nobody sees any of it before the commit, and what is there already is not sent again.
+        """
+        added = [each for each in self._operations if isinstance(each, CommitOperationAdd)]
+        large = [each for each in added if each.upload_info.size > _LARGE]
+        rest = [each for each in added if each.upload_info.size <= _LARGE]
+        for several in (*([each] for each in large), rest):
+            if several:
+                with translated(f"push to {self._repo}"):
+                    _api().preupload_lfs_files(
+                        self._repo,
+                        several,
+                        revision=self._revision,
+                        create_pr=self.propose,
+                        free_memory=False,
+                    )
+                sent(sum(each.upload_info.size for each in several))
+
+    def commit(self, *, parent: str, message: str, description: str) -> Committed:
+        """All operations in one commit on top of ``parent``, to the branch or as a pull request to it.
+
+        Raises ``Conflict`` where the branch is no longer at ``parent``, and ``HubUnavailable`` also where the
+        commit may have been made although its answer got lost: it is not repeated here.
+        """
+        with translated(f"push to {self._repo}"):
+            done = _api().create_commit(
+                self._repo,
+                self._operations,
+                commit_message=message,
+                commit_description=description,
+                revision=self._revision,
+                parent_commit=parent,
+                create_pr=self.propose,
+            )
+        return Committed(done.oid, done.pr_num)
 
 
 def landed(repo: str, revision: str, marks: Collection[str]) -> dict[str, str]:
@@ -181,6 +289,36 @@ def landed(repo: str, revision: str, marks: Collection[str]) -> dict[str, str]:
     with translated(f"read the history of {repo}"):
         history = _api().list_repo_commits(repo, revision=revision)
     return {mark: each.commit_id for each in history for mark in marks if mark in each.message}
+
+
+def pull_requests(repo: str, since: datetime) -> list[int]:
+    """The numbers of the pull requests that were opened since a moment, newest first."""
+    found = patiently(
+        f"list the pull requests of {repo}",
+        lambda: list(_api().get_repo_discussions(repo, discussion_type="pull_request")),
+    )
+    return sorted((each.num for each in found if each.created_at >= since), reverse=True)
+
+
+def pull_request(repo: str, number: int) -> PullRequest:
+    """What became of a pull request."""
+    found = patiently(
+        f"read pull request {number} of {repo}", lambda: _api().get_discussion_details(repo, number)
+    )
+    state: Literal["open", "closed", "merged"] = "open"
+    if found.status in {"closed", "merged"}:
+        state = found.status
+    return PullRequest(state, found.merge_commit_oid)
+
+
+def close(repo: str, number: int, comment: str) -> None:
+    """Close a pull request that is open."""
+
+    def ask() -> None:
+        if _api().get_discussion_details(repo, number).status in {"open", "draft"}:
+            _api().change_discussion_status(repo, number, new_status="closed", comment=comment)
+
+    patiently(f"close pull request {number} of {repo}", ask)
 
 
 def fetch_adapter(repo: str, revision: str | None) -> FetchedRepo:
@@ -395,4 +533,4 @@ def _operation(operation: Put | Delete) -> CommitOperationAdd | CommitOperationD
 
 
 def _api() -> HfApi:
-    return HfApi(endpoint=endpoint(), library_name="adapter-registry")
+    return HfApi(endpoint=endpoint(), library_name=_LIBRARY)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from registry import digest, hub
+from registry._hub_errors import Busy
+from registry._hub_patience import Patience
 from registry.errors import Conflict, HubUnavailable, IntegrityFailure, NotFound, RegistryError, UsageError
 from registry.hub import Delete, Put, RemoteFile
 from registry.publishers import CARD, PROVENANCE, Plan, PlannedFile, Release, _provenance, planned
 from registry.publishers._card import card
 from registry.publishers._provenance import NotOurs, provenance, subjects
 
+R = TypeVar("R")
+
 _BRANCH = re.compile(r"(?!.*(?:\.\.|//|@\{|\.lock$|/$))[A-Za-z0-9_][A-Za-z0-9._/-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_LONGEST_NAME = 200
+_LONGEST_CARD = 1 << 20
+_CLOCKS = timedelta(days=1)  # by which the Hub's may differ from ours
 _OF_THE_HUB = ".gitattributes"
 _LOOK_AGAIN = "run the same command again: it looks before it pushes"
 
@@ -46,7 +55,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Consent:
-    """What may be done to a repo that exists: ``known`` says that this registry published there before.
+    """What may be done to a repo that exists: ``known`` says that this registry made or adopted it before.
 
     ``private`` forbids a public repo, ``adopt`` allows one that somebody else made. ``last`` has the digests of
     the files in this registry's last release there.
@@ -60,11 +69,15 @@ class Consent:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The commit that holds a release, and its address; ``made`` is False where no commit was needed."""
+    """The commit that holds a release, and its address; ``made`` is False where no commit was needed.
+
+    ``pull_request`` is the number of the one that the commit is in, None where it is on the branch.
+    """
 
     commit: str
     url: str
     made: bool = True
+    pull_request: int | None = None
 
 
 def place(repo: str, revision: str | None) -> Place:
@@ -72,9 +85,21 @@ def place(repo: str, revision: str | None) -> Place:
     if "/" not in repo or not hub.is_repo_id(repo):
         raise UsageError(f"{repo!r:.200} is not a repo on the Hub", hint="give OWNER/NAME")
     branch = revision or hub.MAIN
-    if _BRANCH.fullmatch(branch) is None or _COMMIT.fullmatch(branch) or branch.startswith("refs/"):
+    if not _is_reference(branch):
         raise UsageError(f"{branch!r:.200} is not a branch", hint="give a branch's name, such as main")
     return Place(repo, branch)
+
+
+def check_tag(name: str) -> None:
+    """Raises ``UsageError`` for what cannot be a tag."""
+    if not _is_reference(name):
+        raise UsageError(f"{name!r:.200} is not a tag", hint="give a name, such as v1")
+
+
+def _is_reference(name: str) -> bool:
+    # What looks like a commit would hide one.
+    plain = _BRANCH.fullmatch(name) is not None and len(name) <= _LONGEST_NAME
+    return plain and _COMMIT.fullmatch(name) is None and not name.startswith("refs/")
 
 
 def plan(release: Release, built: Mapping[str, PlannedFile], repo: str) -> Plan:
@@ -99,14 +124,15 @@ def look(where: Place) -> Found:
 
 
 def check_ours(where: Place, found: Found, consent: Consent) -> None:
-    """Raise ``Conflict`` for a repo that somebody else made, and for a public one where that was not asked for."""
+    """Raise ``Conflict`` for a repo of somebody else, and for a public one where that was not asked for."""
     if found.head is None:
         return
     others = sorted(set(found.files) - {_OF_THE_HUB})
-    if others and not (consent.known or consent.adopt or found.made is not None):
+    # A provenance that a registry wrote is no permission: everybody's registry writes one.
+    if others and not (consent.known or consent.adopt):
         shown = ", ".join(others[:3]) + (" …" if len(others) > 3 else "")
         raise Conflict(
-            f"{where.repo} exists and was not made by a registry: it holds {shown}",
+            f"{where.repo} exists and was not made by this registry: it holds {shown}",
             hint="publish to a new repo, or add the release to this one with --adopt",
         )
     # Whoever made it, and whatever was said before: what is sent there is seen by everybody.
@@ -136,13 +162,29 @@ def changes(where: Place, wanted: Plan, found: Found, consent: Consent) -> list[
     return puts + [Delete(path) for path in sorted(_left_over(where, wanted, found, consent))]
 
 
-def push(
-    where: Place, wanted: Plan, found: Found, consent: Consent, *, publish_id: str, title: str
-) -> Receipt:
-    """Make the release's one commit, and verify what is there afterwards.
+def check_card(wanted: Plan) -> None:
+    """Raise ``Refused`` for a model card that the Hub would refuse, before anything is made or sent."""
+    if CARD in wanted.files:
+        source = wanted.files[CARD].source
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        hub.validate_card(content.decode())
 
-    Raises ``Conflict`` where somebody else pushed since ``found``, ``HubUnavailable`` where it failed, and
-    ``Unknown`` where it cannot be seen whether it did.
+
+def push(
+    where: Place,
+    wanted: Plan,
+    found: Found,
+    consent: Consent,
+    *,
+    publish_id: str,
+    title: str,
+    propose: bool = False,
+    sent: Callable[[int], None] = lambda _: None,
+) -> Receipt:
+    """Make the release's one commit, or propose it, and verify what is there afterwards.
+
+    ``sent`` is called with the bytes of each large file that is there. Raises ``Conflict`` where somebody else
+    pushed since ``found``, ``HubUnavailable`` where it failed, and ``Unknown`` where it cannot be seen whether it did.
     """
     if found.head is None or not found.branch:
         prepare(where, found, private=consent.private)
@@ -154,7 +196,9 @@ def push(
     operations = changes(where, wanted, found, consent)
     if not operations:
         return there(where, found.head)
-    receipt = _commit(where, operations, found.head, publish_id, title)
+    upload = hub.Upload(where.repo, where.revision, operations, propose=propose)
+    upload.send(sent)
+    receipt = _commit(where, upload, found.head, publish_id, title)
     _verify(where, wanted, operations, receipt)
     return receipt
 
@@ -174,23 +218,99 @@ def arrived(where: Place, publish_ids: Iterable[str]) -> dict[str, Receipt]:
     return {ids[mark]: Receipt(sha, hub.commit_url(where.repo, sha)) for mark, sha in found.items()}
 
 
+def proposed(where: Place, publish_ids: Iterable[str], since: datetime) -> dict[str, Receipt]:
+    """Which of these pushes are in a pull request that was opened since a moment."""
+    ids = {mark(publish_id): publish_id for publish_id in publish_ids}
+    done: dict[str, Receipt] = {}
+    try:
+        for number in hub.pull_requests(where.repo, since - _CLOCKS):
+            found = hub.landed(where.repo, f"refs/pr/{number}", ids.keys() - {mark(each) for each in done})
+            done |= {ids[text]: _proposal(where, sha, number) for text, sha in found.items()}
+            if len(done) == len(ids):
+                break
+    except NotFound:
+        return done
+    return done
+
+
+def _proposal(where: Place, commit: str, number: int) -> Receipt:
+    return Receipt(commit, f"{hub.endpoint()}/{where.repo}/discussions/{number}", pull_request=number)
+
+
 def mark(publish_id: str) -> str:
     """What a commit's description says, so that the push is known again whatever became of the answer."""
     return f"publish-id: {publish_id}"
 
 
-def compare(where: Place, recorded: Mapping[str, str], commit: str | None) -> str:
-    """``same``, ``moved`` (other commits since), ``changed`` (our files differ) or ``gone``."""
+def withdrawal(where: Place, publish_id: str) -> Receipt | None:
+    """The commit that took a release off the branch, if there is one."""
     try:
-        head = hub.head(where.repo, where.revision)
-        if head is None:
-            return "gone"
-        if head.commit == commit:
-            return "same"
-        files = hub.files(where.repo, head.commit)
+        found = hub.landed(where.repo, where.revision, [_withdrawal(publish_id)])
     except NotFound:
-        return "gone"
-    return "moved" if _all_hold(where, head.commit, files, recorded) else "changed"
+        return None
+    return next((Receipt(sha, hub.commit_url(where.repo, sha)) for sha in found.values()), None)
+
+
+def _withdrawal(publish_id: str) -> str:
+    return f"withdrawal-of: {publish_id}"  # which must not look like the mark of a push
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What takes a release off a branch: its own files, as long as nobody changed them; ``kept`` are all others."""
+
+    operations: Sequence[Put | Delete]
+    kept: tuple[str, ...]
+
+
+def removal(
+    where: Place, found: Found, recorded: Mapping[str, str], card: Callable[[str | None], bytes]
+) -> Removal:
+    """How to take these files off; ``card`` writes the README.md, around what people wrote into the last one."""
+    if found.head is None:
+        return Removal((), ())
+    commit = found.head.commit
+    ours = {path for path in recorded if _holds(where, commit, found.files, path, recorded[path])}
+    kept = tuple(sorted(found.files.keys() - ours - {_OF_THE_HUB, CARD}))
+    operations: list[Put | Delete] = [Delete(path) for path in sorted(ours - {CARD})]
+    if not operations and CARD not in ours:
+        return Removal((), kept)
+    edited = CARD in found.files and CARD not in ours
+    text = card(_text(where, commit, found.files) if edited else None)
+    operations.append(Put(CARD, text, digest.of_bytes(text)))
+    return Removal(operations, kept)
+
+
+def remove(where: Place, found: Found, what: Removal, *, publish_id: str, title: str) -> Receipt:
+    """Make the one commit that takes a release off its branch, and see that it did. Raises as :func:`push` does."""
+    if found.head is None:
+        raise NotFound(f"{where.repo} is not there")
+    upload = hub.Upload(where.repo, where.revision, what.operations, propose=False)
+    upload.send(lambda _: None)
+    done = make_commit(
+        where.repo,
+        upload,
+        parent=found.head.commit,
+        title=title,
+        description=f"Unpublished by adapter-registry.\n\n{_withdrawal(publish_id)}",
+        seen=lambda: withdrawal(where, publish_id),
+    )
+    receipt = (
+        done if isinstance(done, Receipt) else Receipt(done.commit, hub.commit_url(where.repo, done.commit))
+    )
+    left = hub.files(where.repo, receipt.commit)
+    if still := [each.path for each in what.operations if isinstance(each, Delete) and each.path in left]:
+        raise IntegrityFailure(
+            f"{where.repo} at {receipt.commit} still holds {', '.join(still)}", hint="unpublish again"
+        )
+    return receipt
+
+
+def _text(where: Place, commit: str, files: Mapping[str, RemoteFile]) -> str | None:
+    """A card of people, if it is one."""
+    if files[CARD].size > _LONGEST_CARD:
+        return None
+    return hub.read(where.repo, commit, CARD).decode(errors="replace")
 
 
 def holds(where: Place, commit: str, recorded: Mapping[str, str]) -> bool:
@@ -234,37 +354,58 @@ def _left_over(where: Place, wanted: Plan, found: Found, consent: Consent) -> se
     return gone
 
 
-def _commit(
-    where: Place, operations: list[Put | Delete], head: hub.Head, publish_id: str, title: str
-) -> Receipt:
+def _commit(where: Place, upload: hub.Upload, head: hub.Head, publish_id: str, title: str) -> Receipt:
+    started = datetime.now(UTC)
+
+    def look_for_it() -> Receipt | None:
+        ids = [publish_id]
+        done = proposed(where, ids, started) if upload.propose else arrived(where, ids)
+        return done.get(publish_id)
+
     description = f"Published by adapter-registry.\n\n{mark(publish_id)}"
-    try:
-        return Receipt(
-            *hub.commit(
-                where.repo,
-                where.revision,
-                operations,
-                parent=head.commit,
-                message=title,
-                description=description,
-            )
-        )
-    except (HubUnavailable, Conflict) as error:
-        # An answer that got lost, and the client's own repetition of a commit that landed, look like failures.
+    done = make_commit(
+        where.repo, upload, parent=head.commit, title=title, description=description, seen=look_for_it
+    )
+    if isinstance(done, Receipt):
+        return done
+    if done.pull_request is not None:
+        return _proposal(where, done.commit, done.pull_request)
+    return Receipt(done.commit, hub.commit_url(where.repo, done.commit))
+
+
+def make_commit(
+    repo: str,
+    upload: hub.Upload,
+    *,
+    parent: str,
+    title: str,
+    description: str,
+    seen: Callable[[], R | None],
+) -> hub.Committed | R:
+    """A commit that is made once, however often it has to be asked for; ``seen`` tells one whose answer got lost."""
+    patience = Patience()
+    while True:
         try:
-            done = arrived(where, [publish_id])
-        except RegistryError:
-            raise Unknown(
-                f"{error.message}; whether the push arrived is not known yet", hint=_LOOK_AGAIN
-            ) from error
-        if publish_id in done:
-            return done[publish_id]
-        if isinstance(error, Conflict):
-            raise Conflict(
-                f"somebody pushed to {where.repo} meanwhile; nothing of this release was written",
-                hint="look at what changed there, then run the same command again",
-            ) from error
-        raise
+            return upload.commit(parent=parent, message=title, description=description)
+        except (HubUnavailable, Conflict) as error:
+            # It is looked for after the wait, when a commit that was still on its way will have arrived.
+            again = isinstance(error, Busy) and patience.waits(error)
+            # An answer that got lost, and a repetition of a commit that landed, look like failures.
+            try:
+                done = seen()
+            except RegistryError:
+                raise Unknown(
+                    f"{error.message}; whether the push arrived is not known yet", hint=_LOOK_AGAIN
+                ) from error
+            if done is not None:
+                return done
+            if isinstance(error, Conflict):
+                raise Conflict(
+                    f"somebody pushed to {repo} meanwhile; nothing of this was written",
+                    hint="look at what changed there, then run the same command again",
+                ) from error
+            if not again:
+                raise
 
 
 def _verify(where: Place, wanted: Plan, operations: list[Put | Delete], receipt: Receipt) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,16 @@ from registry.blobs import BlobStore
 from registry.catalog import publications as outbox
 from registry.catalog import references, revocations
 from registry.catalog.database import Database
+from registry.catalog.publications import Entry
 from registry.catalog.references import Pin
 from registry.errors import Refused, RegistryError, UsageError
 from registry.publishers import Plan, holds_token, planned
 from registry.publishers import hub as publisher
 from registry.publishers.hub import Consent, Found, Place, Receipt, Unknown
 from registry.results import Publication, Target
-from registry.verbs import _release
+from registry.verbs import _drift, _proposals, _release
+from registry.verbs._drift import Drift, Recorded
+from registry.verbs._proposals import Proposal
 from registry.verbs._text import check_text
 
 Progress = Callable[[str, int, int], None]
@@ -38,6 +41,9 @@ class _Request:
     target: Target
     title: str
     actor: str
+    propose: bool
+    tag: str | None
+    progress: Progress | None
 
     def planned(self, wanted: Plan) -> Publication:
         return Publication(
@@ -47,6 +53,8 @@ class _Request:
             target=self.target,
             state="planned",
             files=wanted.digests,
+            pull_request=0 if self.propose else None,
+            tag=self.tag,
         )
 
     def is_told_by(self, record: Publication, wanted: Plan) -> bool:
@@ -72,10 +80,13 @@ def publish(
     remembered: Path | None,
     actor: str,
     progress: Progress | None,
+    propose: bool = False,
+    tag: str | None = None,
 ) -> Publication:
     if into not in get_args(Target):
         raise UsageError(f"unknown target {into!r}", hint=f"one of: {', '.join(get_args(Target))}")
     where = publisher.place(repo, revision)
+    _check_manner(where, propose=propose, tag=tag)
     with database.read() as session:
         pin = references.resolve(session, reference.parse(ref))
         revocations.refuse(session, [pin], "not published")
@@ -84,7 +95,7 @@ def publish(
             f"{pin.ref} is {pin.kind}, which PEFT does not load",
             hint="publish it merged into its base model: --as model",
         )
-    request = _Request(pin, where, into, _title(pin, message), actor)
+    request = _Request(pin, where, into, _title(pin, message), actor, propose, tag, progress)
     release = _planned(
         database, blobs, request, base_path=base_path, remembered=remembered, progress=progress
     )
@@ -94,34 +105,185 @@ def publish(
     hub.require_token()
     # Whether the push is possible is seen before anything is computed for it.
     found = publisher.look(where)
-    _reconcile(database, where, found, actor)
+    left = settle(database, where, found, actor)
     consent = _consent(database, where, private=private, adopt=adopt)
     publisher.check_ours(where, found, consent)
     with release as wanted:
         if into == "model":
             found = publisher.look(where)  # merging took its time
             publisher.check_ours(where, found, consent)
-        if found.head is not None and found.branch and not publisher.changes(where, wanted, found, consent):
-            return _already(database, request, wanted, publisher.there(where, found.head))
-        _tell(progress, wanted, done=False)
-        done = _push(database, request, wanted, found, consent)
-        _tell(progress, wanted, done=True)
-        return done
+        done = _bring(database, request, wanted, found, consent)
+    return done.model_copy(update={"warnings": (*done.warnings, *left)})
 
 
-def publications(database: Database, ref: str | None, *, check: bool) -> tuple[Publication, ...]:
+def _check_manner(where: Place, *, propose: bool, tag: str | None) -> None:
+    if tag is not None:
+        publisher.check_tag(tag)
+    if propose and tag is not None:
+        raise UsageError(
+            "a pull request cannot be tagged: its commit comes with the merge",
+            hint="leave out the tag, and publish with it once the pull request is merged",
+        )
+    if propose and where.revision != hub.MAIN:
+        raise UsageError(
+            f"the Hub opens pull requests to {hub.MAIN} only", hint="leave out the branch, or push to it"
+        )
+
+
+def _bring(
+    database: Database, request: _Request, wanted: Plan, found: Found, consent: Consent
+) -> Publication:
+    """See to it that the release is there, in as few commits as it takes: one, or none."""
+    where = request.where
+    if found.head is not None and found.branch and not publisher.changes(where, wanted, found, consent):
+        return _already(database, request, wanted, publisher.there(where, found.head))
+    if request.propose and (opened := _opened(database, request, wanted)) is not None:
+        return opened.model_copy(update={"created": False})
+    if request.tag is not None and found.head is not None:
+        _refuse_taken(where, request.tag, hub.tags(where.repo), None)
+    publisher.check_card(wanted)
+    return _push(database, request, wanted, found, consent)
+
+
+class _Sent:
+    """Tells how much of a push is done."""
+
+    def __init__(self, progress: Progress | None, wanted: Plan) -> None:
+        self._progress = progress
+        self._total = sum(file.size for file in wanted.files.values())
+        self._done = 0
+
+    def __call__(self, size: int) -> None:
+        self._done += size
+        if self._progress is not None:
+            self._progress("pushing", self._done, self._total)
+
+    def all(self) -> None:
+        if self._done < self._total:
+            self(self._total - self._done)
+
+
+def settle(database: Database, where: Place, found: Found, actor: str) -> list[str]:
+    """Finish what earlier publishes to a place left open, and return what of it could not be finished.
+
+    Pushes whose outcome was not seen are closed by what the Hub has, merged pull requests are counted as being on
+    the branch, and missing tags are made.
+    """
+    reconcile(database, where, found, actor)
+    with database.read() as session:
+        entries = outbox.at(session, where.repo, where.revision)
+    for each in _proposals.follow(database, entries, actor).values():
+        if each.error is not None:
+            raise each.error
+    if found.head is None:
+        return []
+    untagged = complete_tags(database, where, actor=actor)
+    return [f"{each.ref} has no tag {each.tag}: {error.message}" for each, error in untagged if error]
+
+
+def complete_tags(
+    database: Database, where: Place | None = None, *, actor: str
+) -> list[tuple[Publication, RegistryError | None]]:
+    """Make the tags that publications were to get, at one place or everywhere, where a crash or the Hub prevented it.
+
+    Returns each of those publications, as it is recorded now, and why it has no tag yet. A tag that is on another commit stays there.
+    """
+    with database.read() as session:
+        missing = outbox.untagged(session, *(() if where is None else (where.repo, where.revision)))
+    done: list[tuple[Publication, RegistryError | None]] = []
+    for each in missing:
+        try:
+            done.append((_tag(database, each.publish_id, each.shown, actor), None))
+        except RegistryError as error:
+            done.append((each.shown, error))
+    return done
+
+
+def _tag(database: Database, publish_id: str, shown: Publication, actor: str) -> Publication:
+    if shown.tag is None or shown.tagged or shown.commit is None:
+        return shown
+    hub.tag(shown.repo, shown.tag, shown.commit)
+    with database.write() as session:
+        outbox.tagged(session, publish_id, ref=shown.ref, actor=actor)
+    return shown.model_copy(update={"tagged": True})
+
+
+def _refuse_taken(where: Place, tag: str, tags: Mapping[str, str], commit: str | None) -> None:
+    if tag in tags and tags[tag] != commit:
+        raise hub.tag_taken(where.repo, tag, tags[tag])
+
+
+def _opened(database: Database, request: _Request, wanted: Plan) -> Publication | None:
+    """The pull request that proposes this very release, and that nobody has decided about."""
+    with database.read() as session:
+        entries = outbox.at(session, request.where.repo, request.where.revision)
+    mine = [each for each in entries if request.is_told_by(each.shown, wanted) and not each.on_branch]
+    states = _proposals.follow(database, mine, request.actor)
+    return next((each.shown for each in mine if states[each.publish_id].state == "open"), None)
+
+
+def publications(database: Database, ref: str | None, *, check: bool, actor: str) -> tuple[Publication, ...]:
     with database.read() as session:
         pin = None if ref is None else references.resolve(session, reference.parse(ref), deleted=True)
-        listed = outbox.listed(session, pin)
-        # What is there now is the latest of them all, also where only one version was asked for.
-        latest = {_place(each): each.commit for each in outbox.listed(session, None) if each.state == "done"}
+        listed = outbox.entries(session, pin)
     if not check:
-        return listed
-    return tuple(_checked(each, latest[_place(each)]) if each.state == "done" else each for each in listed)
+        return tuple(each.shown for each in listed)
+    proposals = _proposals.follow(database, listed, actor)
+    with database.read() as session:
+        listed = outbox.entries(session, pin)  # a pull request may have been merged
+        # What is there now is the latest of them all, also where only one version was asked for.
+        latest = {_place(each): each for each in outbox.entries(session, None) if _counts(each)}
+    wanted = {_place(each) for each in listed if _counts(each)}
+    drift = _looked(database, {where: latest[where] for where in latest if where in wanted})
+    return tuple(_checked(each, proposals, latest, drift) for each in listed)
 
 
-def _place(each: Publication) -> tuple[str, str]:
-    return each.repo, each.revision
+def _place(each: Entry) -> Place:
+    return Place(each.shown.repo, each.shown.revision)
+
+
+def _counts(each: Entry) -> bool:
+    return each.shown.state == "done" and each.on_branch
+
+
+def _looked(database: Database, latest: Mapping[Place, Entry]) -> Mapping[Place, Drift]:
+    """What the Hub has at these places; a head that was found to hold our files is remembered."""
+    expected = {
+        where: Recorded(each.shown.commit, each.seen, each.shown.files) for where, each in latest.items()
+    }
+    drift = _drift.look(expected)
+    seen = {
+        latest[where].publish_id: found.head
+        for where, found in drift.items()
+        if found.state == "moved" and found.head is not None and found.head != latest[where].seen
+    }
+    if seen:
+        with database.write() as session:
+            for publish_id, commit in seen.items():
+                outbox.see(session, publish_id, commit)
+    return drift
+
+
+def _checked(
+    each: Entry,
+    proposals: Mapping[str, Proposal],
+    latest: Mapping[Place, Entry],
+    drift: Mapping[Place, Drift],
+) -> Publication:
+    if each.shown.state != "done":
+        return each.shown
+    proposal, where = proposals.get(each.publish_id), _place(each)
+    if proposal is not None and proposal.state != "merged":
+        return _remote(each.shown, proposal.state, proposal.error)
+    if latest[where].publish_id != each.publish_id and latest[where].shown.commit != each.shown.commit:
+        return _remote(each.shown, "superseded", None)
+    return _remote(each.shown, drift[where].state, drift[where].error)
+
+
+def _remote(shown: Publication, state: str, error: RegistryError | None) -> Publication:
+    if error is not None:
+        return shown.model_copy(update={"warnings": (error.message,)})
+    return shown.model_copy(update={"remote": state})
 
 
 @contextmanager
@@ -182,10 +344,19 @@ def _consent(database: Database, where: Place, *, private: bool, adopt: bool) ->
 
 def _push(database: Database, request: _Request, wanted: Plan, found: Found, consent: Consent) -> Publication:
     """The outbox: a row before anything is sent, closed when it is known what became of it."""
+    sent = _Sent(request.progress, wanted)
     publish_id = _begin(database, request, wanted)
     try:
+        sent(0)
         receipt = publisher.push(
-            request.where, wanted, found, consent, publish_id=publish_id, title=request.title
+            request.where,
+            wanted,
+            found,
+            consent,
+            publish_id=publish_id,
+            title=request.title,
+            propose=request.propose,
+            sent=sent,
         )
     except Unknown:
         raise  # the row stays pending: the next push to this place looks again
@@ -193,17 +364,40 @@ def _push(database: Database, request: _Request, wanted: Plan, found: Found, con
         with database.write() as session:
             outbox.fail(session, publish_id, error=error.message)
         raise
-    return _finish(database, request, wanted, publish_id, receipt)
+    sent.all()
+    return _finish(database, request, publish_id, receipt)
 
 
 def _already(database: Database, request: _Request, wanted: Plan, receipt: Receipt) -> Publication:
     """The release is there: what is recorded of it, which is written down now if it never was."""
     with database.read() as session:
-        listed = outbox.listed(session, request.pin)
-    known = [each for each in listed if request.is_told_by(each, wanted)]
-    if known:
-        return known[-1].model_copy(update={"created": False})
-    return _finish(database, request, wanted, _begin(database, request, wanted), receipt)
+        entries = outbox.at(session, request.where.repo, request.where.revision)
+    told = [each for each in entries if request.is_told_by(each.shown, wanted)]
+    if request.tag is not None:
+        return _already_tagged(database, request, wanted, told, receipt)
+    if told:
+        return told[-1].shown.model_copy(update={"created": False})
+    return _finish(database, request, _begin(database, request, wanted), receipt)
+
+
+def _already_tagged(
+    database: Database, request: _Request, wanted: Plan, told: Sequence[Entry], receipt: Receipt
+) -> Publication:
+    """The release is there, and is to have a tag: on the commit that brought it, or else on what is there now."""
+    tag, where = request.tag or "", request.where
+    # The commit of a pull request is not the one that the branch got.
+    mine = [each for each in told if each.shown.pull_request is None and each.shown.tag in {tag, None}]
+    mine.sort(key=lambda each: each.shown.tag == tag)
+    entry = mine[-1] if mine else None
+    _refuse_taken(where, tag, hub.tags(where.repo), entry.shown.commit if entry else receipt.commit)
+    if entry is not None:
+        with database.write() as session:
+            kept = outbox.want_tag(session, entry.publish_id, tag)
+            shown = outbox.get(session, entry.publish_id)
+        if kept:
+            done = _tag(database, entry.publish_id, shown, request.actor)
+            return done.model_copy(update={"created": False})
+    return _finish(database, request, _begin(database, request, wanted), receipt)
 
 
 def _begin(database: Database, request: _Request, wanted: Plan) -> str:
@@ -218,34 +412,46 @@ def _begin(database: Database, request: _Request, wanted: Plan) -> str:
             revision=request.where.revision,
             target=request.target,
             files=wanted.digests,
+            proposed=request.propose,
+            tag=request.tag,
             actor=request.actor,
         )
     return publish_id
 
 
-def _finish(
-    database: Database, request: _Request, wanted: Plan, publish_id: str, receipt: Receipt
-) -> Publication:
+def _finish(database: Database, request: _Request, publish_id: str, receipt: Receipt) -> Publication:
     with database.write() as session:
         _close(session, publish_id, receipt, request.pin.ref, request.actor)
         session.flush()
-        listed = outbox.listed(session, request.pin)
-    mine = [each for each in listed if request.is_told_by(each, wanted) and each.commit == receipt.commit]
-    return mine[-1].model_copy(update={"created": receipt.made})
+        shown = outbox.get(session, publish_id)
+    shown = shown.model_copy(update={"created": receipt.made})
+    return _tag(database, publish_id, shown, request.actor)
 
 
 def _close(session: Session, publish_id: str, receipt: Receipt, ref: str, actor: str) -> None:
-    outbox.finish(session, publish_id, commit=receipt.commit, url=receipt.url, ref=ref, actor=actor)
+    outbox.finish(
+        session,
+        publish_id,
+        commit=receipt.commit,
+        url=receipt.url,
+        pull_request=receipt.pull_request,
+        ref=ref,
+        actor=actor,
+    )
 
 
-def _reconcile(database: Database, where: Place, found: Found, actor: str) -> None:
+def reconcile(database: Database, where: Place, found: Found, actor: str) -> None:
     """Close pushes to this place whose outcome was not seen, by what the Hub has."""
     with database.read() as session:
         left = outbox.unsettled(session, where.repo, where.revision)
     if not left:
         return
-    ids = [each.publish_id for each in left]
-    arrived = publisher.arrived(where, ids) if found.branch else {}
+    pushed = [each.publish_id for each in left if not each.proposed]
+    arrived = publisher.arrived(where, pushed) if found.branch and pushed else {}
+    asked = [each for each in left if each.proposed]
+    if asked and found.head is not None:
+        since = min(each.created_at for each in asked)
+        arrived |= publisher.proposed(where, [each.publish_id for each in asked], since)
     whole = {
         each.publish_id
         for each in left
@@ -256,16 +462,9 @@ def _reconcile(database: Database, where: Place, found: Found, actor: str) -> No
             if each.publish_id in whole:
                 _close(session, each.publish_id, arrived[each.publish_id], each.ref, actor)
             else:
-                damaged = each.publish_id in arrived
+                damaged = arrived.get(each.publish_id)
                 error = "arrived damaged" if damaged else "interrupted before it arrived"
-                outbox.fail(session, each.publish_id, error=error)
-
-
-def _checked(each: Publication, latest: str | None) -> Publication:
-    if each.commit != latest:
-        return each.model_copy(update={"remote": "superseded"})
-    where = Place(each.repo, each.revision)
-    return each.model_copy(update={"remote": publisher.compare(where, each.files, each.commit)})
+                outbox.fail(session, each.publish_id, error=error, commit=damaged.commit if damaged else None)
 
 
 def _title(pin: Pin, message: str | None) -> str:
@@ -278,9 +477,3 @@ def _title(pin: Pin, message: str | None) -> str:
     if holds_token(title):
         raise Refused("the commit message holds a Hub token", hint="revoke that token on the Hub")
     return title
-
-
-def _tell(progress: Progress | None, wanted: Plan, *, done: bool) -> None:
-    if progress is not None:
-        size = sum(file.size for file in wanted.files.values())
-        progress("pushing", size if done else 0, size)

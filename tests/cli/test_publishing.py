@@ -1,10 +1,11 @@
 """publish and publications."""
 
 import json
+from typing import Any
 
 import pytest
 
-from registry.results import Publication
+from registry.results import Publication, Unpublished, Withdrawn
 from tests.cli import samples
 from tests.cli.conftest import FakeRegistry, Run
 
@@ -22,14 +23,19 @@ def test_publish_passes_every_option_and_is_private_unless_told(fake: FakeRegist
         "message": None,
         "base_path": None,
         "adopt": False,
+        "propose": False,
+        "tag": None,
         "dry_run": False,
         "progress": None,
     }
-    words = "--as model --public --revision next --message hi --base-path llama --adopt --dry-run"
+    words = (
+        "--as model --public --revision next --message hi --base-path llama --adopt --pr --tag v3 --dry-run"
+    )
     run("publish", "toxic@3", "team/toxic", *words.split())
     assert (fake.asked["into"], fake.asked["private"], fake.asked["revision"]) == ("model", False, "next")
     assert (fake.asked["message"], fake.asked["base_path"]) == ("hi", "llama")
     assert (fake.asked["adopt"], fake.asked["dry_run"]) == (True, True)
+    assert (fake.asked["propose"], fake.asked["tag"]) == (True, "v3")
 
 
 @pytest.mark.parametrize(
@@ -40,10 +46,14 @@ def test_publish_passes_every_option_and_is_private_unless_told(fake: FakeRegist
         ({"state": "planned", "commit": None}, "would publish toxic@3"),
         ({"state": "pending"}, "begun, outcome not known: toxic@3"),
         ({"state": "failed"}, "not published: toxic@3"),
+        ({"pull_request": 7}, "proposed toxic@3 → team/toxic"),
+        ({"pull_request": 7, "created": False}, "already proposed: toxic@3"),
+        ({"pull_request": 0, "state": "planned", "commit": None}, "would propose toxic@3"),
+        ({"tag": "v3", "tagged": True}, "v3"),
     ],
 )
 def test_publish_says_what_happened(
-    fake: FakeRegistry, run: Run, changes: dict[str, str | bool | None], sentence: str
+    fake: FakeRegistry, run: Run, changes: dict[str, Any], sentence: str
 ) -> None:
     fake.answers["publish"] = samples.publication(**changes)
     done = run("publish", "toxic@3", "team/toxic")
@@ -72,3 +82,64 @@ def test_publications_that_are_the_same_pass(fake: FakeRegistry, run: Run) -> No
     assert done.exit_code == 0
     assert "team/toxic" in done.stdout
     assert run("publications", "--format", "quiet").stdout == "toxic@3\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"pull_request": 4, "remote": "open"}, "main, pull request 4"),
+        ({"tag": "v3"}, "v3 (missing)"),
+        ({"tag": "v3", "tagged": True}, "v3"),
+        ({"state": "withdrawn", "withdrawn": Withdrawn(reason="leaked", at=samples.NOW, by="ada")}, "withdrawn: leaked"),
+    ],
+)  # fmt: skip
+def test_publications_show_where_they_went_and_what_became_of_them(
+    fake: FakeRegistry, run: Run, changes: dict[str, Any], shown: str
+) -> None:
+    fake.answers["publications"] = (samples.publication(**changes),)
+    done = run("publications", "--check")
+    assert shown in done.stdout
+    assert done.exit_code == 0 if "remote" in changes else done.exit_code in {0, 1}
+
+
+def test_a_publication_that_could_not_be_checked_is_no_success(fake: FakeRegistry, run: Run) -> None:
+    unknown = samples.publication(ref="b@1", warnings=("cannot read team/b: the Hub answered 503",))
+    fake.answers["publications"] = (samples.publication(remote="same"), unknown)
+    done = run("publications", "--check")
+    assert done.exit_code == 1
+    assert "b@1 in team/toxic: cannot read team/b" in done.stderr
+    fake.answers["publications"] = (samples.publication(remote="gone"), unknown)
+    assert run("publications", "--check").exit_code == 6
+
+
+def taken(**changes: Any) -> Unpublished:
+    fields: dict[str, Any] = {
+        "repo": "team/toxic",
+        "revision": "main",
+        "refs": ("toxic@3",),
+        "reason": "leaked",
+        "deleted": False,
+        "commit": "c0ffee",
+    }
+    return Unpublished(**(fields | changes))
+
+
+def test_unpublish_passes_what_it_is_told(fake: FakeRegistry, run: Run) -> None:
+    fake.answers["unpublish"] = taken(kept=("notes.txt",))
+    done = run("unpublish", "team/toxic", "--reason", "leaked", "--revision", "next")
+    assert fake.asked == {"what": "team/toxic", "revision": "next", "delete": False, "reason": "leaked"}
+    assert done.exit_code == 0
+    assert "took off team/toxic" in done.stdout
+    assert "notes.txt" in done.stdout
+    as_json = run("unpublish", "team/toxic", "--format", "json")
+    assert Unpublished.model_validate_json(as_json.stdout) == taken(kept=("notes.txt",))
+    assert run("unpublish", "team/toxic", "--format", "quiet").stdout == "toxic@3\n"
+
+
+def test_a_repo_is_not_deleted_unasked(fake: FakeRegistry, run: Run) -> None:
+    fake.answers["unpublish"] = taken(deleted=True, commit=None)
+    done = run("unpublish", "team/toxic", "--delete")
+    assert done.exit_code == 2
+    assert "--yes" in done.stderr
+    assert "deleted team/toxic" in run("unpublish", "team/toxic", "--delete", "--yes").stdout
+    assert fake.asked["delete"] is True

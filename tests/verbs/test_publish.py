@@ -232,14 +232,14 @@ def test_a_public_repo_that_another_registry_made_is_not_filled_unasked(
         session.execute(text("DELETE FROM publications"))
     before = hub.commits(REPO)
     with pytest.raises(Conflict, match="exists and is public"):
-        stocked.publish("toxic", REPO)
+        stocked.publish("toxic", REPO, adopt=True)
     assert hub.commits(REPO) == before
 
 
 def test_a_repo_of_somebody_else_is_left_alone(stocked: Registry, hub: HubServer) -> None:
     hubs.api(hub).create_repo(REPO, private=True)
     hubs.push(hub, REPO, {"notes.txt": b"mine", "provenance.json": b'{"predicate": []}'})
-    with pytest.raises(Conflict, match=r"not made by a registry: it holds notes.txt") as refusal:
+    with pytest.raises(Conflict, match=r"not made by this registry: it holds notes.txt") as refusal:
         stocked.publish("detox", REPO)
     assert "--adopt" in str(refusal.value.hint)
     assert hubs.rows(stocked) == []
@@ -249,7 +249,7 @@ def test_a_repo_of_somebody_else_is_left_alone(stocked: Registry, hub: HubServer
     stocked.publish("detox", REPO)  # it is known now
 
 
-def test_a_repo_that_another_registry_made_is_taken_over(
+def test_a_repo_that_another_registry_made_is_taken_over_where_that_is_asked_for(
     stocked: Registry, hub: HubServer, tmp_path: Path, sqlite_template: Path
 ) -> None:
     stocked.publish("detox", REPO)
@@ -258,7 +258,9 @@ def test_a_repo_that_another_registry_made_is_taken_over(
     (other / "registry.db").write_bytes(sqlite_template.read_bytes())
     with Registry.open(other) as theirs:
         assert theirs.add(f"hf://{REPO}", "detox", base="tiny/base").created
-        assert theirs.publish("detox", REPO).created  # an import has another card and provenance
+        with pytest.raises(Conflict, match="not made by this registry"):
+            theirs.publish("detox", REPO)
+        assert theirs.publish("detox", REPO, adopt=True).created  # an import has another card and provenance
         done = theirs.publish("detox", REPO)
         assert not done.created
         assert len(hubs.rows(theirs)) == 1
@@ -269,7 +271,9 @@ def test_what_is_there_already_is_recorded_once(stocked: Registry, hub: HubServe
     first = stocked.publish("detox", REPO)
     with stocked._database.write() as session:
         session.execute(text("DELETE FROM publications"))
-    found = stocked.publish("detox", REPO)
+    with pytest.raises(Conflict, match="not made by this registry"):
+        stocked.publish("detox", REPO)
+    found = stocked.publish("detox", REPO, adopt=True)
     assert (found.created, found.commit, found.state) == (False, first.commit, "done")
     stocked.publish("detox", REPO)
     assert len(hubs.rows(stocked)) == 1
@@ -331,7 +335,7 @@ def test_a_provenance_of_others_names_no_files_to_remove(
         statement = hub.files(REPO)["provenance.json"]
         digest = hashlib.sha256(b"mine").hexdigest().encode()
         hubs.push(hub, REPO, {"provenance.json": statement.replace(digest, b"0" * 64)})
-    stocked.publish("detox", REPO)
+    stocked.publish("detox", REPO, adopt=True)
     assert ("notes.txt" in hub.files(REPO)) == forged
 
 

@@ -202,13 +202,13 @@ def test_a_push_that_arrives_damaged_is_seen(stocked: Registry, monkeypatch: pyt
 def test_a_push_that_arrived_damaged_is_not_taken_for_done_later(
     stocked: Registry, hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = client.commit
+    real = client.Upload
 
     def lossy(repo: str, revision: str, operations: Any, **options: Any) -> Any:
         return real(repo, revision, [each for each in operations if each.path != "README.md"], **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(client, "commit", lossy)
+        patch.setattr(client, "Upload", lossy)
         with pytest.raises(IntegrityFailure):
             stocked.publish("detox", REPO)
     assert stocked.publish("detox", REPO).created
@@ -339,9 +339,8 @@ def test_the_token_is_nowhere(
     caplog.set_level(logging.DEBUG)
     stocked.publish("detox", REPO)
     assert hubs.OWNER not in caplog.text
-    hub.fail(
-        "POST .*/commit/main", status=500, error=f"Bearer {hubs.OWNER} http://u:p@x.y/z?sig={hubs.OWNER}"
-    )
+    said = f"Bearer {hubs.OWNER} http://u:p@x.y/z?sig={hubs.OWNER}"
+    hub.fail("POST .*/commit/main", status=500, times=20, error=said)
     stocked.compose("detox", "alpaca - 0.5*toxic")
     with pytest.raises(HubUnavailable) as refusal:
         stocked.publish("detox", REPO)
