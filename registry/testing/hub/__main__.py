@@ -23,6 +23,20 @@ def main() -> None:
     parser.add_argument(
         "--multipart-chunk", type=int, metavar="BYTES", help="cut LFS uploads into parts of this size"
     )
+    parser.add_argument(
+        "--commit-quota", type=int, metavar="N", help="commits that a repository takes in an hour"
+    )
+    trouble = parser.add_argument_group("trouble, by chance")
+    for name, what in (
+        ("fail", "requests that fail: 503, 500, 429 or a connection that is cut"),
+        ("lose", "writes that are done, and whose answer is lost"),
+        ("slow", "requests that take longer"),
+    ):
+        trouble.add_argument(f"--{name}", type=float, default=0.0, metavar="RATE", help=f"share of {what}")
+    trouble.add_argument("--delay", type=float, default=0.1, metavar="SECONDS", help="how much longer")
+    trouble.add_argument("--retry-after", type=int, default=1, metavar="SECONDS", help="what a 429 asks for")
+    trouble.add_argument("--seed", type=int, default=0, help="of the dice")
+    trouble.add_argument("--pattern", default="", help='regular expression, only for such "METHOD /path"')
     given = parser.parse_args()
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -33,7 +47,18 @@ def main() -> None:
         xet=not given.no_xet,
         cdn=given.cdn,
         multipart_chunk=given.multipart_chunk,
+        commit_quota=given.commit_quota,
     )
+    if given.fail or given.lose or given.slow:
+        server.unreliable(
+            fail=given.fail,
+            lose=given.lose,
+            slow=given.slow,
+            delay=given.delay,
+            retry_after=given.retry_after,
+            seed=given.seed,
+            pattern=given.pattern,
+        )
     with server as hub:
         sys.stdout.write(f"HF_ENDPOINT={hub.url}\nHF_TOKEN={LOCAL_TOKEN}\n")
         sys.stdout.flush()

@@ -1,14 +1,16 @@
 """The server: sockets on loopback, a thread, and the way of a request through it."""
 
 import asyncio
+import random
 import re
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import parse_qs
 
 import uvicorn
@@ -20,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from registry.testing.hub import _files, _refs, _repos, _uploads
 from registry.testing.hub._access import LOCAL_USERS, User
-from registry.testing.hub._faults import Fault, Faults, Request, lost_answer
+from registry.testing.hub._faults import Fault, Faults, Quota, Rates, Request, lost_answer
 from registry.testing.hub._objects import Objects, Spool
 from registry.testing.hub._routing import Call, Routes, Site
 from registry.testing.hub._store import Commit, Entry, Store
@@ -35,7 +37,18 @@ class HubServer:
 
     `xet=False` offers plain LFS only: a client that has `hf_xet` then needs `HF_HUB_DISABLE_XET=1`.
     `multipart_chunk` cuts LFS uploads above that many bytes into parts. `cdn=True` moves large files to a second
-    port, another origin, where a request that carries a token is refused.
+    port, another origin, where a request that carries a token is refused. `commit_quota` commits may be made to a
+    repository in an hour (`quota_seconds`); more are answered 429, as the Hub does.
+
+    Trouble comes as it is asked for: `fail`, `lose_answer` and `cut` hit the next requests of a kind, one after another,
+    and `unreliable` hits any of them by chance:
+
+        hub.fail("POST .*/commit/", status=429, headers={"Retry-After": "2"})
+        hub.lose_answer("POST .*/commit/")
+        hub.cut("PUT /_storage/", times=3)
+        hub.unreliable(fail=0.1, lose=0.05, seed=7)
+
+    `requests` records what arrived, `faults` counts what trouble it met.
     """
 
     def __init__(
@@ -47,6 +60,8 @@ class HubServer:
         multipart_chunk: int | None = None,
         cdn: bool = False,
         port: int = 0,
+        commit_quota: int | None = None,
+        quota_seconds: float = 3600.0,
     ) -> None:
         root = Path(root).resolve()
         self.requests: list[Request] = []
@@ -58,6 +73,7 @@ class HubServer:
         self._cdn = cdn
         self._port = port
         self._faults = Faults()
+        self._quota = Quota(commit_quota, quota_seconds)
         self._running: tuple[Site, uvicorn.Server, threading.Thread] | None = None
 
     @property
@@ -85,6 +101,37 @@ class HubServer:
     def lose_answer(self, pattern: str, times: int = 1) -> None:
         """Do what the next matching requests ask, but answer 502 as if the answer had got lost."""
         self._faults.add(Fault(re.compile(pattern), times, lost=True))
+
+    def cut(self, pattern: str, times: int = 1) -> None:
+        """Close the connection of the next matching requests without an answer, and of uploads midway."""
+        self._faults.add(Fault(re.compile(pattern), times, cut=True))
+
+    def unreliable(
+        self,
+        *,
+        fail: float = 0.0,
+        lose: float = 0.0,
+        slow: float = 0.0,
+        delay: float = 0.1,
+        retry_after: int = 1,
+        seed: int = 0,
+        pattern: str = "",
+    ) -> None:
+        """From now on, fail this share of the requests in which the regular expression is found, by chance.
+
+        A failure is, in equal shares, a 503, a 500, a 429 that asks to wait `retry_after` seconds, or a connection that
+        is cut. Of the writes, the share `lose` is done, and then answered 502 or cut. `slow` ones take `delay` seconds
+        more. For the same `seed` and sequence of requests it is the same trouble; all rates 0 end it.
+        """
+        if min(fail, lose, slow) < 0 or fail + lose + slow > 1:
+            raise ValueError("rates are from 0 to 1, also together")
+        dice = random.Random(seed)  # noqa: S311  (chance, not secrecy)
+        self._faults.rates = Rates(re.compile(pattern), fail, lose, slow, delay, retry_after, dice)
+
+    @property
+    def faults(self) -> Counter[str]:
+        """How often requests met trouble, by what it was: "503", "cut", "lost" …"""
+        return Counter(self._faults.met)
 
     def files(self, repo: str, revision: str = "main") -> dict[str, bytes]:
         """The content of every file of a repository."""
@@ -169,10 +216,17 @@ class HubServer:
         spool: Spool | None = None
         try:
             # The body is read in any case: a refusal that cuts an upload short would not reach the client.
+            if fault is not None and fault.cut and not fault.lost:
+                await receive()  # the first piece of the body
+                await _cut(receive)
+                return
             if request.method == "PUT" and request.path.startswith(_STORAGE):
                 spool = await self._spooled(http)
             body = b"" if spool else await http.body()
             response = await self._answer(request, http, body, spool, fault)
+            if fault is not None and fault.cut:
+                await _cut(receive)
+                return
             await response(scope, receive, send)
         except ClientDisconnect:
             pass
@@ -187,6 +241,8 @@ class HubServer:
             await asyncio.sleep(fault.delay)
             if (refusal := fault.answer()) is not None:
                 return refusal
+        if (refusal := self._quota.refusal(request)) is not None:
+            return refusal
         site = self._site
         if site.cdn and (refusal := _wrong_origin(site, request, http)) is not None:
             return refusal
@@ -205,6 +261,14 @@ class HubServer:
             raise
         await run_in_threadpool(spool.close)
         return spool
+
+
+async def _cut(receive: Receive) -> None:
+    """Close the connection at once."""
+    connection: Any = receive  # a method of uvicorn's, which has no other door to the socket
+    connection.__self__.transport.abort()
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _wrong_origin(site: Site, request: Request, http: HttpRequest) -> Response | None:
