@@ -2,6 +2,8 @@
 
 import click
 
+from registry import exports
+
 from . import _options as options
 from ._render import emit, warn
 from ._views import checkout
@@ -11,7 +13,10 @@ from ._views import checkout
 @click.argument("ref")
 @click.argument("directory", metavar="DIR", type=click.Path())
 @click.option(
-    "--for", "for_", metavar="FORMAT", help="What loads it: vllm, older-peft or gguf; PEFT if not given."
+    "--for",
+    "for_",
+    metavar="FORMAT",
+    help=f"What loads it: {', '.join(exports.names())}; PEFT as it is today if not given.",
 )
 @click.option(
     "--rank",
