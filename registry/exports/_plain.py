@@ -29,6 +29,7 @@ _DEEDS = {
     "embedding": "adapts an embedding",
     "difference": "is a difference of whole parameters",
 }
+_NOTHING: tuple[object, ...] = (None, [], "")
 _ROUNDINGS = 4.0  # of the scale, of each factor, of the product
 _CUT = 1e-5  # relative error of the decomposition that cuts a delta
 
@@ -62,7 +63,10 @@ def stored_dtype(adapter: StoredAdapter) -> str:
 def targets(adapter: StoredAdapter) -> list[str]:
     """The modules to name in a config: as they were named where that was a plain list, else every one in full."""
     named = adapter.config.get("target_modules")
-    narrowed = any(adapter.config.get(key) for key in ("exclude_modules", "layers_to_transform"))
+    # Layer 0 alone is written as 0.
+    narrowed = any(
+        adapter.config.get(key) not in _NOTHING for key in ("exclude_modules", "layers_to_transform")
+    )
     own = sorted(name for name, module in adapter.layout.modules.items() if module.parameter == "")
     if narrowed or not isinstance(named, list) or not all(isinstance(each, str) for each in named):
         return own

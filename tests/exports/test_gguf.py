@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from registry import Registry
-from registry.errors import NotFound, Refused
+from registry.errors import NotFound, Refused, UsageError
 from registry.testing.hub import HubServer
 from tests import hubs
 from tests.adapters import PREFIX, lora_deltas, make_ia3, make_lora
@@ -253,3 +254,24 @@ def test_another_kind_is_refused(local: Registry, tmp_path: Path) -> None:
     local.add(make_ia3(tmp_path / "a"), "a")
     with refused(local, Refused, "llama.cpp does not load ia3", code=7):
         local.checkout("a", tmp_path / "out", for_="gguf", base_path=base(tmp_path / "base", LLAMA))
+
+
+def test_the_package_it_needs_is_named_where_it_is_missing(
+    local: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.add(make_lora(tmp_path / "a"), "a")
+    monkeypatch.delitem(sys.modules, "registry.exports.gguf", raising=False)
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with refused(local, UsageError, "needs gguf", "pip install 'adapter-registry[gguf]'", code=2):
+        local.checkout("a", tmp_path / "out", for_="gguf")
+    assert not (tmp_path / "out").exists()
+
+
+def test_factors_of_two_types_are_written_in_one_that_holds_both(local: Registry, tmp_path: Path) -> None:
+    up = f"{PREFIX}{Q}.lora_B.weight"
+    source = make_lora(
+        tmp_path / "a", modules={Q: (32, 24)}, dtype=torch.bfloat16, extra={up: torch.ones(32, 4).half()}
+    )
+    _, _, found = exported(local, source, tmp_path, LLAMA)
+    wanted = {place(Q): permuted(lora_deltas(source)[Q], 4)}
+    assert off(found, wanted) < 1e-15

@@ -118,6 +118,15 @@ def test_what_does_is_said_without_it(options: dict[str, Any], local: Registry, 
     assert off(old_deltas(tmp_path / "out"), lora_deltas(source)) < 1e-6
 
 
+def test_an_adapter_of_layer_0_alone_stays_in_layer_0(local: Registry, tmp_path: Path) -> None:
+    source = make_lora(tmp_path / "a", modules={A: (32, 32)}, config={"layers_to_transform": 0})
+    local.add(source, "a")
+    for format_ in ("older-peft", "vllm"):
+        local.checkout("a", tmp_path / format_, for_=format_)
+        assert config_of(tmp_path / format_)["target_modules"] == [A]
+    assert "layers_to_transform" not in config_of(tmp_path / "older-peft")
+
+
 def test_todays_peft_loads_it_and_answers_the_same(local: Registry, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import LlamaForCausalLM
