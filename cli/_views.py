@@ -275,8 +275,13 @@ def plan(result: MaterializePlan, console: Console) -> Iterator[RenderableType]:
 
 
 def checkout(result: Checkout, console: Console) -> Iterator[RenderableType]:
-    yield line(("wrote ", "green"), (result.ref, "bold"), " to ", (result.path, "bold"))
+    which = "" if result.format is None else f" for {result.format}"
+    yield line(("wrote ", "green"), (result.ref, "bold"), which, " to ", (result.path, "bold"))
     yield line("digest ", (short(result.digest, console), "cyan"))
+    if result.energy is not None and result.energy < 1:
+        yield line(f"cut to rank {result.rank}: each module kept {result.energy:.4%} of its energy or more")
+    for note in result.notes:
+        yield line(note)
     yield from _files(result.files, console)
 
 

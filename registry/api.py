@@ -512,14 +512,27 @@ class Registry:
             actor=self._config.actor,
         )
 
-    def checkout(self, ref: Reference, directory: str | Path) -> Checkout:
-        """Write a version as a PEFT folder that ``PeftModel.from_pretrained`` and vLLM load.
+    def checkout(
+        self,
+        ref: Reference,
+        directory: str | Path,
+        *,
+        for_: str | None = None,
+        rank: int | None = None,
+        base_path: str | Path | None = None,
+    ) -> Checkout:
+        """Write a version as a PEFT folder that ``PeftModel.from_pretrained`` loads, or ``for_`` another program.
 
-        Raises ``Conflict`` where ``directory`` exists, ``IntegrityFailure`` where stored bytes are damaged.
+        ``for_`` is ``vllm`` (one rank for all modules, ``rank`` or the largest), ``older-peft`` (what PEFT 0.4 reads)
+        or ``gguf`` (llama.cpp; ``base_path`` is a folder with the base model's ``config.json``). Raises ``Conflict``
+        where ``directory`` exists, ``Refused`` for parts that the program does not load, and ``IntegrityFailure`` where
+        stored bytes are damaged.
         """
         from registry.verbs import checkout
 
-        return checkout.checkout(self._database, self._blobs, _text(ref), directory)
+        return checkout.checkout(
+            self._database, self._blobs, _text(ref), directory, for_=for_, rank=rank, base_path=base_path
+        )
 
     def verify(
         self,

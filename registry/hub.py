@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from glob import escape
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
@@ -477,6 +477,15 @@ def describe_model(repo: str, revision: str | None) -> DescribedModel:
     except (ValueError, TypeError, RecursionError):
         raise Refused(f"config.json of {repo} is malformed") from None
     return DescribedModel(commit, digest.of_json(sorted(map(str, hashes))), found)
+
+
+def model_config(repo: str, revision: str | None) -> dict[str, Any]:
+    """A model's ``config.json``, and nothing else of it."""
+    commit = resolve(repo, revision)
+    try:
+        return dict(json.loads(read(repo, commit, "config.json")))
+    except (ValueError, TypeError, RecursionError):
+        raise Refused(f"config.json of {repo} is malformed") from None
 
 
 def _tensors(repo: str, commit: str, shard: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:

@@ -322,10 +322,10 @@ def _base_of(place: Module | None, base: BaseValues | None) -> Tensor | None:
 
 def is_canonical(stored: StoredAdapter) -> bool:
     """Whether the file names every tensor as today's PEFT does."""
-    return all(name == _named(plain) for plain, name in stored.names.items())
+    return all(name == named(plain) for plain, name in stored.names.items())
 
 
-def _named(plain: str) -> str:
+def named(plain: str) -> str:
     """The name in a file: what VeRA's modules share lies beside the model."""
     return plain if plain.startswith("base_model.") else f"{PREFIX}{plain}"
 
@@ -341,21 +341,31 @@ def rewrite(stored: StoredAdapter, folder: Path, base_model: BaseModelIdentity) 
 
     Its content stays the same; so does the order of the config's keys, which decides between patterns.
     """
-    named = {"base_model_name_or_path": base_model.repo, "revision": base_model.revision}
+    identity = {"base_model_name_or_path": base_model.repo, "revision": base_model.revision}
     with stored.bytes() as view:
 
         def tensors() -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
             for name, entry in sorted(stored.entries.items()):
-                yield _named(name), entry.dtype, entry.shape, bytes(view[entry.begin : entry.end])
+                yield named(name), entry.dtype, entry.shape, bytes(view[entry.begin : entry.end])
 
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            room = _safetensors.room_for(_named(name) for name in stored.entries)
-            _safetensors.write(folder / TENSORS, tensors(), room=room)
-            _write_config(folder / CONFIG, {**stored.config, **named})
-            _sync_folder(folder)
-        except OSError as error:
-            raise StorageFailure(f"{error.filename or folder} cannot be written: {error.strerror}") from error
+        write_files(folder, tensors(), stored.entries, {**stored.config, **identity})
+
+
+def write_files(
+    folder: Path,
+    tensors: Iterable[tuple[str, str, tuple[int, ...], bytes | memoryview]],
+    names: Iterable[str],
+    config: Mapping[str, Any],
+) -> None:
+    """Write the two files of an adapter as they are given, and fsync; ``names`` are those of all tensors, for room."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        room = _safetensors.room_for(named(name) for name in names)
+        _safetensors.write(folder / TENSORS, tensors, room=room)
+        _write_config(folder / CONFIG, config)
+        _sync_folder(folder)
+    except OSError as error:
+        raise StorageFailure(f"{error.filename or folder} cannot be written: {error.strerror}") from error
 
 
 def write_uniform(stored: StoredAdapter, folder: Path, base_model: BaseModelIdentity) -> None:
@@ -388,7 +398,7 @@ def write_uniform(stored: StoredAdapter, folder: Path, base_model: BaseModelIden
                     (wide[name][0], _safetensors.data_size(entry.dtype, wide[name][1:])), np.uint8
                 )
                 full[: entry.shape[0], :width] = raw.reshape(entry.shape[0], width)
-                yield _named(name), entry.dtype, wide[name], full.tobytes()
+                yield named(name), entry.dtype, wide[name], full.tobytes()
 
         config = {
             **stored.config,
@@ -400,14 +410,7 @@ def write_uniform(stored: StoredAdapter, folder: Path, base_model: BaseModelIden
             "rank_pattern": {},
             "alpha_pattern": {},
         }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            room = _safetensors.room_for(_named(name) for name in stored.entries)
-            _safetensors.write(folder / TENSORS, tensors(), room=room)
-            _write_config(folder / CONFIG, config)
-            _sync_folder(folder)
-        except OSError as error:
-            raise StorageFailure(f"{error.filename or folder} cannot be written: {error.strerror}") from error
+        write_files(folder, tensors(), stored.entries, config)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -529,12 +529,20 @@ class MaterializePlan(Result):
 
 
 class Checkout(Result):
-    """A PEFT folder written for a version; ``files`` maps names to sizes."""
+    """A PEFT folder written for a version; ``files`` maps names to sizes.
+
+    With a ``format`` it is what another program loads: all modules have ``rank``, each kept at least ``energy`` of its
+    ``‖ΔW‖²`` (1 where nothing was cut), and ``notes`` say how to load it.
+    """
 
     ref: str
     digest: str
     path: str
     files: dict[str, int]
+    format: str | None = None
+    rank: int | None = None
+    energy: float | None = None
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # Set before the first import of the Hub client: no test may ask anything of the real Hub or of PyPI.
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"
-os.environ.pop("HF_TOKEN", None)
+REAL_TOKEN = os.environ.pop("HF_TOKEN", None)
+"""For the one test that asks the real Hub, if it is told to."""
 
 
 @pytest.fixture(autouse=True)

@@ -227,8 +227,9 @@ def plan(**changes: Any) -> MaterializePlan:
     return MaterializePlan(**(fields | changes))
 
 
-def checkout() -> Checkout:
-    return Checkout(ref="toxic@3", digest=DIGEST, path="out", files={"adapter_config.json": 12})
+def checkout(**changes: Any) -> Checkout:
+    fields: dict[str, Any] = {"ref": "toxic@3", "digest": DIGEST, "path": "out"}
+    return Checkout(**(fields | {"files": {"adapter_config.json": 12}} | changes))
 
 
 def alias(**changes: Any) -> Alias:

@@ -1,5 +1,8 @@
 """add, compose, check, materialize and checkout."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from registry.results import Added, Check, Composed, Extracted, Materialized, MaterializePlan, ModuleReport
@@ -225,10 +228,25 @@ def test_a_plan_is_written_nowhere(run: Run) -> None:
 def test_checkout_says_where(fake: FakeRegistry, run: Run) -> None:
     fake.answers["checkout"] = samples.checkout()
     done = run("checkout", "toxic", "out")
-    assert fake.asked == {"ref": "toxic", "directory": "out"}
+    assert fake.asked == {"ref": "toxic", "directory": "out", "for_": None, "rank": None, "base_path": None}
     assert "wrote toxic@3 to out" in done.stdout
     assert "adapter_config.json" in done.stdout
     assert run("checkout", "toxic", "out", "--format", "quiet").stdout == "toxic@3\n"
+
+
+def test_checkout_for_another_program_says_how_it_is_loaded(
+    fake: FakeRegistry, run: Run, tmp_path: Path
+) -> None:
+    made = {"format": "vllm", "rank": 16, "energy": 0.9921, "notes": ("serve it with --max-lora-rank 16",)}
+    fake.answers["checkout"] = samples.checkout(**made)
+    done = run("checkout", "toxic", "out", "--for", "vllm", "--rank", "16", "--base-path", str(tmp_path))
+    assert (fake.asked["for_"], fake.asked["rank"]) == ("vllm", 16)
+    assert fake.asked["base_path"] == str(tmp_path)
+    assert "wrote toxic@3 for vllm to out" in done.stdout
+    assert "cut to rank 16: each module kept 99.2100% of its energy or more" in done.stdout
+    assert "serve it with --max-lora-rank 16" in done.stdout
+    assert run("checkout", "toxic", "out", "--for", "vllm", "--rank", "0").exit_code == 2
+    assert json.loads(run("checkout", "toxic", "out", "--format", "json").stdout)["energy"] == 0.9921
 
 
 def test_convert_passes_every_option(fake: FakeRegistry, run: Run) -> None:

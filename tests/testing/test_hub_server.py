@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import huggingface_hub
 import pytest
@@ -262,7 +262,23 @@ def test_a_model_is_found_by_what_its_card_says(hub: HubServer, api: HfApi) -> N
         "base_model: [org/base, /data/base]",
         "base_model_relation: cousin",
         "license: 3",
+        "license: my-own",
+        "license: [mit, gpl-2.0-or-later]",
+        "license: other\nlicense_name: [a]",
         "tags: [[lora]]",
+        "language: zh-CN",
+        "language: [en, English language]",
+        "datasets: [/data/mine]",
+        "widget: hello",
+        "model-index: not correct",
+        "model-index: [{results: []}]",
+        "model-index: [{name: a}]",
+        "model-index: [{name: a, results: [{task: {type: x}, metrics: [{type: acc, value: 1}]}]}]",
+        "model-index: [{name: a, results: [{task: {type: x}, dataset: {name: d, type: d}}]}]",
+        "model-index: [{name: a, results: [{task: {type: x}, dataset: {name: d}, metrics: [{type: acc, value: 1}]}]}]",
+        "model-index: [{name: a, results: [{task: {type: x}, dataset: {name: d, type: d, config: 3}, metrics: [{type: acc, value: 1}]}]}]",
+        "model-index: [{name: a, results: [{task: {type: x}, dataset: {name: d, type: d}, metrics: [{type: acc}]}]}]",
+        "model-index: [{name: a, results: [{task: {type: x}, dataset: {name: d, type: d}, metrics: [{type: acc, value: .nan}]}]}]",
     ],
 )
 def test_a_bad_card_is_refused(hub: HubServer, api: HfApi, front_matter: str) -> None:
@@ -272,6 +288,31 @@ def test_a_bad_card_is_refused(hub: HubServer, api: HfApi, front_matter: str) ->
     # The commit itself checks too, for clients that do not ask first.
     hub.fail("POST /api/validate-yaml", status=200)
     assert status_of(lambda: commit(api, add("README.md", card))) == 400
+
+
+@pytest.mark.parametrize(
+    ("front_matter", "warned"),
+    [
+        ("license: mit\nlanguage: [en, pt-br, ewe]\ndatasets: [org/data, squad]", ""),
+        ("license: other\nlicense_name: ours\nlicense_link: LICENSE", ""),
+        ("license: other", "license_name"),
+        ("pipeline_tag: text-generation", ""),
+        ("pipeline_tag: mind-reading", "mind-reading"),
+        (
+            "model-index: [{name: a, results: [{task: {type: x}, dataset: {name: d, type: d, split: test}, metrics: [{type: acc, value: 0.5}, {type: text, value: good}]}]}]",
+            "",
+        ),
+    ],
+)
+def test_a_good_card_is_taken_and_a_doubtful_one_with_a_warning(
+    hub: HubServer, api: HfApi, front_matter: str, warned: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    card = f"---\n{front_matter}\n---\n# Card\n"
+    commit(api, add("README.md", card.encode()))
+    assert hub.files(REPO)["README.md"] == card.encode()
+    said = [str(each.message) for each in recwarn if "metadata" in str(each.message)]
+    assert bool(said) == bool(warned)
+    assert warned in "".join(said)
 
 
 def test_who_may_do_what(hub: HubServer, api: HfApi) -> None:
@@ -321,6 +362,104 @@ def test_a_repository_is_created_once_and_deleted(api: HfApi) -> None:
     api.delete_repo(REPO)
     assert not api.repo_exists(REPO)
     api.delete_repo(REPO, missing_ok=True)
+
+
+def test_a_deleted_repository_is_gone_and_its_name_is_free(hub: HubServer, api: HfApi) -> None:
+    commit(api, add("a"))
+    api.create_tag(REPO, tag="v1")
+    api.create_discussion(REPO, "A word")
+    assert status_of(lambda: client(hub, "stranger").delete_repo(REPO)) == 403
+    assert status_of(lambda: client(hub, "reader").delete_repo(REPO)) == 403
+    api.delete_repo(REPO)
+    assert status_of(lambda: api.delete_repo(REPO)) == 404
+    api.create_repo(REPO)
+    assert [each.title for each in api.list_repo_commits(REPO)] == ["initial commit"]
+    assert (api.list_repo_refs(REPO).tags, list(api.get_repo_discussions(REPO))) == ([], [])
+
+
+def test_a_repository_is_moved_with_all_it_has(hub: HubServer, api: HfApi) -> None:
+    head = commit(api, add("a"), add("b.bin", WEIGHTS)).oid
+    api.create_tag(REPO, tag="v1")
+    api.create_repo("team/taken")
+    assert status_of(lambda: api.move_repo(REPO, "team/taken")) == 409
+    assert status_of(lambda: client(hub, "stranger").move_repo(REPO, "bob/mine")) == 403
+    assert status_of(lambda: api.move_repo("team/none", "team/other")) == 404
+    api.move_repo(REPO, "team/other")
+    assert not api.repo_exists(REPO)
+    assert api.model_info("team/other", revision="v1").sha == head
+    assert hub.files("team/other")["b.bin"] == WEIGHTS
+
+
+def test_a_squashed_branch_is_one_commit_and_tags_stay(hub: HubServer, api: HfApi) -> None:
+    tagged = commit(api, add("a")).oid
+    api.create_tag(REPO, tag="v1")
+    commit(api, add("b"))
+    files = hub.files(REPO)
+    api.super_squash_history(REPO)
+    assert len(api.list_repo_commits(REPO)) == 1
+    assert hub.files(REPO) == files
+    assert api.model_info(REPO, revision="v1").sha == tagged
+    assert status_of(lambda: api.super_squash_history(REPO, branch="none")) == 404
+    stale = api.create_commit
+    assert status_of(lambda: stale(REPO, [add("c")], commit_message="c", parent_commit=tagged)) == 412
+
+
+def test_tags_stay_where_they_are(hub: HubServer, api: HfApi) -> None:
+    first = commit(api, add("a")).oid
+    api.create_tag(REPO, tag="v1", revision=first, tag_message="The first")
+    commit(api, add("b"))
+    assert status_of(lambda: api.create_tag(REPO, tag="v1")) == 409
+    api.create_tag(REPO, tag="v1", exist_ok=True)
+    assert api.model_info(REPO, revision="v1").sha == first
+    assert status_of(lambda: api.create_tag(REPO, tag="v2", revision="none")) == 404
+    assert status_of(lambda: client(hub, "stranger").create_tag(REPO, tag="v2")) == 403
+    api.delete_tag(REPO, tag="v1")
+    assert status_of(lambda: api.delete_tag(REPO, tag="v1")) == 404
+
+
+def test_a_pull_request_is_listed_renamed_closed_and_opened_again(hub: HubServer, api: HfApi) -> None:
+    guest = client(hub, "stranger")
+    head = commit(api, add("a")).oid
+    opened = guest.create_commit(REPO, [add("b")], commit_message="Add b", create_pr=True, parent_commit=head)
+    number = opened.pr_num
+    assert number == 1
+    assert status_of(lambda: client(hub, "reader").rename_discussion(REPO, number, "Other")) == 403
+    guest.rename_discussion(REPO, number, "Add b, please")
+
+    def listed(status: Literal["open", "closed"]) -> list[tuple[int, str]]:
+        found = api.get_repo_discussions(
+            REPO, author="bob", discussion_type="pull_request", discussion_status=status
+        )
+        return [(each.num, each.title) for each in found]
+
+    assert listed("open") == [(1, "Add b, please")]
+    api.change_discussion_status(REPO, number, "closed")
+    assert (listed("open"), listed("closed")) == ([], [(1, "Add b, please")])
+    assert status_of(lambda: api.merge_pull_request(REPO, number)) == 400
+    api.change_discussion_status(REPO, number, "open")
+    assert [each.title for each in api.list_repo_commits(REPO, revision="refs/pr/1")][:2] == [
+        "Add b",
+        "change",
+    ]
+    api.merge_pull_request(REPO, number)
+    assert status_of(lambda: api.merge_pull_request(REPO, number)) == 400
+    assert status_of(lambda: api.get_discussion_details(REPO, 9)) == 404
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20 + 5])
+def test_a_file_of_any_size_goes_up_in_parts(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    content = (WEIGHTS + WEIGHTS)[:size]
+    with HubServer(tmp_path / "hub", xet=False, multipart_chunk=2**20) as server:
+        api = client(server)
+        api.create_repo(REPO)
+        server.fail("PUT /_storage/parts/[^/]+/2")  # the client sends that part again
+        commit(api, add("a.safetensors", content))
+        assert server.files(REPO)["a.safetensors"] == content
+        parts = {str(each) for each in server.requests if "/parts/" in each.path}
+    assert len(parts) == (0 if size <= 2**20 else -(-size // 2**20))
 
 
 def test_a_pull_request_of_a_stranger_is_merged(hub: HubServer, api: HfApi) -> None:

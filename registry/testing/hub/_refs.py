@@ -5,7 +5,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from registry.testing.hub import _changes
-from registry.testing.hub._access import HubError, revision_not_found
+from registry.testing.hub._access import HubError, User, revision_not_found
 from registry.testing.hub._routing import MODEL, Call, Routes, page
 from registry.testing.hub._store import Commit, Discussion, Entry, Repo, now
 
@@ -13,6 +13,7 @@ routes = Routes()
 
 _DISCUSSIONS = MODEL + "/discussions"
 _DISCUSSION = _DISCUSSIONS + "/{number}"
+_SHORTEST_TITLE = 3
 
 
 @routes.on("GET", MODEL + "/commits/{revision}")
@@ -83,6 +84,19 @@ def delete_tag(call: Call) -> Response:
     return Response("OK")
 
 
+@routes.on("POST", MODEL + "/super-squash/{branch}")
+def squash(call: Call) -> Response:
+    """A branch becomes one commit; what other references name stays."""
+    user, branch = call.writer(), call["branch"]
+    with call.site.store.edit(call.writable_repo().id) as edit:
+        if branch not in edit.repo.branches:
+            raise revision_not_found(branch)
+        title = str(call.json().get("message") or f"Super-squash branch '{branch}'")
+        made = Commit.make(None, edit.repo.commit(branch).tree, title, "", user.name)
+        edit.repo = edit.repo.committed(branch, made)
+    return Response("OK")
+
+
 @routes.on("GET", _DISCUSSIONS)
 def discussions(call: Call) -> Response:
     repo = call.repo()
@@ -141,6 +155,20 @@ def comment(call: Call) -> Response:
     return JSONResponse({"newMessage": discussion.events[-1]})
 
 
+@routes.on("POST", _DISCUSSION + "/title")
+def change_title(call: Call) -> Response:
+    user, title = call.writer(), str(call.json().get("title", ""))
+    with call.site.store.edit(call.repo().id) as edit:
+        discussion = edit.repo.discussion(call["number"])
+        _require_voice(user, edit.repo, discussion)
+        if len(title) < _SHORTEST_TITLE:
+            raise HubError(400, f"A title has at least {_SHORTEST_TITLE} characters")
+        said = {"from": discussion.title, "to": title}
+        discussion = discussion.with_event("title-change", user.name, said)
+        edit.repo = edit.repo.discussed(discussion.model_copy(update={"title": title}))
+    return JSONResponse({"newTitle": discussion.events[-1]})
+
+
 @routes.on("POST", _DISCUSSION + "/status")
 def change_status(call: Call) -> Response:
     user, status = call.writer(), call.json().get("status")
@@ -148,8 +176,7 @@ def change_status(call: Call) -> Response:
         raise HubError(400, f"Unknown status: {status}")
     with call.site.store.edit(call.repo().id) as edit:
         discussion = edit.repo.discussion(call["number"])
-        if not (user.owns(edit.repo.id) or user.name == discussion.author):
-            raise HubError(403, "Only the author and the owner of the repository may do this")
+        _require_voice(user, edit.repo, discussion)
         if discussion.status == "merged":
             raise HubError(400, "This pull request is merged")
         discussion = discussion.with_event("status-change", user.name, {"status": status})
@@ -172,6 +199,11 @@ def merge(call: Call) -> Response:
         pull = pull.with_event("status-change", user.name, {"status": "merged"})
         edit.repo = edit.repo.committed(pull.base, made).discussed(pull)
     return JSONResponse({})
+
+
+def _require_voice(user: User, repo: Repo, discussion: Discussion) -> None:
+    if not (user.owns(repo.id) or user.name == discussion.author):
+        raise HubError(403, "Only the author and the owner of the repository may do this")
 
 
 def _merged_tree(repo: Repo, pull: Discussion) -> tuple[dict[str, Entry], list[str]]:

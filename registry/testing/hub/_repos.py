@@ -64,6 +64,17 @@ def delete(call: Call) -> Response:
     return Response("OK")
 
 
+@routes.on("POST", "/api/repos/move")
+def move(call: Call) -> Response:
+    user, wanted = call.writer(), call.json()
+    old, new = (str(wanted.get(key, "")) for key in ("fromRepo", "toRepo"))
+    if not (user.owns(old) and user.owns(new)):
+        raise HubError(403, f"You don't have the rights to move {old} to {new}")
+    if not call.site.store.move(old, new):
+        raise HubError(409, f"There is a repository {new} already")
+    return Response("OK")
+
+
 @routes.on("GET", "/api/models")
 def search(call: Call) -> Response:
     user = call.user()

@@ -209,6 +209,16 @@ class Store:
                 raise repository_not_found()
             shutil.rmtree(self._root / repo_id)
 
+    def move(self, repo_id: str, to: str) -> bool:
+        """Give a repository another name; False if that is taken."""
+        with self._lock:
+            if (repo := self._repos.get(repo_id)) is None:
+                raise repository_not_found()
+            if not self.add(repo.model_copy(update={"id": to})):
+                return False
+            self.remove(repo_id)
+            return True
+
     @contextmanager
     def edit(self, repo_id: str) -> Iterator[Edit]:
         """Change a repository, one change at a time; an error leaves it as it was."""
