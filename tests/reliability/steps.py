@@ -50,9 +50,9 @@ class Steps:
         event.listen(Engine, "commit", self._commit)
         real = os.fsync
 
-        def fsync(descriptor: FileDescriptorLike) -> None:
+        def fsync(fd: FileDescriptorLike) -> None:
             self._step("fsync", file=True)
-            real(descriptor)
+            real(fd)
 
         os.fsync = fsync
 
