@@ -30,7 +30,7 @@ def _line(text: str) -> str:
     """One line without what acts on a terminal or reorders what is shown: names in it may be anybody's."""
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in " ".join(text.split()))
 
 
 class RegistryError(Exception):

@@ -151,7 +151,11 @@ class Catalog(RuleBasedStateMachine):
             with pytest.raises(NotFound):
                 self._catalog.delete_alias(name, alias)
 
-    @rule(name=NAME, number=NUMBER, value=st.text("xyz é'\"%", max_size=4))
+    @rule(
+        name=NAME,
+        number=NUMBER,
+        value=st.text("xyz é'\"%", max_size=4).filter(lambda text: not text or text.strip()),
+    )
     def tag(self, name: str, number: int, value: str) -> None:
         if not self._exists(name, number) or self._made((name, number)).deleted:
             with pytest.raises(NotFound):
