@@ -13,7 +13,7 @@ from tests.reliability.places import Copies, copies
 from tests.reliability.scenarios import SCENARIOS
 from tests.reliability.steps import FAULTS, Fault
 
-POINTS = 4
+POINTS = 3
 
 
 @pytest.fixture(scope="module")
