@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,6 +34,7 @@ _PREFIX = 8  # the header's length, before it
 _ENTRY = 160  # what an entry holds beside its name: dtype, shape and two offsets
 _BEHIND = 8  # tensors hashed and written behind the one being made
 _CHUNK = 1 << 20
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 DTYPES: Mapping[str, tuple[str, int]] = {
     "F64": ("float64", 64),
@@ -225,6 +227,11 @@ def _object(raw: bytes, *, constants: bool) -> dict[str, Any]:
         raise _Unsound(f"is no sound JSON: {error}") from None
     if not isinstance(value, dict):
         raise _Unsound("is no JSON object")
+    if _SURROGATE.search(raw) is not None:  # half a character may be escaped, and could not be written again
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise _Unsound("holds half a character, which is no text") from None
     return value
 
 

@@ -27,6 +27,13 @@ from typing import ClassVar
 _EXCERPT = 100  # characters of an expression that an error shows
 
 
+def _line(text: str) -> str:
+    """One line without what acts on a terminal or reorders what is shown: names in it may be anybody's."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in " ".join(text.split()))
+
+
 class RegistryError(Exception):
     """Base of every error raised on purpose by this package."""
 
@@ -34,9 +41,9 @@ class RegistryError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = _line(message)
+        self.hint = None if hint is None else _line(hint)
+        super().__init__(self.message)
 
 
 class UsageError(RegistryError):

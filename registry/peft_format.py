@@ -120,7 +120,7 @@ class StoredAdapter:
             "modules": [_module_digest(module, tensors) for module in layout.modules.values()],
         }
         if said := {key: self.config[key] for key in _SAID if self.config.get(key)}:
-            content["config"] = said
+            content["config"] = _canonical(said)
         rest = {name: found for name, found in tensors.items() if name not in used}
         if rest or layout.semantics or layout.blockers:
             content["rest"] = {"tensors": rest, "config": _canonical(layout.semantics)}

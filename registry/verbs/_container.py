@@ -145,25 +145,33 @@ def new_file(target: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise StorageFailure(f"cannot write to {target.parent}: {error.strerror}") from error
     staged = Path(name)
+    with _writing(target):
+        try:
+            with os.fdopen(descriptor, "wb", buffering=_PIECE) as file:
+                yield file
+                file.flush()
+                os.fsync(descriptor)
+            staged.chmod(0o666 & ~_umask())
+            refuse_existing(target)
+            staged.rename(target)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
     try:
-        with os.fdopen(descriptor, "wb", buffering=_PIECE) as file:
-            yield file
-            file.flush()
-            os.fsync(descriptor)
-        staged.chmod(0o666 & ~_umask())
-        refuse_existing(target)
-        staged.rename(target)
+        yield
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        hint = "free some disk space; nothing was written" if full else None
+        hint = "free some disk space" if full else "check the folder and its permissions"
         raise StorageFailure(f"cannot write {target}: {error.strerror}", hint=hint) from error
-    finally:
-        staged.unlink(missing_ok=True)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _umask() -> int:
@@ -219,7 +227,7 @@ class Bundle:
         """Write a blob to a file. Raises ``IntegrityFailure`` where its bytes are others."""
         self._file.seek(start)
         state, left = hashlib.sha256(), size
-        with target.open("wb") as file:
+        with _writing(target), target.open("wb") as file:
             while left and (piece := self._file.read(min(_PIECE, left))):
                 file.write(piece)
                 state.update(piece)

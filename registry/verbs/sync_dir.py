@@ -296,11 +296,16 @@ def _locked(root: Path, *, dry_run: bool) -> Iterator[None]:
         (root / OWN).mkdir(parents=True, exist_ok=True)
         if (root / OWN).is_symlink():
             raise Refused(f"{root / OWN} is a link", hint="remove it: a sync keeps its own folder there")
+    lock = FileLock(root / OWN / "lock", timeout=_PATIENCE_S)
+    with _storage(root):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise Conflict(f"another sync of {root} is at work", hint="try again when it is done") from None
     try:
-        with FileLock(root / OWN / "lock", timeout=_PATIENCE_S):
-            yield
-    except Timeout:
-        raise Conflict(f"another sync of {root} is at work", hint="try again when it is done") from None
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -136,7 +136,7 @@ def test_a_message_is_one_line_and_holds_no_escapes(fake: FakeRegistry, run: Run
     assert done.stderr == "error: no \\x1b[31madapter\\u202e\nhint: a b\n"
     as_json = run("show", "toxic", "--format", "json").stderr
     assert "\x1b" not in as_json
-    assert json.loads(as_json)["error"]["message"] == "no \x1b[31madapter\u202e"
+    assert json.loads(as_json)["error"]["message"] == "no \\x1b[31madapter\\u202e"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,106 @@
+"""The steps of a running command: every change of a file below a folder, every statement, every commit.
+
+They are seen from outside: by Python's audit events, SQLAlchemy's events, and ``os.fsync``. Nothing of this is in the
+program itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import OperationalError
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
+Fault = Literal["kill", "no space", "bad disk", "interrupt", "connection lost"]
+FAULTS: tuple[Fault, ...] = ("kill", "no space", "bad disk", "interrupt", "connection lost")
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGES = {
+    "os.rename": 2, "os.link": 2, "os.symlink": 2, "os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.truncate": 1,
+    "os.chmod": 1, "os.utime": 1,
+}  # fmt: skip
+_ERRNO = {"no space": errno.ENOSPC, "bad disk": errno.EIO}
+_SAID = {"no space": "database or disk is full", "bad disk": "disk I/O error"}
+
+
+class Steps:
+    """Counts the steps of this process, writes each into ``log``, and lets ``fault`` happen at the step ``at``."""
+
+    def __init__(self, root: Path, log: Path, at: int | None, fault: Fault) -> None:
+        self._root = str(root)
+        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        self._at = at
+        self._fault = fault
+        self._count = 0
+
+    def install(self) -> None:
+        sys.addaudithook(self._audit)
+        event.listen(Engine, "do_execute", self._execute)
+        event.listen(Engine, "do_executemany", self._execute)
+        event.listen(Engine, "commit", self._commit)
+        real = os.fsync
+
+        def fsync(fd: FileDescriptorLike) -> None:
+            self._step("fsync", file=True)
+            real(fd)
+
+        os.fsync = fsync
+
+    def rest(self) -> None:
+        """What follows is nobody's step."""
+        self._at = None
+        self._root = "\0"
+
+    def _audit(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if name == "open":
+            path, _, flags = arguments
+            paths = [path] if isinstance(flags, int) and flags & _WRITING else []
+        else:
+            paths = list(arguments[: _CHANGES.get(name, 0)])
+        inside = [path for path in map(_text, paths) if path.startswith(self._root)]
+        if inside:
+            self._step(f"{name} {inside[-1].removeprefix(self._root)}", file=True)
+
+    def _execute(self, cursor: Any, statement: str, *_: Any) -> None:
+        self._step(f"SQL {' '.join(statement.split())[:100]}", connection=cursor.connection)
+
+    def _commit(self, connection: Any) -> None:
+        try:
+            self._step("commit", connection=connection.connection.dbapi_connection)
+        except sqlite3.OperationalError as error:
+            # Where this is called from, SQLAlchemy does not wrap errors as it does those of the commit itself.
+            raise OperationalError("COMMIT", None, error) from error
+
+    def _step(self, name: str, *, file: bool = False, connection: Any = None) -> None:
+        self._count += 1
+        os.write(self._log, f"{self._count} {name}\n".encode())
+        if self._count == self._at:
+            self._strike(file, connection)
+
+    def _strike(self, file: bool, connection: Any) -> None:
+        if self._fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self._fault == "interrupt":
+            signal.raise_signal(signal.SIGINT)
+        elif self._fault == "connection lost":
+            if connection is not None and not isinstance(connection, sqlite3.Connection):
+                with socket.socket(fileno=os.dup(connection.fileno())) as line:
+                    line.shutdown(socket.SHUT_RDWR)
+        elif file:
+            raise OSError(_ERRNO[self._fault], os.strerror(_ERRNO[self._fault]))
+        elif isinstance(connection, sqlite3.Connection):
+            raise sqlite3.OperationalError(_SAID[self._fault])
+
+
+def _text(path: object) -> str:
+    return os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
