@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 @click.option("--adopt", is_flag=True, help="Push to a repo that was not made by this registry.")
 @click.option("--pr", "propose", is_flag=True, help="Open a pull request instead of pushing.")
 @click.option("--tag", metavar="TAG", help="Tag for the commit, such as v2; one that is taken is not moved.")
-@click.option("--adopt", is_flag=True, help="Push to a repo that was not made by a registry.")
 @options.presented
 @click.option(
     "--sign-key",

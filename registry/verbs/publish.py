@@ -469,15 +469,7 @@ def _begin(database: Database, request: _Request, wanted: Plan) -> str:
 
 def _finish(database: Database, request: _Request, publish_id: str, receipt: Receipt) -> Publication:
     with database.write() as session:
-        outbox.finish(
-            session,
-            publish_id,
-            commit=receipt.commit,
-            url=receipt.url,
-            ref=request.pin.ref,
-            actor=request.actor,
-            **_despite(request),
-        )
+        _close(session, publish_id, receipt, request.pin.ref, request.actor, **_despite(request))
         session.flush()
         shown = outbox.get(session, publish_id)
     shown = shown.model_copy(update={"created": receipt.made})
@@ -490,7 +482,9 @@ def _despite(request: _Request) -> dict[str, Any]:
     return {} if terms.despite is None else {"despite": terms.despite, "conflicts": list(terms.conflicts)}
 
 
-def _close(session: Session, publish_id: str, receipt: Receipt, ref: str, actor: str) -> None:
+def _close(
+    session: Session, publish_id: str, receipt: Receipt, ref: str, actor: str, **detail: Any
+) -> None:
     outbox.finish(
         session,
         publish_id,
@@ -499,6 +493,7 @@ def _close(session: Session, publish_id: str, receipt: Receipt, ref: str, actor:
         pull_request=receipt.pull_request,
         ref=ref,
         actor=actor,
+        **detail,
     )
 
 
