@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, select, text, update
+from sqlalchemy import Insert, delete, exists, select, text
 from sqlalchemy.orm import Session, aliased
 
 from registry import recipe as recipes
@@ -71,20 +72,27 @@ class Realisation:
 
 
 _HELD = exists().where(ArtifactFileRow.artifact_digest == ArtifactRow.digest)
-_ARTIFACTS = core(ArtifactRow)
-_SEEN = (
-    update(_ARTIFACTS)
-    .where(
-        _ARTIFACTS.c.digest == bindparam("content"),
-        ~exists().where(ArtifactFileRow.artifact_digest == _ARTIFACTS.c.digest),
-    )
-    .values(
-        {
-            name: bindparam(name)
-            for name in ("kind", "rank", "parameters", "modules", "dtype", "size", "not_composable")
-        }
-    )
-)
+_FACTS = ("kind", "rank", "parameters", "modules", "dtype", "size", "not_composable")
+
+
+@cache
+def _recording(dialect: str) -> Insert:
+    """Records content that is seen, and corrects what was told of content that was only known: in one statement."""
+    table = core(ArtifactRow)
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        new: Any = postgresql.insert(table)
+    else:
+        from sqlalchemy.dialects import sqlite
+
+        new = sqlite.insert(table)
+    held = exists().where(ArtifactFileRow.artifact_digest == table.c.digest).correlate(table)
+    facts = {name: new.excluded[name] for name in _FACTS}
+    statement: Insert = new.on_conflict_do_update(
+        index_elements=[table.c.digest], set_=facts, where=~held
+    ).inline()
+    return statement
 
 
 def save(session: Session, content: Content) -> None:
@@ -92,23 +100,17 @@ def save(session: Session, content: Content) -> None:
     # In one order, so that two who share several do not wait for one another.
     for file in sorted(content.files.values(), key=lambda file: file.digest):
         insert_or_ignore(session, BlobRow, digest=file.digest, size=file.size, created_at=now())
-    insert_or_ignore(
-        session,
-        ArtifactRow,
-        digest=content.digest,
-        target=content.target,
-        kind=content.kind,
-        rank=content.rank,
-        parameters=content.parameters,
-        modules=content.modules,
-        dtype=content.dtype,
-        size=content.size,
-        not_composable=list(content.not_composable),
-        created_at=now(),
-    )
+    values = {
+        "digest": content.digest,
+        "target": content.target,
+        **{name: getattr(content, name) for name in _FACTS},
+        "not_composable": list(content.not_composable),
+        "created_at": now(),
+    }
     if content.files:
-        # Of content that was only known it was told what it is; now it is seen.
-        session.connection().execute(_SEEN, {"content": content.digest, **_facts(content)})
+        session.connection().execute(_recording(session.get_bind().dialect.name), values)
+    else:
+        insert_or_ignore(session, ArtifactRow, **values)
     for path, file in content.files.items():
         insert_or_ignore(
             session, ArtifactFileRow, artifact_digest=content.digest, path=path, blob_digest=file.digest
@@ -131,18 +133,6 @@ def unheld(session: Session, digests: Iterable[str]) -> set[str]:
     for some in chunked(sorted(set(digests))):
         found.update(session.scalars(select(ArtifactRow.digest).where(ArtifactRow.digest.in_(some), ~_HELD)))
     return found
-
-
-def _facts(content: Content) -> dict[str, Any]:
-    return {
-        "kind": content.kind,
-        "rank": content.rank,
-        "parameters": content.parameters,
-        "modules": content.modules,
-        "dtype": content.dtype,
-        "size": content.size,
-        "not_composable": list(content.not_composable),
-    }
 
 
 def load(session: Session, artifact_digest: str) -> Content | None:

@@ -202,12 +202,16 @@ def insert(session: Session, table: Any, *rows: Mapping[str, Any]) -> None:
         session.connection().execute(_insert(table, ""), list(rows))
 
 
-def insert_or_ignore(session: Session, table: Any, **values: Any) -> bool:
-    """Insert a row unless a constraint says it is there: the loser of a race, False, re-reads what the winner wrote."""
-    dialect = session.get_bind().dialect.name
+def insert_or_ignore(session: Session, table: Any, **values: Any) -> None:
+    """Insert a row unless a constraint says it is there: the loser of a race re-reads what the winner wrote."""
+    session.connection().execute(_insert(table, session.get_bind().dialect.name), values)
+
+
+def inserted(session: Session, table: Any, **values: Any) -> bool:
+    """The same, and whether it was new; not inside of :func:`batched`, where nothing is answered."""
+    statement = _insert(table, session.get_bind().dialect.name)
     # The count is closed with the cursor otherwise.
-    keeping = {"preserve_rowcount": True}
-    done = session.connection().execute(_insert(table, dialect), values, execution_options=keeping)
+    done = session.connection().execute(statement, values, execution_options={"preserve_rowcount": True})
     return done.rowcount == 1
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from registry.catalog import references, search, views
-from registry.catalog.database import chunked, insert_or_ignore
+from registry.catalog.database import chunked, inserted
 from registry.catalog.events import now, record
 from registry.catalog.tables import AdapterRow, AliasRow, RuleRow, VersionRow
 from registry.errors import Conflict, NotFound
@@ -40,7 +40,7 @@ def add(session: Session, draft: Draft, actor: str) -> Rule:
 
     Raises ``Conflict`` where one asks for the same at the same place, but otherwise.
     """
-    created = insert_or_ignore(
+    created = inserted(
         session,
         RuleRow,
         selector=draft.selector,
