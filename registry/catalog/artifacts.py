@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Insert, delete, exists, select, text
+from sqlalchemy import Insert, delete, exists, literal_column, select, text
 from sqlalchemy.orm import Session, aliased
 
 from registry import recipe as recipes
@@ -87,7 +87,8 @@ def _recording(dialect: str) -> Insert:
         from sqlalchemy.dialects import sqlite
 
         new = sqlite.insert(table)
-    held = exists().where(ArtifactFileRow.artifact_digest == table.c.digest).correlate(table)
+    # By name: in this place nothing is correlated, and the table itself would be read again.
+    held = exists().where(ArtifactFileRow.artifact_digest == literal_column(f"{table.name}.digest"))
     facts = {name: new.excluded[name] for name in _FACTS}
     statement: Insert = new.on_conflict_do_update(
         index_elements=[table.c.digest], set_=facts, where=~held
