@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from registry import Registry
 from registry.errors import Conflict, HubUnauthorized, NotFound, UsageError
+from registry.publishers import hub as publisher
 from registry.results import Synced, SyncReport
 from registry.testing.hub import HubServer
 from tests import hubs
@@ -354,6 +356,24 @@ class TestSync:
             assert set(report.counts) <= {"published", "unchanged"}, report.results
         for name in ("alpaca", "toxic", "detox"):
             assert commits(hub, f"team/{name}") == [f"Publish {name}@1"]
+
+    def test_a_tag_that_another_sync_made_meanwhile_is_no_failure(
+        self, stocked: Registry, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hubs.api(hub).create_repo("team/alpaca", private=True)
+        stocked.add_rule("alpaca", "team/{name}", tag="v{version}")
+        real = publisher.changes
+
+        def and_meanwhile(*args: Any) -> Any:
+            monkeypatch.setattr(publisher, "changes", real)
+            stocked.publish("alpaca", "team/alpaca", tag="v1")
+            return real(*args)
+
+        monkeypatch.setattr(publisher, "changes", and_meanwhile)
+        (done,) = stocked.sync(backoff=0).results
+        assert done.outcome in {"published", "unchanged"}, done.reason
+        assert done.commit == hub.commits("team/alpaca")[0].oid
+        assert commits(hub, "team/alpaca") == ["Publish alpaca@1"]
 
     @pytest.mark.parametrize("options", [{"jobs": 0}, {"jobs": 33}, {"retries": -1}, {"backoff": -1}])
     def test_options_that_make_no_sense(self, stocked: Registry, options: dict[str, int]) -> None:
