@@ -130,8 +130,8 @@ def _exit(result: SyncReport, *, check: bool) -> None:
     by = {name: [each for each in result.results if each.outcome == name] for name in _STYLES}
     if failed := by["failed"]:
         raise RegistryError(
-            f"{_which(failed)} could not be published",
-            hint="what failed for a time is tried again by the next sync",
+            f"{_which(failed)} could not be published: {failed[0].reason}",
+            hint=failed[0].hint or "what failed for a time is tried again by the next sync",
         )
     if drifted := by["drifted"]:
         raise Stale(

@@ -141,6 +141,12 @@ def test_exit_codes_say_the_worst(
     assert SyncReport.model_validate_json(told.stdout) == fake.answers["sync"]
 
 
+def test_why_it_failed_is_in_the_error(run: Run, fake: FakeRegistry) -> None:
+    fake.answers["sync"] = report("failed", "blocked")
+    done = run("sync", "--format", "quiet")
+    assert done.stderr == ("error: 1 publication (team/qa) could not be published: it is so\nhint: do this\n")
+
+
 def test_without_rules_it_says_so(run: Run, fake: FakeRegistry) -> None:
     fake.answers["sync"] = report(rules=0)
     done = run("sync")
