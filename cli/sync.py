@@ -144,7 +144,7 @@ def _exit(result: SyncReport, *, check: bool) -> None:
 
 
 def _which(outcomes: list[Synced]) -> str:
-    names = few([each.repo or each.ref or f"rule {each.rules[0]}" for each in outcomes])
+    names = few(list(dict.fromkeys(each.repo or each.ref or f"rule {each.rules[0]}" for each in outcomes)))
     return f"{plural(len(outcomes), 'publication')} ({names})"
 
 
