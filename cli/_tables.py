@@ -168,7 +168,7 @@ def _state(publication: Publication) -> str:
 
 
 def _tag(publication: Publication) -> str | None:
-    wanted = publication.tag is not None and not publication.tagged
+    wanted = publication.tag is not None and not publication.tagged and publication.state == "done"
     return f"{publication.tag} (missing)" if wanted else publication.tag
 
 

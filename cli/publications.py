@@ -7,7 +7,7 @@ from registry.errors import HubUnavailable, Stale
 from ._options import common, open_registry
 from ._render import emit_all, warn
 from ._tables import publications
-from ._text import plural
+from ._text import few, plural
 
 _AS_PUBLISHED = {"same", "superseded", "open"}
 
@@ -43,8 +43,8 @@ def command(ref: str | None, *, check: bool) -> None:
     ]
     if odd:
         raise Stale(
-            f"{plural(len(odd), 'publication')} of {len(results)} no longer as published: {', '.join(odd)}",
-            hint="publish again, or look at the repo's history",
+            f"{plural(len(odd), 'publication')} of {len(results)} no longer as published: {few(odd)}",
+            hint="publish again (what rules ask for: registry sync --repair), or look at the repo's history",
         )
     if unknown:
         raise HubUnavailable(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import threading
+import uuid
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,20 +88,41 @@ def command(
     """
     if report is not None:
         _require_folder(Path(report))
-    with open_registry() as catalog, _ended_like_by_hand():
-        result = catalog.sync(
-            rules, dry_run=dry_run or check, repair=repair, jobs=jobs, retries=retries, backoff=backoff,
-            base_path=base_path, on_outcome=_teller(),
-        )  # fmt: skip
+    told: list[Synced] = []
+    try:
+        with open_registry() as catalog, _ended_like_by_hand():
+            result = catalog.sync(
+                rules, dry_run=dry_run or check, repair=repair, jobs=jobs, retries=retries, backoff=backoff,
+                base_path=base_path, on_outcome=_teller(told),
+            )  # fmt: skip
+    except BaseException:  # a report of what was done until then, and not that of the last time
+        _hand_over(_cut_short(told, applied=not (dry_run or check)), report)
+        raise
+    _hand_over(result, report)
+    if mode() == "human":
+        rules_told = f"{plural(result.rules, 'rule')}: {_counts(result)}"
+        say(rules_told if result.rules else "there are no rules: registry rule add")
+    _exit(result, check=check)
+
+
+def _hand_over(result: SyncReport, report: str | None) -> None:
     if report is not None:
         _write(Path(report), result)
     if mode() != "human":
         emit(result, lambda *_: (), quiet=_quiet)
-    elif not result.rules:
-        say("there are no rules: registry rule add")
-    else:
-        say(f"{plural(result.rules, 'rule')}: {_counts(result)}")
-    _exit(result, check=check)
+
+
+def _cut_short(told: list[Synced], *, applied: bool) -> SyncReport:
+    """What is known of a sync that did not come to its end."""
+    from registry.results import SyncReport
+
+    return SyncReport(
+        applied=applied,
+        pending=True,
+        rules=len({rule for each in told for rule in each.rules}),
+        counts=dict(sorted(Counter(each.outcome for each in told).items())),
+        results=tuple(told),
+    )
 
 
 def _exit(result: SyncReport, *, check: bool) -> None:
@@ -108,8 +130,8 @@ def _exit(result: SyncReport, *, check: bool) -> None:
     by = {name: [each for each in result.results if each.outcome == name] for name in _STYLES}
     if failed := by["failed"]:
         raise RegistryError(
-            f"{_which(failed)} could not be published",
-            hint="what failed for a time is tried again by the next sync",
+            f"{_which(failed)} could not be published: {failed[0].reason}",
+            hint=failed[0].hint or "what failed for a time is tried again by the next sync",
         )
     if drifted := by["drifted"]:
         raise Stale(
@@ -122,17 +144,18 @@ def _exit(result: SyncReport, *, check: bool) -> None:
 
 
 def _which(outcomes: list[Synced]) -> str:
-    names = few([each.repo or each.ref or f"rule {each.rules[0]}" for each in outcomes])
+    names = few(list(dict.fromkeys(each.repo or each.ref or f"rule {each.rules[0]}" for each in outcomes)))
     return f"{plural(len(outcomes), 'publication')} ({names})"
 
 
-def _teller() -> Callable[[Synced], None] | None:
-    """Prints a line for each outcome as it happens; what is there already is only counted."""
+def _teller(told: list[Synced]) -> Callable[[Synced], None]:
+    """Keeps each outcome as it happens, and prints a line of it; what is there already is only counted."""
     if mode() != "human":
-        return None
+        return told.append
     screen = console()
 
     def tell(outcome: Synced) -> None:
+        told.append(outcome)
         if outcome.outcome != "unchanged" or outcome.reason:
             screen.print(_line(outcome), soft_wrap=True)
             for warning in outcome.warnings:  # from a thread that knows of no command
@@ -190,15 +213,13 @@ def _require_folder(file: Path) -> None:
 
 def _write(file: Path, result: SyncReport) -> None:
     """Whole or not at all: a job may read it while the next one writes it."""
-    text = result.model_dump_json(indent=2) + "\n"
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=file.absolute().parent, prefix=f".{file.name}-", delete=False
-    ) as part:
-        try:
-            part.write(text)
-            part.flush()
-            os.fsync(part.fileno())
-            Path(part.name).replace(file)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
+    part = file.absolute().with_name(f".{file.name}-{uuid.uuid4().hex}")
+    try:
+        with part.open("x", encoding="utf-8") as stream:  # readable for whom the user's files are
+            stream.write(result.model_dump_json(indent=2) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

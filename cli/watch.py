@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from registry.errors import Stale
+from registry.errors import HubUnavailable, Stale
 
 from . import _options as options
 from ._parts import Cell, table
 from ._render import emit_all, hint, mode
-from ._text import plural
+from ._text import few, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,11 @@ _STATES = {"same": "green", "same files": "", "moved": "yellow", "gone": "bold r
 
 @click.command("watch")
 @click.argument("refs", metavar="[REF]...", nargs=-1)
-@click.option("--check", is_flag=True, help="Exit with code 6 when one moved on or is gone.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Exit with code 6 when one moved on or is gone, 1 when one could not be asked for.",
+)
 @options.common
 def command(refs: tuple[str, ...], *, check: bool) -> None:
     """Show which imported adapters moved on upstream.
@@ -49,10 +53,15 @@ def command(refs: tuple[str, ...], *, check: bool) -> None:
             hint(f"to take it: registry add hf://{each.repo}@{each.revision} {name}")
     gone = [each for each in results if each.state == "gone"]
     if check and (moved or gone):
-        names = ", ".join(each.ref for each in (*moved, *gone))
+        names = few([each.ref for each in (*moved, *gone)])
         raise Stale(
             f"{plural(len(moved) + len(gone), 'adapter')} of {len(results)} moved on or gone upstream: {names}",
             hint="take what moved with registry add",
+        )
+    if check and (unknown := [each for each in results if each.state == "unknown"]):
+        raise HubUnavailable(
+            f"{plural(len(unknown), 'adapter')} of {len(results)} could not be asked for: {unknown[0].reason}",
+            hint="try again later",
         )
 
 

@@ -199,7 +199,7 @@ class Registry:
         """
         from registry.verbs import stale
 
-        return stale.stale(self._database, [_text(ref) for ref in refs], every=every)
+        return stale.stale(self._database, _texts(refs), every=every)
 
     def diff(self, before: Reference, after: Reference, *, base_path: str | Path | None = None) -> Difference:
         """How two versions differ: metadata, inputs and coefficients, and the change of ΔW per module.
@@ -352,7 +352,7 @@ class Registry:
         return rebuild.rebuild(
             self._database,
             self._blobs,
-            [_text(ref) for ref in refs],
+            _texts(refs),
             dry_run=dry_run,
             device=device,
             base_path=base_path,
@@ -556,7 +556,7 @@ class Registry:
         return verify.verify(
             self._database,
             self._blobs,
-            [_text(ref) for ref in refs],
+            _texts(refs),
             rebuild=rebuild,
             base_path=base_path,
             key=key,
@@ -579,7 +579,7 @@ class Registry:
         return fetch.fetch(
             self._database,
             self._blobs,
-            [_text(ref) for ref in refs],
+            _texts(refs),
             device=device,
             base_path=base_path,
             actor=self._config.actor,
@@ -593,7 +593,7 @@ class Registry:
         """
         from registry.verbs import watch
 
-        return watch.watch(self._database, [_text(ref) for ref in refs])
+        return watch.watch(self._database, _texts(refs))
 
     def gc(self, *, apply: bool = False) -> Garbage:
         """Find bytes that nothing refers to, and leftovers of interrupted work; remove them on ``apply``."""
@@ -1125,3 +1125,8 @@ class Registry:
 
 def _text(ref: Reference) -> str:
     return ref.ref if isinstance(ref, Version) else ref
+
+
+def _texts(refs: Iterable[Reference]) -> list[str]:
+    """Also of one alone: a text would otherwise be taken letter by letter."""
+    return [refs] if isinstance(refs, str) else [_text(ref) for ref in refs]

@@ -28,7 +28,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
-from registry import base_layout, digest
+from registry import _hub_log, base_layout, digest
 from registry._hub_errors import SIGN_IN, clean, translated
 from registry._hub_patience import gate, patiently
 from registry._safetensors import DTYPES
@@ -62,6 +62,8 @@ _COMPANIONS = re.compile(
     r"|\d+_\w+/model\.safetensors"
 )
 _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
+
+_hub_log.hide()
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from registry.catalog.database import Database
 from registry.catalog.events import record
 from registry.catalog.references import Pin
 from registry.checkpoint import BaseCheckpoint
-from registry.errors import Conflict, UsageError
+from registry.errors import Conflict, NotFound, UsageError
 from registry.evaluate import Computation
 from registry.inputs import space
 from registry.peft_format import StoredAdapter
@@ -339,7 +339,13 @@ def _base_folder(pin: Pin, base_path: str | Path | None) -> Path:
         raise UsageError(
             f"{pin.base_model} is no repo on the Hub", hint="say where the base model is with --base-path DIR"
         )
-    folder, _ = hub.fetch_model(str(pin.base_model.repo), pin.base_model.revision)
+    try:
+        folder, _ = hub.fetch_model(str(pin.base_model.repo), pin.base_model.revision)
+    except NotFound as error:
+        raise NotFound(
+            error.message,
+            hint="say where the base model is with --base-path DIR, or use a token that may read it",
+        ) from None
     return folder
 
 

@@ -42,7 +42,7 @@ def fill(template: str, fields: Mapping[str, str | None], ref: str) -> str:
         if known is None:
             raise Refused(
                 f"{ref} has no {_WORDS.get(found[1], found[1])}, which {template!r} asks for",
-                hint="give it one, or change the rule",
+                hint="change the rule, or let it mean versions that have one",
             )
         return known
 

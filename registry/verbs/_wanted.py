@@ -16,6 +16,9 @@ from registry.results import Rule, Synced, Target, Version
 from registry.verbs import _templates
 from registry.verbs.rules import selected_by, selected_name
 
+_FEW = 3
+"""How many that want one place are named beside each other: each of them names the others."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -161,8 +164,9 @@ def _alike(one: Task, other: Task) -> bool:
 def _contested(task: Task, there: Sequence[Task]) -> dict[str, object]:
     others = [other for other in there if other is not task]
     rules = sorted({number for other in others for number in other.rules})
-    refs = {other.ref for other in others}
-    asked = "otherwise" if refs == {task.ref} else f"for {', '.join(sorted(refs))}"
+    refs = sorted({other.ref for other in others})
+    more = [f"and {len(refs) - _FEW:,} more"] if len(refs) > _FEW else []
+    asked = "otherwise" if refs == [task.ref] else f"for {', '.join([*refs[:_FEW], *more])}"
     shown = f"rule{'s' * (len(rules) > 1)} {', '.join(map(str, rules))}"
     return {
         "reason": f"{shown} ask{'s' * (len(rules) == 1)} for this place {asked}",

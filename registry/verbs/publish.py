@@ -19,10 +19,10 @@ from registry.catalog.database import Database
 from registry.catalog.events import record
 from registry.catalog.publications import Entry
 from registry.catalog.references import Pin
-from registry.errors import Refused, RegistryError, UsageError
+from registry.errors import Conflict, Refused, RegistryError, UsageError
 from registry.publishers import Plan, Terms, _template, holds_token, planned
 from registry.publishers import hub as publisher
-from registry.publishers.hub import Consent, Found, Place, Receipt, Unknown
+from registry.publishers.hub import Consent, Found, Overtaken, Place, Receipt, Unknown
 from registry.results import Publication, Target
 from registry.verbs import _drift, _proposals, _release, _terms
 from registry.verbs._drift import Drift, Recorded
@@ -155,7 +155,13 @@ def _bring(
     if request.propose and (opened := _opened(database, request, wanted)) is not None:
         return opened.model_copy(update={"created": False})
     if request.tag is not None and found.head is not None:
-        _refuse_taken(where, request.tag, hub.tags(where.repo), None)
+        try:
+            _refuse_taken(where, request.tag, hub.tags(where.repo), None)
+        except Conflict as taken:
+            if publisher.look(where).head == found.head:
+                raise
+            # Whoever pushed since we looked may have tagged this very release.
+            raise Overtaken(taken.message, hint=taken.hint) from taken
     publisher.check_card(wanted)
     return _push(database, request, wanted, found, consent)
 

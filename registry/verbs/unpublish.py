@@ -20,6 +20,7 @@ from registry.verbs import _proposals, publish
 from registry.verbs._text import check_text
 
 HUB = "hf://"
+_SHOWN = "what was published where: registry publications"
 _LONGEST_REASON = 1000
 
 
@@ -50,7 +51,7 @@ def unpublish(
         if repo is None:
             raise UsageError(
                 f"a repo is deleted by its own name, and {what!r:.200} is none that was published to",
-                hint="give OWNER/NAME; registry publications shows them",
+                hint=f"give OWNER/NAME; {_SHOWN}",
             )
         hub.require_token()
         return _delete(database, _Wish(publisher.place(repo, None), None, reason, actor))
@@ -87,7 +88,10 @@ def _repo(database: Database, what: str) -> str | None:
 def _of_version(database: Database, ref: str, revision: str | None, reason: str | None, actor: str) -> _Wish:
     """The one place that a version was published to."""
     with database.read() as session:
-        pin = references.resolve(session, reference.parse(ref), deleted=True)
+        try:
+            pin = references.resolve(session, reference.parse(ref), deleted=True)
+        except NotFound as error:
+            raise NotFound(error.message, hint=_SHOWN) from None
         told = [
             each.shown
             for each in outbox.entries(session, pin)
@@ -96,7 +100,7 @@ def _of_version(database: Database, ref: str, revision: str | None, reason: str 
     live = [each for each in told if each.state == "done"] or told
     places = list(dict.fromkeys(Place(each.repo, each.revision) for each in live))
     if not places:
-        raise NotFound(f"{pin.ref} was not published there", hint="registry publications shows what was")
+        raise NotFound(f"{pin.ref} was not published there", hint=_SHOWN)
     if len(places) > 1:
         shown = ", ".join(f"{each.repo} ({each.revision})" for each in places)
         raise UsageError(f"{pin.ref} was published to several places: {shown}", hint="name the repo")
@@ -119,7 +123,7 @@ def _withdraw(database: Database, wish: _Wish) -> Unpublished:
     if not known:
         raise NotFound(
             f"nothing was published to {where.repo} by this registry",
-            hint="registry publications shows what was",
+            hint=_SHOWN,
         )
     proposed = [each for each in entries if not each.on_branch and wish.ref in {None, each.shown.ref}]
     brought = _brought(wish, entries)

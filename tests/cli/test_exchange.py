@@ -34,7 +34,7 @@ def test_watch_says_how_to_take_what_moved(fake: FakeRegistry, run: Run) -> None
 
 
 def test_watch_check_fails_after_printing_where_one_moved_or_is_gone(fake: FakeRegistry, run: Run) -> None:
-    for state, code in (("moved", 6), ("gone", 6), ("same", 0), ("same files", 0), ("unknown", 0)):
+    for state, code in (("moved", 6), ("gone", 6), ("same", 0), ("same files", 0), ("unknown", 1)):
         fake.answers["watch"] = (watched(state),)
         done = run("watch", "--check", "--format", "json")
         assert done.exit_code == code, state

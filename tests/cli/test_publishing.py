@@ -57,6 +57,7 @@ def test_publish_passes_every_option_and_is_private_unless_told(fake: FakeRegist
         ({"pull_request": 7, "created": False}, "already proposed: toxic@3"),
         ({"pull_request": 0, "state": "planned", "commit": None}, "would propose toxic@3"),
         ({"tag": "v3", "tagged": True}, "v3"),
+        ({"tag": "v3", "state": "failed"}, "v3 "),
     ],
 )
 def test_publish_says_what_happened(
@@ -97,6 +98,7 @@ def test_publications_that_are_the_same_pass(fake: FakeRegistry, run: Run) -> No
         ({"pull_request": 4, "remote": "open"}, "main, pull request 4"),
         ({"tag": "v3"}, "v3 (missing)"),
         ({"tag": "v3", "tagged": True}, "v3"),
+        ({"tag": "v3", "state": "failed"}, "v3 "),
         ({"state": "withdrawn", "withdrawn": Withdrawn(reason="leaked", at=samples.NOW, by="ada")}, "withdrawn: leaked"),
     ],
 )  # fmt: skip

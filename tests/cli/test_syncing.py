@@ -141,6 +141,12 @@ def test_exit_codes_say_the_worst(
     assert SyncReport.model_validate_json(told.stdout) == fake.answers["sync"]
 
 
+def test_why_it_failed_is_in_the_error(run: Run, fake: FakeRegistry) -> None:
+    fake.answers["sync"] = report("failed", "blocked")
+    done = run("sync", "--format", "quiet")
+    assert done.stderr == ("error: 1 publication (team/qa) could not be published: it is so\nhint: do this\n")
+
+
 def test_without_rules_it_says_so(run: Run, fake: FakeRegistry) -> None:
     fake.answers["sync"] = report(rules=0)
     done = run("sync")
@@ -153,13 +159,23 @@ def test_the_report_is_written_whole_or_not(run: Run, fake: FakeRegistry, tmp_pa
     fake.answers["sync"] = report("failed")
     assert run("sync", "--report", str(file)).exit_code == 1
     assert SyncReport.model_validate_json(file.read_text()) == fake.answers["sync"]
-    fake.answers["sync"] = HubUnauthorized("there is no token for the Hub")
-    before = file.read_text()
-    assert run("sync", "--report", str(file)).exit_code == 1
-    assert file.read_text() == before
     assert [each.name for each in tmp_path.iterdir()] == ["report.json"]
     done = run("sync", "--report", str(tmp_path / "nowhere" / "report.json"))
     assert (done.exit_code, "its folder does not exist" in done.stderr) == (1, True)
+
+
+def test_a_sync_that_ends_early_leaves_no_earlier_report(
+    run: Run, fake: FakeRegistry, tmp_path: Path
+) -> None:
+    file = tmp_path / "report.json"
+    file.write_text("of the last time")
+    fake.answers["sync"] = HubUnauthorized("there is no token for the Hub")
+    done = run("sync", "--report", str(file), "--format", "json")
+    assert done.exit_code == 1
+    told = SyncReport.model_validate_json(file.read_text())
+    assert (told.pending, told.results) == (True, ())
+    assert SyncReport.model_validate_json(done.stdout) == told
+    assert json.loads(done.stderr)["error"]["message"] == "there is no token for the Hub"
 
 
 @pytest.fixture
@@ -200,7 +216,8 @@ def test_a_sync_that_is_told_to_stop_ends_cleanly(
     with HubServer(tmp_path / "hub", xet=False) as hub:
         hub.fail("POST .*/commit/", status=None, delay=1.0)
         environment = publishing.client(tmp_path, hub, xet=False)
-        words = publishing.command("--jobs", "1")
+        file = tmp_path / "report.json"
+        words = publishing.command("--jobs", "1", "--report", str(file))
         with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
             while not any("/commit/" in each.path for each in hub.requests):
                 assert process.poll() is None
@@ -211,7 +228,9 @@ def test_a_sync_that_is_told_to_stop_ends_cleanly(
             assert process.wait() == 130
         assert "interrupted" in said
         assert "Traceback" not in said
-        # What was on its way is finished and recorded, and nothing else was begun.
+        # What was on its way is finished, recorded and reported, and nothing else was begun.
+        cut = SyncReport.model_validate_json(file.read_text())
+        assert (cut.applied, cut.pending, cut.counts) == (True, True, {"published": 1})
         assert [each.state for each in local.publications()] == ["done"]
         assert publishing.as_command(environment, tmp_path / "report.json")().counts == {
             "published": 2,

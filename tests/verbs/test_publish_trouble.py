@@ -349,3 +349,10 @@ def test_the_token_is_nowhere(
     assert not any(hubs.OWNER.encode() in content for content in hub.files(REPO).values())
     home = tmp_path / "home"
     assert not any(hubs.OWNER.encode() in file.read_bytes() for file in home.rglob("*") if file.is_file())
+
+
+def test_a_base_model_that_is_not_on_the_hub_is_asked_for(stocked: Registry, hub: HubServer) -> None:
+    with pytest.raises(NotFound) as refusal:
+        stocked.publish("detox", REPO, into="model")
+    assert "--base-path" in str(refusal.value.hint)
+    assert not [each for each in hub.requests if each.method in hubs.WRITES]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from registry import Registry
 from registry.errors import Conflict, HubUnauthorized, NotFound, UsageError
+from registry.publishers import hub as publisher
 from registry.results import Synced, SyncReport
 from registry.testing.hub import HubServer
 from tests import hubs
@@ -206,6 +208,16 @@ class TestSync:
         assert not report.pending
 
     @pytest.mark.usefixtures("hub")
+    @pytest.mark.usefixtures("hub")
+    def test_many_that_want_one_place_name_a_few_others(self, stocked: Registry, tmp_path: Path) -> None:
+        for number in range(5):
+            stocked.add(make_lora(tmp_path / f"n{number}", seed=100 + number), f"n{number}")
+            stocked.set_tags(f"n{number}", {"one": "yes"})
+        stocked.add_rule("tag.one = 'yes'", "team/one")
+        report = stocked.sync(dry_run=True)
+        assert report.counts == {"blocked": 5}
+        assert report.results[0].reason == "rule 1 asks for this place for n1@1, n2@1, n3@1, and 1 more"
+
     def test_two_that_want_the_same_are_one(self, stocked: Registry) -> None:
         stocked.add_rule("alpaca", "team/{name}")
         stocked.add_rule("name = 'alpaca'", "team/{name}")
@@ -354,6 +366,24 @@ class TestSync:
             assert set(report.counts) <= {"published", "unchanged"}, report.results
         for name in ("alpaca", "toxic", "detox"):
             assert commits(hub, f"team/{name}") == [f"Publish {name}@1"]
+
+    def test_a_tag_that_another_sync_made_meanwhile_is_no_failure(
+        self, stocked: Registry, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hubs.api(hub).create_repo("team/alpaca", private=True)
+        stocked.add_rule("alpaca", "team/{name}", tag="v{version}")
+        real = publisher.changes
+
+        def and_meanwhile(*args: Any) -> Any:
+            monkeypatch.setattr(publisher, "changes", real)
+            stocked.publish("alpaca", "team/alpaca", tag="v1")
+            return real(*args)
+
+        monkeypatch.setattr(publisher, "changes", and_meanwhile)
+        (done,) = stocked.sync(backoff=0).results
+        assert done.outcome in {"published", "unchanged"}, done.reason
+        assert done.commit == hub.commits("team/alpaca")[0].oid
+        assert commits(hub, "team/alpaca") == ["Publish alpaca@1"]
 
     @pytest.mark.parametrize("options", [{"jobs": 0}, {"jobs": 33}, {"retries": -1}, {"backoff": -1}])
     def test_options_that_make_no_sense(self, stocked: Registry, options: dict[str, int]) -> None:

@@ -124,8 +124,9 @@ def test_a_version_in_several_places_is_taken_off_by_the_place(stocked: Registry
 def test_what_nobody_published_is_not_found(stocked: Registry, hub: HubServer) -> None:
     with pytest.raises(NotFound):
         stocked.unpublish("detox")
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound) as refusal:
         stocked.unpublish("team/none")
+    assert "registry publications" in str(refusal.value.hint)
     hubs.api(hub).create_repo(REPO, private=True)
     hubs.push(hub, REPO, {"notes.txt": b"mine"})
     with pytest.raises(NotFound):

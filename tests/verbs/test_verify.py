@@ -64,6 +64,12 @@ def test_a_changed_recipe_is_found(shelf: Registry) -> None:
     assert "damaged" in problems(shelf, rebuild=True)["c@1"][0]
 
 
+def test_one_reference_alone_is_a_list_of_one(shelf: Registry) -> None:
+    assert [each.ref for each in shelf.verify("half")] == ["half@1"]
+    assert shelf.stale("half") == ()
+    assert [each.ref for each in shelf.rebuild("half") if each.state != "unchanged"] == []
+
+
 def test_only_what_was_asked_for_is_checked(shelf: Registry) -> None:
     damage(blob(shelf, "a"))
     assert [found.ref for found in shelf.verify(["b", "c"])] == ["b@1", "c@1"]
