@@ -76,7 +76,12 @@ def _label(node: LineageNode | None, ref: str, edge: LineageEdge | None) -> Text
 
 
 def _marks(node: LineageNode) -> str:
-    marks = {"deleted": node.deleted, "revoked": node.revoked, "from revoked": node.affected}
+    marks = {
+        "deleted": node.deleted,
+        "revoked": node.revoked,
+        "from revoked": node.affected,
+        "not held": not node.held,
+    }
     said = ", ".join(mark for mark, holds in marks.items() if holds)
     return f" ({said})" if said else ""
 

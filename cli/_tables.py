@@ -164,7 +164,8 @@ def _branch(publication: Publication) -> str:
 
 def _state(publication: Publication) -> str:
     withdrawn = publication.withdrawn
-    return f"withdrawn: {withdrawn.reason}" if withdrawn and withdrawn.reason else publication.state
+    why = withdrawn.reason if withdrawn else publication.error
+    return f"{publication.state}: {why}" if why else publication.state
 
 
 def _tag(publication: Publication) -> str | None:

@@ -147,7 +147,7 @@ class Publication(Result):
     was opened yet), ``tag`` the tag that the commit is given there, once ``tagged``.
     ``remote`` is filled by a check: ``same``, ``moved`` (other commits since, our files unchanged),
     ``changed`` (our files differ), ``gone``, ``superseded`` (a later publication took its place), and of a pull request
-    that was not merged ``open`` or ``closed``.
+    that was not merged ``open`` or ``closed``. ``error`` says why one failed.
     """
 
     ref: str
@@ -163,6 +163,7 @@ class Publication(Result):
     tag: str | None = None
     tagged: bool = False
     withdrawn: Withdrawn | None = None
+    error: str | None = None
     remote: Literal["same", "moved", "changed", "gone", "superseded", "open", "closed"] | None = None
     created_at: datetime | None = None
     created_by: str | None = None
@@ -549,7 +550,8 @@ class Checkout(Result):
 class LineageNode(Result):
     """A version in a lineage graph; ``depth`` is its distance from the version asked about.
 
-    ``revoked`` says that it was itself, ``affected`` that something it was derived from was.
+    ``revoked`` says that it was itself, ``affected`` that something it was derived from was, ``held`` whether its bytes
+    are cataloged here, or it is only known.
     """
 
     ref: str
@@ -561,6 +563,7 @@ class LineageNode(Result):
     deleted: bool = False
     revoked: bool = False
     affected: bool = False
+    held: bool = True
 
 
 class LineageEdge(Result):

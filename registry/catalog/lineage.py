@@ -14,6 +14,7 @@ from registry.catalog.tables import (
     AdapterRow,
     AffectedRow,
     AliasRow,
+    ArtifactFileRow,
     ArtifactRow,
     Identity,
     LineageRow,
@@ -106,6 +107,7 @@ def _edges(reached: CTE, direction: Direction) -> Select[int, int, str | None, s
 
 def _nodes(reached: CTE) -> Select[Any]:
     affected = exists().where(AffectedRow.version_id == VersionRow.id)
+    held = exists().where(ArtifactFileRow.artifact_digest == VersionRow.artifact_digest)
     # Looked up for each version: joined, PostgreSQL might read all the aliases there are.
     aliases = select(func.aggregate_strings(AliasRow.alias, _BETWEEN)).where(
         AliasRow.version_id == VersionRow.id
@@ -122,6 +124,7 @@ def _nodes(reached: CTE) -> Select[Any]:
             RevocationRow.version_id.is_not(None),
             affected,
             aliases.scalar_subquery(),
+            held,
         )
         .select_from(reached)
         .join(VersionRow, VersionRow.id == reached.c.id)
@@ -148,7 +151,7 @@ def _depths(
 
 
 def _node(row: Any, ref: str, depth: int) -> dict[str, Any]:
-    _, _, _, digest, kind, expression, deleted, revoked, affected, aliases = row
+    _, _, _, digest, kind, expression, deleted, revoked, affected, aliases, held = row
     return {
         "ref": ref,
         "digest": digest,
@@ -159,4 +162,5 @@ def _node(row: Any, ref: str, depth: int) -> dict[str, Any]:
         "deleted": deleted,
         "revoked": revoked,
         "affected": affected,
+        "held": held,
     }

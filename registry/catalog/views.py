@@ -197,7 +197,7 @@ def _everything(dialect: str) -> CompoundSelect[*tuple[Any, ...]]:
             [
                 PublicationRow.repo, PublicationRow.revision, PublicationRow.target, PublicationRow.state,
                 PublicationRow.commit, PublicationRow.url, PublicationRow.created_by, PublicationRow.tag,
-                PublicationRow.withdrawn_by, PublicationRow.reason,
+                PublicationRow.withdrawn_by, PublicationRow.reason, PublicationRow.error,
             ],
             [PublicationRow.id, PublicationRow.pull_request, cast(PublicationRow.tagged, Integer())],
             at=PublicationRow.created_at,
@@ -267,6 +267,7 @@ def _publications(rows: Sequence[Any], ref: str) -> tuple[Publication, ...]:
             pull_request=row.n1,
             tag=row.t7,
             tagged=bool(row.n2),
+            error=row.t10,
             withdrawn=row.until and Withdrawn(reason=row.t9, at=in_utc(row.until), by=row.t8),
             created_at=in_utc(row.at),
             created_by=row.t6,
@@ -321,6 +322,7 @@ def publication(row: PublicationRow, refs: dict[int, str]) -> Publication:
             "pull_request": row.pull_request,
             "tag": row.tag,
             "tagged": row.tagged,
+            "error": row.error,
             "withdrawn": row.withdrawn_at
             and {"reason": row.reason, "at": row.withdrawn_at, "by": row.withdrawn_by},
             "created_at": row.created_at,
