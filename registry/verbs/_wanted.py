@@ -78,6 +78,15 @@ def wanted(session: Session, rules: Sequence[Rule]) -> Wanted:
     return _one_for_each_place(tasks, settled)
 
 
+def of_rules(asked: Wanted, rules: Sequence[Rule]) -> Wanted:
+    """What of it these rules ask for."""
+    numbers = {rule.id for rule in rules}
+    return Wanted(
+        [task for task in asked.tasks if numbers.intersection(task.rules)],
+        [each for each in asked.settled if numbers.intersection(each.rules)],
+    )
+
+
 def explained(error: RegistryError) -> dict[str, object]:
     """An error as an outcome tells it."""
     return {"reason": error.message, "hint": error.hint, "code": error.code}

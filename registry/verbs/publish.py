@@ -151,7 +151,7 @@ def _bring(
     """See to it that the release is there, in as few commits as it takes: one, or none."""
     where = request.where
     if found.head is not None and found.branch and not publisher.changes(where, wanted, found, consent):
-        return _already(database, request, wanted, publisher.there(where, found.head))
+        return _already(database, request, wanted, publisher.there(where, found.head.commit))
     if request.propose and (opened := _opened(database, request, wanted)) is not None:
         return opened.model_copy(update={"created": False})
     if request.tag is not None and found.head is not None:
@@ -365,7 +365,7 @@ def _consent(database: Database, where: Place, *, private: bool, adopt: bool) ->
 def _push(database: Database, request: _Request, wanted: Plan, found: Found, consent: Consent) -> Publication:
     """The outbox: a row before anything is sent, closed when it is known what became of it."""
     sent = _Sent(request.progress, wanted)
-    publish_id = _begin(database, request, wanted)
+    publish_id = _begin(database, request, wanted.digests)
     try:
         sent(0)
         receipt = publisher.push(
@@ -397,7 +397,7 @@ def _already(database: Database, request: _Request, wanted: Plan, receipt: Recei
         return _already_tagged(database, request, wanted, told, receipt)
     if told:
         return told[-1].shown.model_copy(update={"created": False})
-    return _finish(database, request, _begin(database, request, wanted), receipt)
+    return _finish(database, request, _begin(database, request, wanted.digests), receipt)
 
 
 def _already_tagged(
@@ -417,7 +417,7 @@ def _already_tagged(
         if kept:
             done = _tag(database, entry.publish_id, shown, request.actor)
             return done.model_copy(update={"created": False})
-    return _finish(database, request, _begin(database, request, wanted), receipt)
+    return _finish(database, request, _begin(database, request, wanted.digests), receipt)
 
 
 def _there(database: Database, request: _Request, found: Found) -> Publication | None:
@@ -425,27 +425,30 @@ def _there(database: Database, request: _Request, found: Found) -> Publication |
 
     Its card may tell other things by now; that alone is no reason to push again.
     """
+    where = request.where
     if found.head is None or not found.branch:
         return None
     with database.read() as session:
-        entries = [
-            each for each in outbox.at(session, request.where.repo, request.where.revision) if each.on_branch
-        ]
+        entries = [each for each in outbox.at(session, where.repo, where.revision) if each.on_branch]
     if not entries or found.head.commit not in {entries[-1].shown.commit, entries[-1].seen}:
         return None
     last, shown = entries[-1], entries[-1].shown
     if (shown.ref, shown.target) != (request.pin.ref, request.target):
         return None
-    if request.tag is not None and not (shown.tagged and shown.tag == request.tag):
+    if (tag := request.tag) is not None and not (shown.tagged and shown.tag == tag):
         with database.write() as session:
-            if not outbox.want_tag(session, last.publish_id, request.tag):
-                return None
+            kept = outbox.want_tag(session, last.publish_id, tag)
             shown = outbox.get(session, last.publish_id)
+        if not kept:
+            # A record has one tag: the same commit gets another one by another record.
+            receipt = publisher.there(where, shown.commit or found.head.commit)
+            _refuse_taken(where, tag, hub.tags(where.repo), receipt.commit)
+            return _finish(database, request, _begin(database, request, shown.files), receipt)
         shown = _tag(database, last.publish_id, shown, request.actor)
     return shown.model_copy(update={"created": False})
 
 
-def _begin(database: Database, request: _Request, wanted: Plan) -> str:
+def _begin(database: Database, request: _Request, files: Mapping[str, str]) -> str:
     publish_id = uuid.uuid4().hex
     with database.write() as session:
         revocations.refuse(session, [request.pin], "not published")  # it may have been revoked meanwhile
@@ -456,7 +459,7 @@ def _begin(database: Database, request: _Request, wanted: Plan) -> str:
             repo=request.where.repo,
             revision=request.where.revision,
             target=request.target,
-            files=wanted.digests,
+            files=files,
             proposed=request.propose,
             tag=request.tag,
             actor=request.actor,
@@ -482,9 +485,7 @@ def _despite(request: _Request) -> dict[str, Any]:
     return {} if terms.despite is None else {"despite": terms.despite, "conflicts": list(terms.conflicts)}
 
 
-def _close(
-    session: Session, publish_id: str, receipt: Receipt, ref: str, actor: str, **detail: Any
-) -> None:
+def _close(session: Session, publish_id: str, receipt: Receipt, ref: str, actor: str, **detail: Any) -> None:
     outbox.finish(
         session,
         publish_id,

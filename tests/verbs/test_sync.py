@@ -232,6 +232,25 @@ class TestSync:
         with pytest.raises(NotFound, match="no rule 3, 9"):
             stocked.sync([9, 2, 3])
 
+    def test_a_rule_asked_alone_is_not_alone_at_its_place(self, stocked: Registry, hub: HubServer) -> None:
+        stocked.add_rule("alpaca", "team/one")
+        stocked.add_rule("toxic", "team/one")
+        for number in (1, 2):
+            assert [(each.rules, each.outcome) for each in stocked.sync([number]).results] == [
+                ((number,), "blocked")
+            ]
+        assert hub.requests == []
+
+    def test_a_repo_keeps_its_spelling(self, stocked: Registry, hub: HubServer, tmp_path: Path) -> None:
+        number = stocked.add_rule("alpaca", "team/{name}").id
+        stocked.sync()
+        stocked.delete_rule(number)
+        stocked.add_rule("alpaca", "team/Alpaca")
+        assert stocked.sync().counts == {"unchanged": 1}
+        next_version(stocked, tmp_path, "alpaca", 7)
+        assert outcomes(stocked.sync()) == {"team/alpaca": "published"}
+        assert commits(hub, "team/alpaca") == ["Publish alpaca@1", "Publish alpaca@2"]
+
     def test_a_dry_run_tells_and_sends_nothing(self, stocked: Registry, hub: HubServer) -> None:
         stocked.add_rule("kind = 'lora'", "team/{name}")
         planned = stocked.sync(dry_run=True)
@@ -389,6 +408,41 @@ class TestTags:
         assert commits(hub, "team/alpaca") == ["Publish alpaca@1"]
         assert [each.name for each in hubs.api(hub).list_repo_refs("team/alpaca").tags] == ["r1"]
         assert stocked.sync().counts == {"unchanged": 1}
+
+    def test_another_tag_is_no_other_commit(self, stocked: Registry, hub: HubServer) -> None:
+        number = stocked.add_rule("alpaca", "team/{name}", tag="v{version}").id
+        stocked.sync()
+        stocked.delete_rule(number)
+        stocked.add_rule("alpaca", "team/{name}", tag="r{version}")
+        stocked.add_evaluation("alpaca", "acc", 0.5, dataset="d")  # the card would tell it by now
+        assert stocked.sync().counts == {"tagged": 1}
+        assert commits(hub, "team/alpaca") == ["Publish alpaca@1"]
+        there = hub.commits("team/alpaca")[0].oid
+        tags = hubs.api(hub).list_repo_refs("team/alpaca").tags
+        assert {each.name: each.target_commit for each in tags} == {"v1": there, "r1": there}
+        assert stocked.sync().counts == {"unchanged": 1}
+
+    def test_a_repo_that_is_made_again_gets_its_tag_again(self, stocked: Registry, hub: HubServer) -> None:
+        stocked.add_rule("alpaca", "team/{name}", tag="v{version}")
+        stocked.sync()
+        hubs.api(hub).delete_repo("team/alpaca")
+        assert stocked.sync(repair=True).counts == {"published": 1}
+        assert [each.name for each in hubs.api(hub).list_repo_refs("team/alpaca").tags] == ["v1"]
+        stocked.unpublish("team/alpaca", delete=True)
+        stocked.publish("alpaca", "team/alpaca")
+        assert stocked.sync().counts == {"tagged": 1}
+        assert [each.name for each in hubs.api(hub).list_repo_refs("team/alpaca").tags] == ["v1"]
+
+    def test_a_branch_that_is_made_again_leaves_the_tag_where_it_is(
+        self, stocked: Registry, hub: HubServer
+    ) -> None:
+        stocked.add_rule("alpaca", "team/{name}", revision="dev", tag="v{version}")
+        stocked.sync()
+        first = hub.commits("team/alpaca", "dev")[0].oid
+        hubs.api(hub).delete_branch("team/alpaca", branch="dev")
+        assert stocked.sync(repair=True).counts == {"published": 1}
+        tags = hubs.api(hub).list_repo_refs("team/alpaca").tags
+        assert {each.name: each.target_commit for each in tags} == {"v1": first}
 
     def test_a_tag_of_somebody_else_fails_and_stays(self, stocked: Registry, hub: HubServer) -> None:
         stocked.add_rule("alpaca", "team/{name}", adopt=True, tag="v{version}")
