@@ -167,7 +167,7 @@ def head(repo: str, revision: str) -> Head | None:
 
     def ask() -> Head | None:
         try:
-            info = _api().model_info(repo, revision=revision, timeout=SILENCE)
+            info = _api().model_info(repo, revision=revision)
         except errors.RevisionNotFoundError:
             return None
         return Head(str(info.sha), bool(info.private))
@@ -269,7 +269,7 @@ def read(repo: str, commit: str, path: str) -> bytes:
 def license_of(repo: str, revision: str | None) -> str | None:
     """The license in a model's card, None where it states none; one that the Hub does not know by its name."""
     with translated(f"read {repo}"):
-        data = _api().model_info(repo, revision=revision or MAIN, timeout=SILENCE).card_data
+        data = _api().model_info(repo, revision=revision or MAIN).card_data
     found = None if data is None else data.license
     if found == "other" and data is not None:
         found = data.get("license_name") or found
@@ -599,11 +599,20 @@ def _operation(operation: Put | Delete) -> CommitOperationAdd | CommitOperationD
 
 
 def _session() -> httpx2.Client:
-    """The client's own, which would wait for ever where a Hub stops answering, unless the user set that up otherwise."""
+    """The client's own, which by itself would wait for ever where a Hub stops answering."""
     session = get_session()
-    if session.timeout == httpx2.Timeout(None):
-        session.timeout = httpx2.Timeout(SILENCE)
+    if _bounded not in session.event_hooks["request"]:
+        session.event_hooks["request"].append(_bounded)
     return session
+
+
+def _bounded(request: httpx2.Request) -> None:
+    """Give a request the limits that it has not: many calls of the client ask for none, or cannot be told any."""
+    told = request.extensions.get("timeout") or {}
+    limits = {kind: told.get(kind) for kind in ("connect", "read", "write", "pool")}
+    request.extensions["timeout"] = {
+        kind: SILENCE if seconds is None else seconds for kind, seconds in limits.items()
+    }
 
 
 def _api() -> HfApi:
