@@ -462,6 +462,15 @@ class TestPullRequests:
         stocked.add_rule("alpaca", "team/{name}", propose=True, adopt=True)
         return stocked.sync()
 
+    def test_two_syncs_at_once_open_one(self, stocked: Registry, hub: HubServer) -> None:
+        hubs.api(hub).create_repo("team/alpaca", private=True)
+        stocked.add_rule("alpaca", "team/{name}", propose=True)
+        with ThreadPoolExecutor(3) as pool:
+            reports = list(pool.map(lambda _: stocked.sync(backoff=0.05), range(3)))
+        assert sum(report.counts.get("proposed", 0) for report in reports) == 1
+        assert sum(report.counts.get("unchanged", 0) for report in reports) == 2
+        assert [each.num for each in hubs.api(hub).get_repo_discussions("team/alpaca")] == [1]
+
     def test_one_is_opened_and_no_second(
         self, proposed: SyncReport, stocked: Registry, hub: HubServer
     ) -> None:
