@@ -67,6 +67,17 @@ def test_a_hub_that_stops_answering_is_not_waited_for_forever(monkeypatch: pytes
     assert {type(each.exception()) for each in done} == {Busy}
 
 
+def test_who_is_stopped_does_not_wait_to_the_end() -> None:
+    stopped = threading.Event()
+    threading.Timer(0.05, stopped.set).start()
+    with _hub_patience.until(stopped):
+        assert not _hub_patience.Patience().waits(Busy("busy", wait=20))
+        assert not _hub_patience.Patience().waits(Busy("busy", wait=20))
+        _hub_patience.gate.close(20)
+        _hub_patience.gate.enter()
+    _hub_patience.gate._opens = 0.0
+
+
 def test_repos_are_made_one_at_a_time(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     inside, most = 0, 0
     real = HfApi.create_repo

@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from registry import hub
+from registry._hub_patience import until
 from registry.blobs import BlobStore
 from registry.catalog import publications as outbox
 from registry.catalog import rules as catalog
@@ -239,7 +240,8 @@ class _Run:
 
     def _push_timed(self, task: Task) -> None:
         began = time.monotonic()
-        outcome = self._push(task)
+        with until(self.pace.stopped):
+            outcome = self._push(task)
         self.tell(outcome.model_copy(update={"seconds": round(time.monotonic() - began, 3)}))
 
     def _push(self, task: Task) -> Synced:

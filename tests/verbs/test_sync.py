@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from registry import Registry
 from registry.errors import Conflict, HubUnauthorized, NotFound, UsageError
-from registry.results import Synced, SyncReport
+from registry.publishers.hub import Place
+from registry.results import Synced, SyncReport, Target
 from registry.testing.hub import HubServer
+from registry.verbs._wanted import Task
+from registry.verbs.sync import _ready as ready
 from tests import hubs
 from tests.adapters import make_lora
 
@@ -378,6 +382,19 @@ class TestSync:
     def test_options_that_make_no_sense(self, stocked: Registry, options: dict[str, int]) -> None:
         with pytest.raises(UsageError):
             stocked.sync(**options)  # type: ignore[arg-type]
+
+
+def test_one_model_is_merged_at_a_time_and_holds_up_no_adapter() -> None:
+    def task(number: int, target: Target) -> Task:
+        return Task(
+            ref=f"a{number}@1", where=Place(f"team/a{number}"), target=target, private=True, adopt=False, propose=False,
+            tag=None, license=None, rules=(1,), made=datetime.now(UTC), parents=frozenset(),
+        )  # fmt: skip
+
+    models, adapters = [task(number, "model") for number in range(3)], [task(9, "adapter")]
+    assert ready([*models, *adapters], [], 4) == [models[0], *adapters]
+    assert ready(models[1:], models[:1], 4) == []
+    assert ready(models[1:], adapters, 4) == [models[1]]
 
 
 class TestTags:
