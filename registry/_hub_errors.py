@@ -32,7 +32,7 @@ SIGN_IN = "set HF_TOKEN to a valid token, or run: hf auth login"
 
 _LONGEST = 300
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-_SECRET = re.compile(r"hf_[A-Za-z0-9]{20,}|Bearer [^\s'\"]+")
+_SECRET = re.compile(r"hf_(?:[a-z]+_)?[A-Za-z0-9._-]{20,}|Bearer [^\s'\"]+")
 _ADDRESS = re.compile(r"(https?://)(?:[^\s/@]*@)?([^\s/?#'\"]+)[^\s'\"]*")
 _BUSY = frozenset({408, 425, 429})
 # What was cut off in the middle, or answered by a gateway, other than a Hub that was not reached at all.

@@ -8,7 +8,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from registry._hub_errors import Busy, translated
@@ -65,7 +66,7 @@ class Patience:
             gate.close(seconds)
         # Those who were turned away together do not come back together.
         sleep(seconds + random.uniform(0, seconds / 4))  # noqa: S311
-        return True
+        return not _stopped().is_set()
 
 
 def patiently(doing: str, call: Callable[[], T]) -> T:
@@ -80,6 +81,25 @@ def patiently(doing: str, call: Callable[[], T]) -> T:
                 raise
 
 
+@contextmanager
+def until(stopped: threading.Event) -> Iterator[None]:
+    """Once this is set, no wait of this thread inside the block goes on, and none is begun."""
+    _here.stopped = stopped
+    try:
+        yield
+    finally:
+        del _here.stopped
+
+
+_here = threading.local()
+_never = threading.Event()
+
+
+def _stopped() -> threading.Event:
+    found: threading.Event = getattr(_here, "stopped", _never)
+    return found
+
+
 def now() -> float:
     """The clock of the gate, which only goes forward."""
     return time.monotonic()
@@ -87,9 +107,9 @@ def now() -> float:
 
 def sleep(seconds: float) -> None:
     """The one place that sleeps."""
-    time.sleep(seconds)
+    _stopped().wait(seconds)
 
 
 def rest(seconds: float) -> None:
     """And the one before the gate."""
-    time.sleep(seconds)
+    _stopped().wait(seconds)

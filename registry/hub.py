@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import httpx2
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
 from huggingface_hub.hf_api import RepoFile
@@ -44,12 +46,15 @@ from registry.errors import (
 )
 
 MAIN = "main"
+SILENCE = 120.0
+"""Seconds without a byte, after which a request is given up. The Hub takes up to a minute for a commit."""
 SCHEME = "hf://"
 
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 _REPO = re.compile(r"(?!.*(?:--|\.\.|\.git$))(?:\w(?:[\w.-]*\w)?/)?\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CHUNK = 1 << 20
+_creating = threading.Lock()
 _LARGE = 10 << 20
 _LIBRARY = "adapter-registry"
 _BAD, _UNKNOWN = 400, 404
@@ -174,8 +179,14 @@ def head(repo: str, revision: str) -> Head | None:
 
 def create(repo: str, *, private: bool) -> None:
     """Make a repo where there is none; what is there is left as it is, and has to be looked at."""
-    # An answer that got lost is asked for again, and finds the repo that was made.
-    patiently(f"create {repo}", lambda: _api().create_repo(repo, private=private, exist_ok=True))
+
+    # An answer that got lost is asked for again, and finds the repo that was made. One at a time: the Hub refuses to
+    # make two at once for one user, and the client then asks again without a pause.
+    def ask() -> None:
+        with _creating:
+            _api().create_repo(repo, private=private, exist_ok=True)
+
+    patiently(f"create {repo}", ask)
 
 
 def create_branch(repo: str, branch: str) -> None:
@@ -281,7 +292,7 @@ def validate_card(content: str) -> None:
 
     def ask() -> list[str]:
         gate.enter()
-        answer = get_session().post(
+        answer = _session().post(
             f"{endpoint()}/api/validate-yaml",
             json={"content": content, "repoType": "model"},
             headers=build_hf_headers(library_name=_LIBRARY),
@@ -589,6 +600,24 @@ def _operation(operation: Put | Delete) -> CommitOperationAdd | CommitOperationD
     return added
 
 
+def _session() -> httpx2.Client:
+    """The client's own, which by itself would wait for ever where a Hub stops answering."""
+    session = get_session()
+    if _bounded not in session.event_hooks["request"]:
+        session.event_hooks["request"].append(_bounded)
+    return session
+
+
+def _bounded(request: httpx2.Request) -> None:
+    """Give a request the limits that it has not: many calls of the client ask for none, or cannot be told any."""
+    told = request.extensions.get("timeout") or {}
+    limits = {kind: told.get(kind) for kind in ("connect", "read", "write", "pool")}
+    request.extensions["timeout"] = {
+        kind: SILENCE if seconds is None else seconds for kind, seconds in limits.items()
+    }
+
+
 def _api() -> HfApi:
     gate.enter()
+    _session()
     return HfApi(endpoint=endpoint(), library_name=_LIBRARY)

@@ -370,6 +370,7 @@ def test_no_secret_leaves_in_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     said = clean(f"at https://me:pw@cdn.example/a/b?Signature=abc#f\nwith Bearer abc {token} my-own-secret")
     assert said == "at https://cdn.example/… with *** *** ***"
     assert len(clean("x" * 1000)) == 301
+    assert "eyJ" not in clean("a token of OAuth is hf_oauth_eyJhbGciOiJFZERTQSJ9.eyJzY29wZSI6MX0.ab-cd")
 
     def fail() -> None:
         with translated("push"):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from huggingface_hub import HfApi
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from registry import Registry, _hub_patience, hub
@@ -36,6 +39,63 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(_hub_patience, "sleep", told.append)
     monkeypatch.setattr("random.uniform", lambda low, _: low)
     return told
+
+
+def test_a_hub_that_stops_answering_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "SILENCE", 0.05)
+    monkeypatch.setattr(_hub_patience, "sleep", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    monkeypatch.setenv("HF_TOKEN", hubs.OWNER)
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor() as pool:
+        silent.listen(64)  # connections are made, and nobody reads from them
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        calls = [
+            lambda: hub.head(REPO, "main"),
+            lambda: hub.license_of(REPO, None),
+            lambda: hub.create(REPO, private=True),
+            lambda: hub.tags(REPO),
+            lambda: hub.files(REPO, "main"),
+            lambda: hub.pull_request(REPO, 1),
+            lambda: hub.pull_requests(REPO, datetime.now(UTC)),
+            lambda: hub.landed(REPO, "main", ["x"]),
+            lambda: hub.validate_card("---\n---\n"),
+        ]
+        running = [pool.submit(call) for call in calls]
+        done, left = wait(running, timeout=60)
+        silent.close()  # which ends what still waits
+    assert not left
+    assert {type(each.exception()) for each in done} == {Busy}
+
+
+def test_who_is_stopped_does_not_wait_to_the_end() -> None:
+    stopped = threading.Event()
+    threading.Timer(0.05, stopped.set).start()
+    with _hub_patience.until(stopped):
+        assert not _hub_patience.Patience().waits(Busy("busy", wait=20))
+        assert not _hub_patience.Patience().waits(Busy("busy", wait=20))
+        _hub_patience.gate.close(20)
+        _hub_patience.gate.enter()
+    _hub_patience.gate._opens = 0.0
+
+
+def test_repos_are_made_one_at_a_time(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most = 0, 0
+    real = HfApi.create_repo
+
+    def create(self: HfApi, *args: Any, **options: Any) -> Any:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        try:
+            return real(self, *args, **options)
+        finally:
+            inside -= 1
+
+    monkeypatch.setattr(HfApi, "create_repo", create)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: hub.create(f"team/r{number}", private=True), range(16)))
+    assert most == 1
+    assert len([each for each in server.requests if each.path == "/api/repos/create"]) == 16
 
 
 @pytest.mark.parametrize(

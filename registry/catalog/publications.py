@@ -178,6 +178,8 @@ def withdraw(
     if row.state != "done":
         return
     row.state, row.withdrawn_at, row.withdrawn_by, row.reason = "withdrawn", now(), actor, reason
+    if deleted:
+        row.tagged = False  # the repo's tags are gone with it; those of a branch stay
     record(
         session,
         actor,
@@ -253,6 +255,12 @@ def known(session: Session, repo: str) -> bool:
         PublicationRow.repo == repo, PublicationRow.commit.is_not(None)
     )
     return session.scalars(statement.limit(1)).first() is not None
+
+
+def mentioned(session: Session, repo: str) -> list[str]:
+    """The branches of a repo that were pushed to, whatever became of it."""
+    statement = select(PublicationRow.revision).where(PublicationRow.repo == repo).distinct()
+    return sorted(session.scalars(statement))
 
 
 def get(session: Session, publish_id: str) -> Publication:

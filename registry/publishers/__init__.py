@@ -26,7 +26,9 @@ CARD = "README.md"
 PROVENANCE = "provenance.json"
 
 _CHUNK = 1 << 20
-_TOKEN = re.compile(rb"hf\\?_[A-Za-z0-9]{30,}")  # with the escape that Markdown needs, too
+_TOKEN = re.compile(
+    rb"hf\\?_(?:[A-Za-z0-9]{30,}|(?:oauth|jwt)\\?_[A-Za-z0-9]{15,})"
+)  # also as Markdown escapes it
 _LONGEST_TOKEN = 256
 _HEADER_LIMIT = 100 << 20
 

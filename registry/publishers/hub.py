@@ -262,7 +262,7 @@ def push(
         raise HubUnavailable(f"{where.repo} was made but is not to be seen yet", hint="try again")
     operations = changes(where, wanted, found, consent)
     if not operations:
-        return there(where, found.head)
+        return there(where, found.head.commit)
     upload = hub.Upload(where.repo, where.revision, operations, propose=propose)
     upload.send(sent)
     receipt = _commit(where, upload, found.head, publish_id, title)
@@ -270,9 +270,9 @@ def push(
     return receipt
 
 
-def there(where: Place, head: hub.Head) -> Receipt:
+def there(where: Place, commit: str) -> Receipt:
     """The receipt for a release that is there already."""
-    return Receipt(head.commit, hub.commit_url(where.repo, head.commit), made=False)
+    return Receipt(commit, hub.commit_url(where.repo, commit), made=False)
 
 
 def arrived(where: Place, publish_ids: Iterable[str]) -> dict[str, Receipt]:

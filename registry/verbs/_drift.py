@@ -36,11 +36,13 @@ class Recorded:
 class Drift:
     """What became of a place, and the commit that its branch is at now (None where it is gone or was not seen).
 
-    ``unknown`` says that the Hub could not be asked, for the ``error``.
+    ``unknown`` says that the Hub could not be asked, for the ``error``. ``repo`` is False where not only the branch is
+    gone, but the repo with all its branches and tags.
     """
 
     state: State
     head: str | None = None
+    repo: bool = True
     error: RegistryError | None = None
 
 
@@ -64,7 +66,7 @@ def _look(where: Place, recorded: Recorded) -> Drift:
             return Drift("same", head.commit)
         holds = head.commit == recorded.seen or publisher.holds(where, head.commit, recorded.files)
     except NotFound:
-        return Drift("gone")
+        return Drift("gone", repo=False)
     except RegistryError as error:
         return Drift("unknown", error=error)
     return Drift("moved" if holds else "changed", head.commit)

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from registry.catalog import rules as catalog
-from registry.errors import Refused, RegistryError
+from registry.errors import NotHeld, Refused, RegistryError
 from registry.publishers import hub as publisher
 from registry.publishers.hub import Place
 from registry.results import Rule, Synced, Target, Version
@@ -81,6 +81,15 @@ def wanted(session: Session, rules: Sequence[Rule]) -> Wanted:
     return _one_for_each_place(tasks, settled)
 
 
+def of_rules(asked: Wanted, rules: Sequence[Rule]) -> Wanted:
+    """What of it these rules ask for."""
+    numbers = {rule.id for rule in rules}
+    return Wanted(
+        [task for task in asked.tasks if numbers.intersection(task.rules)],
+        [each for each in asked.settled if numbers.intersection(each.rules)],
+    )
+
+
 def explained(error: RegistryError) -> dict[str, object]:
     """An error as an outcome tells it."""
     return {"reason": error.message, "hint": error.hint, "code": error.code}
@@ -135,6 +144,9 @@ def _refusal(version: Version) -> dict[str, object] | None:
         why = f"{version.ref} was revoked by {version.revoked.by}: {version.revoked.reason}"
     elif version.affected_by:
         why = f"{version.ref} was made from {', '.join(version.affected_by)}, which was revoked"
+    elif not version.held and version.origin is not None:
+        why, hint = f"{version.ref} is only known from elsewhere", f"get it: registry fetch {version.ref}"
+        return {"reason": why, "hint": hint, "code": NotHeld.code}
     else:
         return None
     hint = f"let the rule mean another version; what it reached: registry impact {version.ref}"

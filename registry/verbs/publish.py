@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from registry import digest, hub, kinds, reference, signing
 from registry.blobs import BlobStore
 from registry.catalog import publications as outbox
-from registry.catalog import references, revocations
+from registry.catalog import references, revocations, turns
 from registry.catalog.database import Database
 from registry.catalog.events import record
 from registry.catalog.publications import Entry
@@ -36,7 +36,7 @@ _LONGEST_MESSAGE = 200
 
 @dataclass(frozen=True)
 class _Request:
-    """A version that is to be published somewhere, by somebody."""
+    """A version that is to be published somewhere, by somebody; ``again`` also where only its card would be another."""
 
     pin: Pin
     where: Place
@@ -48,6 +48,7 @@ class _Request:
     progress: Progress | None
     terms: Terms
     presentation: Presentation
+    again: bool
 
     def planned(self, wanted: Plan) -> Publication:
         return Publication(
@@ -66,6 +67,11 @@ class _Request:
         there = (record.repo, record.revision) == (self.where.repo, self.where.revision)
         same = record.target == self.target and record.files == wanted.digests
         return record.state == "done" and there and same
+
+    def is_proposed_by(self, record: Publication, wanted: Plan) -> bool:
+        """Whether a pull request to this place is for this, if need be with another card."""
+        version = (record.ref, record.target) == (self.pin.ref, self.target)
+        return self.is_told_by(record, wanted) or (version and not self.again)
 
 
 def publish(
@@ -107,22 +113,38 @@ def publish(
         _terms.ask_base(database, pin, actor)
     terms = _terms.terms(database, pin, into, presentation, public=not private)
     _terms.check(pin.ref, terms)
-    request = _Request(pin, where, into, title, actor, propose, tag, progress, terms, presentation)
+    request = _Request(pin, where, into, title, actor, propose, tag, progress, terms, presentation, again)
     release = _planned(
         database, blobs, request, base_path=base_path, remembered=remembered, progress=progress
     )
     if dry_run:
         with release as wanted:
             return request.planned(wanted)
+    if not propose:
+        return _publish(database, request, release, private=private, adopt=adopt)
+    # Of two pushes to a branch the Hub takes one; of two pull requests it opens both.
+    with turns.turn(database, f"the pull requests of {where.repo}"):
+        return _publish(database, request, release, private=private, adopt=adopt)
+
+
+def _publish(
+    database: Database,
+    request: _Request,
+    release: AbstractContextManager[Plan],
+    *,
+    private: bool,
+    adopt: bool,
+) -> Publication:
     # Whether the push is possible is seen before anything is computed for it.
+    where = request.where
     found = publisher.look(where)
-    left = settle(database, where, found, actor)
+    left = settle(database, where, found, request.actor)
     consent = _consent(database, where, private=private, adopt=adopt)
     publisher.check_ours(where, found, consent)
-    if not again and (there := _there(database, request, found)) is not None:
+    if not request.again and (there := _there(database, request, found)) is not None:
         return there
     with release as planned_files:
-        if into == "model":
+        if request.target == "model":
             found = publisher.look(where)  # merging took its time
             publisher.check_ours(where, found, consent)
         wanted = publisher.fitted(where, planned_files, found, consent)
@@ -151,7 +173,7 @@ def _bring(
     """See to it that the release is there, in as few commits as it takes: one, or none."""
     where = request.where
     if found.head is not None and found.branch and not publisher.changes(where, wanted, found, consent):
-        return _already(database, request, wanted, publisher.there(where, found.head))
+        return _already(database, request, wanted, publisher.there(where, found.head.commit))
     if request.propose and (opened := _opened(database, request, wanted)) is not None:
         return opened.model_copy(update={"created": False})
     if request.tag is not None and found.head is not None:
@@ -238,7 +260,7 @@ def _opened(database: Database, request: _Request, wanted: Plan) -> Publication 
     """The pull request that proposes this very release, and that nobody has decided about."""
     with database.read() as session:
         entries = outbox.at(session, request.where.repo, request.where.revision)
-    mine = [each for each in entries if request.is_told_by(each.shown, wanted) and not each.on_branch]
+    mine = [each for each in entries if request.is_proposed_by(each.shown, wanted) and not each.on_branch]
     states = _proposals.follow(database, mine, request.actor)
     return next((each.shown for each in mine if states[each.publish_id].state == "open"), None)
 
@@ -371,7 +393,7 @@ def _consent(database: Database, where: Place, *, private: bool, adopt: bool) ->
 def _push(database: Database, request: _Request, wanted: Plan, found: Found, consent: Consent) -> Publication:
     """The outbox: a row before anything is sent, closed when it is known what became of it."""
     sent = _Sent(request.progress, wanted)
-    publish_id = _begin(database, request, wanted)
+    publish_id = _begin(database, request, wanted.digests)
     try:
         sent(0)
         receipt = publisher.push(
@@ -403,7 +425,7 @@ def _already(database: Database, request: _Request, wanted: Plan, receipt: Recei
         return _already_tagged(database, request, wanted, told, receipt)
     if told:
         return told[-1].shown.model_copy(update={"created": False})
-    return _finish(database, request, _begin(database, request, wanted), receipt)
+    return _finish(database, request, _begin(database, request, wanted.digests), receipt)
 
 
 def _already_tagged(
@@ -423,7 +445,7 @@ def _already_tagged(
         if kept:
             done = _tag(database, entry.publish_id, shown, request.actor)
             return done.model_copy(update={"created": False})
-    return _finish(database, request, _begin(database, request, wanted), receipt)
+    return _finish(database, request, _begin(database, request, wanted.digests), receipt)
 
 
 def _there(database: Database, request: _Request, found: Found) -> Publication | None:
@@ -431,27 +453,30 @@ def _there(database: Database, request: _Request, found: Found) -> Publication |
 
     Its card may tell other things by now; that alone is no reason to push again.
     """
+    where = request.where
     if found.head is None or not found.branch:
         return None
     with database.read() as session:
-        entries = [
-            each for each in outbox.at(session, request.where.repo, request.where.revision) if each.on_branch
-        ]
+        entries = [each for each in outbox.at(session, where.repo, where.revision) if each.on_branch]
     if not entries or found.head.commit not in {entries[-1].shown.commit, entries[-1].seen}:
         return None
     last, shown = entries[-1], entries[-1].shown
     if (shown.ref, shown.target) != (request.pin.ref, request.target):
         return None
-    if request.tag is not None and not (shown.tagged and shown.tag == request.tag):
+    if (tag := request.tag) is not None and not (shown.tagged and shown.tag == tag):
         with database.write() as session:
-            if not outbox.want_tag(session, last.publish_id, request.tag):
-                return None
+            kept = outbox.want_tag(session, last.publish_id, tag)
             shown = outbox.get(session, last.publish_id)
+        if not kept:
+            # A record has one tag: the same commit gets another one by another record.
+            receipt = publisher.there(where, shown.commit or found.head.commit)
+            _refuse_taken(where, tag, hub.tags(where.repo), receipt.commit)
+            return _finish(database, request, _begin(database, request, shown.files), receipt)
         shown = _tag(database, last.publish_id, shown, request.actor)
     return shown.model_copy(update={"created": False})
 
 
-def _begin(database: Database, request: _Request, wanted: Plan) -> str:
+def _begin(database: Database, request: _Request, files: Mapping[str, str]) -> str:
     publish_id = uuid.uuid4().hex
     with database.write() as session:
         revocations.refuse(session, [request.pin], "not published")  # it may have been revoked meanwhile
@@ -462,7 +487,7 @@ def _begin(database: Database, request: _Request, wanted: Plan) -> str:
             repo=request.where.repo,
             revision=request.where.revision,
             target=request.target,
-            files=wanted.digests,
+            files=files,
             proposed=request.propose,
             tag=request.tag,
             actor=request.actor,

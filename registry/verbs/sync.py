@@ -7,14 +7,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
 from registry import hub
+from registry._hub_patience import until
 from registry.blobs import BlobStore
 from registry.catalog import publications as outbox
 from registry.catalog import rules as catalog
@@ -31,7 +32,7 @@ from registry.publishers.hub import Overtaken, Place
 from registry.results import Publication, Synced, SyncReport
 from registry.verbs import _drift, _proposals, _release, publish
 from registry.verbs._drift import Drift
-from registry.verbs._wanted import Task, Wanted, explained, wanted
+from registry.verbs._wanted import Task, Wanted, explained, of_rules, wanted
 
 Told = Callable[[Synced], None]
 
@@ -67,7 +68,8 @@ def sync(
     _check(options)
     with database.read() as session:
         chosen = catalog.listing(session, rules)
-        asked = wanted(session, chosen)
+        # All of them, as one that is not chosen may want another thing at the same place.
+        asked = of_rules(wanted(session, catalog.listing(session)), chosen)
         entries = outbox.within(session, {task.where.repo for task in asked.tasks})
     run = _Run(database, blobs, options, remembered, actor, told, _tags(entries))
     run.all(asked, entries)
@@ -112,7 +114,7 @@ class _Run:
     tags: frozenset[tuple[str, ...]]
     results: list[Synced] = field(default_factory=list)
     pace: _Pace = field(default_factory=_Pace)
-    _merging: threading.Lock = field(default_factory=threading.Lock)
+    _lost: set[str] = field(default_factory=set)  # repos that are gone, and their tags with them
     _telling: threading.Lock = field(default_factory=threading.Lock)
 
     def all(self, asked: Wanted, entries: Sequence[Entry]) -> None:
@@ -124,7 +126,8 @@ class _Run:
         there: dict[Place, tuple[Task, Entry]] = {}
         proposed: list[tuple[Task, Entry]] = []
         pending: list[Task] = []
-        for task in asked.tasks:
+        for each in asked.tasks:
+            task = _as_recorded(each, known.get(each.key, ()))
             record = _last(task, known.get(task.key, ()))
             if record is None:
                 pending.append(task)
@@ -156,6 +159,8 @@ class _Run:
         heads: dict[str, str] = {}
         for where, drift in self._look(there):
             task, entry = there[where]
+            if not drift.repo:
+                self._lost.add(task.key[0])
             lost = drift.state in {"changed", "gone"}
             if (lost and self.options.repair) or (drift.state in {"same", "moved"} and self._tag(task)):
                 again.append(task)
@@ -205,7 +210,7 @@ class _Run:
     def _tag(self, task: Task) -> str | None:
         """The tag that is still to be made; one that a version was given stays where it is."""
         key = (task.key[0], task.ref, task.target, task.tag or "")
-        return None if key in self.tags else task.tag
+        return None if key in self.tags and task.key[0] not in self._lost else task.tag
 
     def _do(self, tasks: Sequence[Task]) -> None:
         """Push: repos side by side, what goes to one repo one after another."""
@@ -235,7 +240,8 @@ class _Run:
 
     def _push_timed(self, task: Task) -> None:
         began = time.monotonic()
-        outcome = self._push(task)
+        with until(self.pace.stopped):
+            outcome = self._push(task)
         self.tell(outcome.model_copy(update={"seconds": round(time.monotonic() - began, 3)}))
 
     def _push(self, task: Task) -> Synced:
@@ -258,7 +264,8 @@ class _Run:
                 return task.outcome(outcome="failed", **explained(error))
             else:
                 # What an earlier attempt pushed without seeing it arrive was pushed by this sync.
-                made = done.created or (done.created_at is not None and done.created_at >= began)
+                mine = attempt > 0 and done.created_at is not None and done.created_at >= began
+                made = done.created or mine
                 return _pushed(task, done, made=made, tagged=self._tag(task) is not None)
 
     def _planned(self, task: Task) -> Synced:
@@ -273,27 +280,26 @@ class _Run:
         return task.outcome(outcome="planned")
 
     def _publish(self, task: Task, *, dry_run: bool) -> Publication:
-        with self._merging if task.target == "model" else nullcontext():  # each takes much memory
-            return publish.publish(
-                self.database,
-                self.blobs,
-                task.ref,
-                task.where.repo,
-                into=task.target,
-                private=task.private,
-                revision=task.where.revision,
-                message=None,
-                base_path=self.options.base_path,
-                adopt=task.adopt,
-                dry_run=dry_run,
-                remembered=self.remembered,
-                actor=self.actor,
-                progress=None,
-                propose=task.propose,
-                tag=self._tag(task),
-                presentation=_release.presentation(license=task.license),
-                again=False,
-            )
+        return publish.publish(
+            self.database,
+            self.blobs,
+            task.ref,
+            task.where.repo,
+            into=task.target,
+            private=task.private,
+            revision=task.where.revision,
+            message=None,
+            base_path=self.options.base_path,
+            adopt=task.adopt,
+            dry_run=dry_run,
+            remembered=self.remembered,
+            actor=self.actor,
+            progress=None,
+            propose=task.propose,
+            tag=self._tag(task),
+            presentation=_release.presentation(license=task.license),
+            again=False,
+        )
 
     def _last(self, attempt: int) -> bool:
         return attempt >= self.options.retries
@@ -308,19 +314,29 @@ class _Run:
 def _ready(waiting: Sequence[Task], running: Iterable[Task], jobs: int) -> list[Task]:
     """What can be begun now: nothing beside another push to its repo, or before what it was made from.
 
-    A card tells where its parents are, so that those are there first. What waits, waits for what is older.
+    A card tells where its parents are, so that those are there first. What waits, waits for what is older. Models are
+    merged one at a time, as each takes much memory; what waits for that holds up nobody, and is not begun.
     """
     running = list(running)
     repos = {task.key[0] for task in running}
     unfinished = {task.ref for task in (*waiting, *running)}
+    merging = any(task.target == "model" for task in running)
     found: list[Task] = []
     for task in waiting:
         if len(running) + len(found) == jobs:
             break
-        if task.key[0] not in repos and not task.parents & unfinished:
-            found.append(task)
-            repos.add(task.key[0])
+        if task.key[0] in repos or task.parents & unfinished or (merging and task.target == "model"):
+            continue
+        found.append(task)
+        repos.add(task.key[0])
+        merging |= task.target == "model"
     return found
+
+
+def _as_recorded(task: Task, entries: Sequence[Entry]) -> Task:
+    """A repo keeps the spelling that it was made with, by which it is recorded as one of ours."""
+    arrived = [each.shown.repo for each in entries if each.shown.commit is not None]
+    return replace(task, where=replace(task.where, repo=arrived[-1])) if arrived else task
 
 
 def _last(task: Task, entries: Sequence[Entry]) -> Entry | None:

@@ -81,7 +81,7 @@ def _repo(database: Database, what: str) -> str | None:
     if "@" in what or not ("/" in name and hub.is_repo_id(name)):
         return None
     with database.read() as session:
-        told = outbox.known(session, name)
+        told = outbox.mentioned(session, name)  # also by a push that nobody saw arrive
     return name if told or what.startswith(HUB) else None
 
 
@@ -184,6 +184,13 @@ def _take_off(wish: _Wish, found: publisher.Found, last: Entry) -> tuple[Receipt
 def _delete(database: Database, wish: _Wish) -> Unpublished:
     """Remove the repo, which has to be one of ours; what was done before a crash is only recorded."""
     repo = wish.where.repo
+    with database.read() as session:
+        branches = outbox.mentioned(session, repo)
+    for place in (Place(repo, branch) for branch in branches):
+        with database.read() as session:
+            left = outbox.unsettled(session, place.repo, place.revision)
+        if left:
+            publish.reconcile(database, place, publisher.look(place), wish.actor)
     with database.read() as session:
         known, entries = outbox.known(session, repo), outbox.at(session, repo)
     if not known:

@@ -37,6 +37,14 @@ def test_a_token_is_found_wherever_it_stands(before: int, tmp_path: Path) -> Non
     assert TOKEN.decode() not in refusal.value.message
 
 
+@pytest.mark.parametrize(
+    "token", [b"hf_oauth_eyJhbGciOiJFZERTQSJ9.e30.x", rb"hf\_jwt\_eyJhbGciOiJSUzI1NiJ9.e30"]
+)
+def test_a_token_of_a_login_is_one(token: bytes) -> None:
+    with pytest.raises(Refused, match="holds a Hub token"):
+        planned("README.md", b"by " + token)
+
+
 def test_of_tensors_only_the_header_is_searched() -> None:
     header = b'{"__metadata__":{"by":"%s"}}'
     clean = header % b"me"

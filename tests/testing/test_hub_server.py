@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx2
 import huggingface_hub
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi, errors
@@ -536,3 +537,28 @@ def test_a_restarted_server_has_everything(
         assert Path(api.hf_hub_download(REPO, "a.bin")).read_bytes() == WEIGHTS
         assert api.get_discussion_details(REPO, 1).status == "open"
         api.delete_repo(REPO)
+
+
+def test_a_client_that_was_killed_leaves_no_store_that_nobody_can_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", False)
+    index = tmp_path / "hub" / "xet" / "xet" / "xorbs" / "global_dedup_lookup.redb"
+    index.parent.mkdir(parents=True)
+    index.write_bytes(bytes(1 << 20))  # as it is before it is made
+    with HubServer(tmp_path / "hub", tokens=TOKENS) as server:
+        api = HfApi(endpoint=server.url, token=LOCAL_TOKEN)
+        api.create_repo(REPO)
+        operations = [CommitOperationAdd("adapter_model.safetensors", WEIGHTS)]
+        api.create_commit(REPO, operations, commit_message="Add it")
+        assert server.files(REPO)["adapter_model.safetensors"] == WEIGHTS
+
+
+def test_the_store_is_made_before_any_client_can_write_to_it(tmp_path: Path) -> None:
+    with HubServer(tmp_path / "hub", tokens=TOKENS) as server:
+        HfApi(endpoint=server.url, token=LOCAL_TOKEN).create_repo(REPO)
+        url = f"{server.url}/api/models/{REPO}/xet-write-token/main"
+        answer = httpx2.get(url, headers={"Authorization": f"Bearer {LOCAL_TOKEN}"})
+        assert answer.status_code == 200
+        index = tmp_path / "hub" / "xet" / "xet" / "xorbs" / "global_dedup_lookup.redb"
+        assert index.read_bytes().startswith(b"redb")

@@ -617,3 +617,20 @@ def test_an_imported_composition_is_merged_without_its_inputs(
     theirs.checkout("sum", tmp_path / "sum")
     theirs.add(tmp_path / "sum", "plain-sum", base="team/llama")
     assert theirs.materialize("plain-sum", into="model", base_path=base).digest == merged.digest
+
+
+def test_a_rule_waits_for_what_is_not_held(catalog: Registry, theirs: Registry, hub: HubServer) -> None:
+    theirs.publish("detox", REPO)
+    catalog.add(f"hf://{REPO}", "imported")
+    catalog.add_rule("kind = 'lora'", "team/our-{name}")
+    before = len(hub.requests)
+    report = catalog.sync(dry_run=True)
+    assert {each.ref: (each.outcome, each.code) for each in report.results} == {
+        "alpaca@1": ("blocked", "NOT_HELD"),
+        "toxic@1": ("blocked", "NOT_HELD"),
+        "imported@1": ("planned", None),
+    }
+    assert "registry fetch" in (report.results[0].hint or "")
+    report = catalog.sync()
+    assert (report.counts, report.pending) == ({"blocked": 2, "published": 1}, False)
+    assert not any("our-alpaca" in str(each) for each in hub.requests[before:])

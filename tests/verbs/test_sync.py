@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 from registry import Registry
 from registry.errors import Conflict, HubUnauthorized, NotFound, UsageError
 from registry.publishers import hub as publisher
-from registry.results import Synced, SyncReport
+from registry.publishers.hub import Place
+from registry.results import Synced, SyncReport, Target
 from registry.testing.hub import HubServer
+from registry.verbs._wanted import Task
+from registry.verbs.sync import _ready as ready
 from tests import hubs
 from tests.adapters import make_lora
 
@@ -244,6 +248,25 @@ class TestSync:
         with pytest.raises(NotFound, match="no rule 3, 9"):
             stocked.sync([9, 2, 3])
 
+    def test_a_rule_asked_alone_is_not_alone_at_its_place(self, stocked: Registry, hub: HubServer) -> None:
+        stocked.add_rule("alpaca", "team/one")
+        stocked.add_rule("toxic", "team/one")
+        for number in (1, 2):
+            assert [(each.rules, each.outcome) for each in stocked.sync([number]).results] == [
+                ((number,), "blocked")
+            ]
+        assert hub.requests == []
+
+    def test_a_repo_keeps_its_spelling(self, stocked: Registry, hub: HubServer, tmp_path: Path) -> None:
+        number = stocked.add_rule("alpaca", "team/{name}").id
+        stocked.sync()
+        stocked.delete_rule(number)
+        stocked.add_rule("alpaca", "team/Alpaca")
+        assert stocked.sync().counts == {"unchanged": 1}
+        next_version(stocked, tmp_path, "alpaca", 7)
+        assert outcomes(stocked.sync()) == {"team/alpaca": "published"}
+        assert commits(hub, "team/alpaca") == ["Publish alpaca@1", "Publish alpaca@2"]
+
     def test_a_dry_run_tells_and_sends_nothing(self, stocked: Registry, hub: HubServer) -> None:
         stocked.add_rule("kind = 'lora'", "team/{name}")
         planned = stocked.sync(dry_run=True)
@@ -391,6 +414,19 @@ class TestSync:
             stocked.sync(**options)  # type: ignore[arg-type]
 
 
+def test_one_model_is_merged_at_a_time_and_holds_up_no_adapter() -> None:
+    def task(number: int, target: Target) -> Task:
+        return Task(
+            ref=f"a{number}@1", where=Place(f"team/a{number}"), target=target, private=True, adopt=False, propose=False,
+            tag=None, license=None, rules=(1,), made=datetime.now(UTC), parents=frozenset(),
+        )  # fmt: skip
+
+    models, adapters = [task(number, "model") for number in range(3)], [task(9, "adapter")]
+    assert ready([*models, *adapters], [], 4) == [models[0], *adapters]
+    assert ready(models[1:], models[:1], 4) == []
+    assert ready(models[1:], adapters, 4) == [models[1]]
+
+
 class TestTags:
     def test_each_version_is_tagged_once(self, stocked: Registry, hub: HubServer, tmp_path: Path) -> None:
         stocked.add_rule("alpaca", "team/{name}", alias="prod", tag="v{version}")
@@ -420,6 +456,41 @@ class TestTags:
         assert [each.name for each in hubs.api(hub).list_repo_refs("team/alpaca").tags] == ["r1"]
         assert stocked.sync().counts == {"unchanged": 1}
 
+    def test_another_tag_is_no_other_commit(self, stocked: Registry, hub: HubServer) -> None:
+        number = stocked.add_rule("alpaca", "team/{name}", tag="v{version}").id
+        stocked.sync()
+        stocked.delete_rule(number)
+        stocked.add_rule("alpaca", "team/{name}", tag="r{version}")
+        stocked.add_evaluation("alpaca", "acc", 0.5, dataset="d")  # the card would tell it by now
+        assert stocked.sync().counts == {"tagged": 1}
+        assert commits(hub, "team/alpaca") == ["Publish alpaca@1"]
+        there = hub.commits("team/alpaca")[0].oid
+        tags = hubs.api(hub).list_repo_refs("team/alpaca").tags
+        assert {each.name: each.target_commit for each in tags} == {"v1": there, "r1": there}
+        assert stocked.sync().counts == {"unchanged": 1}
+
+    def test_a_repo_that_is_made_again_gets_its_tag_again(self, stocked: Registry, hub: HubServer) -> None:
+        stocked.add_rule("alpaca", "team/{name}", tag="v{version}")
+        stocked.sync()
+        hubs.api(hub).delete_repo("team/alpaca")
+        assert stocked.sync(repair=True).counts == {"published": 1}
+        assert [each.name for each in hubs.api(hub).list_repo_refs("team/alpaca").tags] == ["v1"]
+        stocked.unpublish("team/alpaca", delete=True)
+        stocked.publish("alpaca", "team/alpaca")
+        assert stocked.sync().counts == {"tagged": 1}
+        assert [each.name for each in hubs.api(hub).list_repo_refs("team/alpaca").tags] == ["v1"]
+
+    def test_a_branch_that_is_made_again_leaves_the_tag_where_it_is(
+        self, stocked: Registry, hub: HubServer
+    ) -> None:
+        stocked.add_rule("alpaca", "team/{name}", revision="dev", tag="v{version}")
+        stocked.sync()
+        first = hub.commits("team/alpaca", "dev")[0].oid
+        hubs.api(hub).delete_branch("team/alpaca", branch="dev")
+        assert stocked.sync(repair=True).counts == {"published": 1}
+        tags = hubs.api(hub).list_repo_refs("team/alpaca").tags
+        assert {each.name: each.target_commit for each in tags} == {"v1": first}
+
     def test_a_tag_of_somebody_else_fails_and_stays(self, stocked: Registry, hub: HubServer) -> None:
         stocked.add_rule("alpaca", "team/{name}", adopt=True, tag="v{version}")
         hubs.api(hub).create_repo("team/alpaca", private=True)
@@ -437,6 +508,15 @@ class TestPullRequests:
         hubs.push(hub, "team/alpaca", {"notes.txt": b"theirs"})
         stocked.add_rule("alpaca", "team/{name}", propose=True, adopt=True)
         return stocked.sync()
+
+    def test_two_syncs_at_once_open_one(self, stocked: Registry, hub: HubServer) -> None:
+        hubs.api(hub).create_repo("team/alpaca", private=True)
+        stocked.add_rule("alpaca", "team/{name}", propose=True)
+        with ThreadPoolExecutor(3) as pool:
+            reports = list(pool.map(lambda _: stocked.sync(backoff=0.05), range(3)))
+        assert sum(report.counts.get("proposed", 0) for report in reports) == 1
+        assert sum(report.counts.get("unchanged", 0) for report in reports) == 2
+        assert [each.num for each in hubs.api(hub).get_repo_discussions("team/alpaca")] == [1]
 
     def test_one_is_opened_and_no_second(
         self, proposed: SyncReport, stocked: Registry, hub: HubServer

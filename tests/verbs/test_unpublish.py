@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,3 +226,17 @@ def test_a_reason_holds_no_token(stocked: Registry, hub: HubServer) -> None:
     with pytest.raises(Refused, match="holds a Hub token"):
         stocked.unpublish(REPO, reason=f"see {hubs.OWNER}")
     assert hub.requests == []
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("delete", [False, True])
+def test_what_arrived_before_a_crash_is_taken_off_too(
+    stocked: Registry, monkeypatch: pytest.MonkeyPatch, delete: bool
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("registry.verbs.publish._finish", lambda *_: sys.exit())
+        with pytest.raises(SystemExit):
+            stocked.publish("alpaca", "team/alpaca")
+    done = stocked.unpublish("team/alpaca", delete=delete)
+    assert (done.refs, done.changed, done.deleted) == (("alpaca@1",), True, delete)
+    assert [each.state for each in stocked.publications()] == ["withdrawn"]

@@ -176,6 +176,7 @@ def _object(call: Call, sha256: str, size: int, *, multipart: bool) -> dict[str,
 def _xet_token(site: Site) -> Response:
     if not site.xet:
         raise HubError(404, "This server has no xet storage")
+    site.objects.xet.make()
     token, expiry, url = "xet-local", int(time.time()) + _TOKEN_LIFETIME, site.objects.xet.url
     headers = {"X-Xet-Cas-Url": url, "X-Xet-Access-Token": token, "X-Xet-Token-Expiration": str(expiry)}
     return JSONResponse({"accessToken": token, "exp": expiry, "casUrl": url}, headers=headers)

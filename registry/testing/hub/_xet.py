@@ -5,6 +5,7 @@ into that folder itself. A commit names a file only by its sha256; the shards sa
 """
 
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -29,10 +30,33 @@ class XetStore:
         self._root = root
         self._read: dict[Path, int] = {}
         self._files: dict[str, XetFile] = {}
+        self._made = threading.Lock()
+        self._ready = False
 
     @property
     def url(self) -> str:
         return f"local://{self._root}"
+
+    def make(self) -> None:
+        """Make the store before any client does: one that is killed halfway leaves a database that nobody can open."""
+        with self._made:
+            if self._ready:
+                return
+            try:
+                self._open()
+            except (OSError, RuntimeError):
+                # It is only an index, of a server that was killed itself.
+                (self._root / "xet" / "xorbs" / "global_dedup_lookup.redb").unlink(missing_ok=True)
+                self._open()
+            self._ready = True
+
+    def _open(self) -> None:
+        try:
+            import hf_xet
+        except ImportError:  # clients elsewhere may have it
+            return
+        with hf_xet.XetSession().new_file_download_group(endpoint=self.url):
+            pass
 
     def find(self, sha256: str) -> XetFile | None:
         """The xet file with this content, if the store has it."""
