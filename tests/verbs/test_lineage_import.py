@@ -532,6 +532,25 @@ def test_a_lineage_that_was_cut_is_imported_as_far_as_it_goes(
     assert [each.ref for each in catalog.show("detox").parents] == ["toxic@1"]
 
 
+def test_no_license_is_claimed_where_a_lineage_was_cut(
+    catalog: Registry, theirs: Registry, hub: HubServer
+) -> None:
+    theirs.publish("deeper", REPO)
+
+    def cut(made: dict[str, Any], told: dict[str, Any]) -> None:
+        upstream = made["internalParameters"]["upstream"]
+        for each in told.values():
+            each["license"] = None if each["recipe"] else "mit"
+        upstream.update(truncated=True, versions=[told["deeper"], told["detox"], told["toxic"]])
+
+    hubs.push(hub, REPO, {"provenance.json": rewrite(hub, changed(cut))})
+    catalog.add(f"hf://{REPO}", "imported")
+    catalog.set_base_license("tiny/base", "mit")
+    made = catalog.card("imported", "team/again")
+    assert made.license is None
+    assert "the license of an input of detox" in made.text.replace("\\", "")
+
+
 def test_two_contents_that_are_one_version_here_are_one_edge(
     catalog: Registry, theirs: Registry, tmp_path: Path
 ) -> None:
