@@ -482,9 +482,7 @@ def _despite(request: _Request) -> dict[str, Any]:
     return {} if terms.despite is None else {"despite": terms.despite, "conflicts": list(terms.conflicts)}
 
 
-def _close(
-    session: Session, publish_id: str, receipt: Receipt, ref: str, actor: str, **detail: Any
-) -> None:
+def _close(session: Session, publish_id: str, receipt: Receipt, ref: str, actor: str, **detail: Any) -> None:
     outbox.finish(
         session,
         publish_id,
