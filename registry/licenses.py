@@ -93,9 +93,10 @@ _OWN_TERMS = (  # licenses of models and of research: passed on as they are
 _STRICTEST = (*_PERMISSIVE, *_NON_COMMERCIAL, *_SHARE_ALIKE, *_OWN_TERMS, *_NO_DERIVATIVES)
 _FAMILIES = ("bsd", "gpl", "lgpl", "openrail")
 _OLD_GPL = {"gpl", "gpl-2.0", "lgpl", "lgpl-2.1"}  # of those of no version, not all versions
+_EVERY_GPL = _OLD_GPL | {"gpl-3.0", "lgpl-3.0", *_AGPL}
 _NOT_INTO = {
     **dict.fromkeys(("apache-2.0", "ecl-2.0"), _OLD_GPL),
-    **dict.fromkeys(("afl-3.0", "ms-pl"), {*_OLD_GPL, "gpl-3.0", "lgpl-3.0", *_AGPL}),
+    **dict.fromkeys(("afl-3.0", "ms-pl"), _EVERY_GPL),
 }
 _SILENT = ("", "unknown", "other", "cc")
 _FEW = 20
