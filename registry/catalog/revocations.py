@@ -166,6 +166,17 @@ def twins(session: Session, version_id: int, digest: str) -> tuple[str, ...]:
     return _twins(session, [digest])(version_id, digest)
 
 
+def twins_among(session: Session, versions: Mapping[int, tuple[str, str]]) -> tuple[str, ...]:
+    """What :func:`twins` says of many versions: their row ids with what they are called and their content digests."""
+    found: list[str] = []
+    for some in chunked([*versions]):
+        twin = _twins(session, {versions[row_id][1] for row_id in some})
+        for row_id in some:
+            name, digest = versions[row_id]
+            found += [f"{name}: {said}" for said in twin(row_id, digest)]
+    return tuple(found)
+
+
 def told(session: Session, digests: Mapping[int, str]) -> dict[int, tuple[str, ...]]:
     """What :func:`warnings` and :func:`twins` say, of many versions: their row ids with their content digests."""
     found: dict[int, tuple[str, ...]] = {}

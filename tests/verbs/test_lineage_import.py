@@ -206,6 +206,31 @@ def test_a_revoked_ancestor_affects_what_was_imported(catalog: Registry, theirs:
         catalog.publish("imported", "team/again")
 
 
+def test_content_that_was_revoked_here_is_so_under_any_name(
+    catalog: Registry, theirs: Registry, tmp_path: Path
+) -> None:
+    theirs.publish("detox", REPO)
+    catalog.add(tmp_path / "made" / "toxic", "first", base="tiny/base")
+    catalog.add(tmp_path / "made" / "toxic", "second", base="tiny/base")
+    catalog.revoke("second", "it leaks")
+    made = catalog.add(f"hf://{REPO}", "imported")
+    assert {each.ref for each in made.parents} == {"alpaca@1", "second@1"}
+    assert "it leaks" in made.warnings[0]
+    with pytest.raises(Refused, match="it leaks"):
+        catalog.publish("imported", "team/again")
+
+
+def test_content_that_was_revoked_and_deleted_here_is_told(
+    catalog: Registry, theirs: Registry, tmp_path: Path
+) -> None:
+    theirs.publish("detox", REPO)
+    catalog.add(tmp_path / "made" / "toxic", "poison", base="tiny/base")
+    catalog.revoke("poison", "it leaks")
+    catalog.delete("poison")
+    made = catalog.add(f"hf://{REPO}", "imported")
+    assert made.warnings == ("toxic@1: this is the content of poison@1, which was revoked: it leaks",)
+
+
 def test_what_is_imported_is_published_with_the_whole_lineage(
     catalog: Registry, theirs: Registry, hub: HubServer
 ) -> None:
