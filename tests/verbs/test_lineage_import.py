@@ -631,6 +631,19 @@ def test_a_release_that_tells_of_no_lineage_is_a_plain_import(
         theirs.publish("detox", REPO)
 
 
+def test_a_rule_for_whatever_fits_leaves_out_what_is_not_held(
+    catalog: Registry, theirs: Registry, hub: HubServer
+) -> None:
+    theirs.publish("deeper", REPO)
+    catalog.add(f"hf://{REPO}", "imported")
+    catalog.add_rule("kind = 'lora'", "team/ours-{name}")
+    assert {(each.ref, each.outcome) for each in catalog.sync().results} == {("imported@1", "published")}
+    catalog.set_alias("toxic", "prod", 1)
+    catalog.add_rule("kind = 'lora'", "team/chosen-{name}", alias="prod")
+    failed = {each.ref: each.hint for each in catalog.sync().results if each.outcome == "failed"}
+    assert failed == {"toxic@1": "get it: registry fetch toxic@1"}
+
+
 def test_a_folder_for_serving_leaves_out_what_is_not_held(
     local: Registry, theirs: Registry, tmp_path: Path
 ) -> None:
