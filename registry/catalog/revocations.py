@@ -7,10 +7,21 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, delete, insert, literal, select, text, union, union_all
+from sqlalchemy import (
+    BindParameter,
+    Insert,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    select,
+    text,
+    union,
+    union_all,
+)
 from sqlalchemy.orm import Session, aliased
 
-from registry.catalog.database import chunked
+from registry.catalog.database import chunked, core
 from registry.catalog.events import now, record
 from registry.catalog.lineage import closure
 from registry.catalog.references import Pin
@@ -86,12 +97,21 @@ def inherit(session: Session, version_id: int) -> None:
 
     Its edges are written first: whoever revokes holds the table of edges, so that one of the two sees the other.
     """
-    parents = select(LineageRow.parent_id).where(LineageRow.child_id == version_id)
+    session.execute(_INHERIT, {"version": version_id})
+
+
+def _inherit() -> Insert:
+    version = bindparam("version", type_=Identity)
+    parents = select(LineageRow.parent_id).where(LineageRow.child_id == version)
     own = select(RevocationRow.version_id.label("revoked")).where(RevocationRow.version_id.in_(parents))
     theirs = select(AffectedRow.revoked_id.label("revoked")).where(AffectedRow.version_id.in_(parents))
     found = union(own, theirs).subquery()
-    marked = select(literal(version_id, Identity), found.c.revoked)
-    session.execute(insert(AffectedRow).from_select(["version_id", "revoked_id"], marked))
+    return insert(core(AffectedRow)).from_select(
+        ["version_id", "revoked_id"], select(version, found.c.revoked)
+    )
+
+
+_INHERIT = _inherit()
 
 
 def exclude_edges(session: Session) -> None:

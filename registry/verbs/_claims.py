@@ -139,7 +139,7 @@ class Claim:
         if origins.same_in(session, draft.name, draft.content.digest):
             return replace(draft, origin=origin), ()
         known, new = self._split(session)
-        for told in (itself, *new):
+        for told in {told.base: told for told in (itself, *new)}.values():
             there = origins.base_named(session, self._base(told))
             if there is not None and base_difference(there, told.base.identity if told.base.repo else there):
                 return draft, (f"{PROVENANCE} of {self.place} is left aside: {there} has other weights here",)

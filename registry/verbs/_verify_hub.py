@@ -169,9 +169,7 @@ def _beside(session: Session, there: _Repo, found: _Findings) -> tuple[str | Non
             found.problems.append(f"this catalog published {ref} there, which has another recipe")
         elif {(p.digest, p.relation) for p in version.parents} != _parents(statement):
             found.problems.append(f"this catalog published {ref} there, which has other parents")
-    last = publications.last(session, there.repo, there.branch) if there.branch else {}
-    if any(last.get(path) != sha256 for path, sha256 in statement.subjects.items() if last):
-        found.problems.append(f"it is not what this catalog published last to {there.branch}")
+    found.problems += _out_of_place(session, there)
     same = here.get(statement.digest, [])
     if same and not published:
         recipes_here = {views.version(session, each.id).recipe for each in same}
@@ -179,6 +177,21 @@ def _beside(session: Session, there: _Repo, found: _Findings) -> tuple[str | Non
         if told is not None and told not in {each and each.digest for each in recipes_here}:
             found.notes.append(f"{same[0].ref} has the same content here, and another recipe or none")
     return (same[0].ref if same else None), bool(published)
+
+
+def _out_of_place(session: Session, there: _Repo) -> Iterator[str]:
+    """Where the branch holds what this catalog took off it, or anything but the last that it brought there.
+
+    What it pushed since without knowing yet what became of it may be there as well.
+    """
+    at = [each for each in publications.within(session, [there.repo]) if each.shown.revision == there.branch]
+    arrived = [place for place, each in enumerate(at) if each.shown.state == "done" and each.on_branch]
+    since = at[arrived[-1] :] if arrived else at
+    same = [each.shown for each in since if there.statement.subjects.items() <= each.shown.files.items()]
+    if same and all(each.state == "withdrawn" for each in same):
+        yield f"{same[-1].ref} was withdrawn from there"
+    elif arrived and not same:
+        yield f"it is not what this catalog published last to {there.branch}"
 
 
 def _parents(statement: Statement) -> set[tuple[str | None, str]]:

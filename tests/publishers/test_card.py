@@ -297,7 +297,9 @@ def test_what_looks_like_a_number_to_yaml_1_2_stays_text() -> None:
         front = page.split("---\n")[1]
         quoted = re.findall(r"(?:name|type|split|license_name): (.*)", front)
         assert quoted.count(f"'{name}'") == 6, front
-    assert "name: glue-1e3\n" in text(releases.release(evaluations=(releases.evaluation(dataset="glue-1e3"),)))
+    assert "name: glue-1e3\n" in text(
+        releases.release(evaluations=(releases.evaluation(dataset="glue-1e3"),))
+    )
 
 
 def test_an_evaluation_whose_name_shows_nothing_is_no_result() -> None:

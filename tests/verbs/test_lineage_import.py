@@ -631,9 +631,7 @@ def test_a_release_that_tells_of_no_lineage_is_a_plain_import(
         theirs.publish("detox", REPO)
 
 
-def test_a_rule_for_whatever_fits_leaves_out_what_is_not_held(
-    catalog: Registry, theirs: Registry, hub: HubServer
-) -> None:
+def test_a_rule_for_whatever_fits_leaves_out_what_is_not_held(catalog: Registry, theirs: Registry) -> None:
     theirs.publish("deeper", REPO)
     catalog.add(f"hf://{REPO}", "imported")
     catalog.add_rule("kind = 'lora'", "team/ours-{name}")

@@ -196,6 +196,24 @@ def test_an_older_release_in_the_place_of_the_last_one_is_seen_where_it_was_publ
     assert [each.ok for each in theirs.verify([f"hf://{REPO}@{older.commit}"])] == [True]
 
 
+def test_what_was_withdrawn_and_is_there_again_is_a_problem(theirs: Registry, hub: HubServer) -> None:
+    theirs.publish("detox", REPO)
+    files = hub.files(REPO)
+    theirs.unpublish(REPO)
+    hubs.push(hub, REPO, {path: content for path, content in files.items() if path != ".gitattributes"})
+    (found,) = theirs.verify([f"hf://{REPO}"])
+    assert found.problems == ("detox@1 was withdrawn from there",)
+
+
+def test_a_proposal_that_was_merged_meanwhile_is_in_its_place(theirs: Registry, hub: HubServer) -> None:
+    theirs.publish("toxic", REPO)
+    theirs.publish("detox", REPO, propose=True)
+    assert [each.ok for each in theirs.verify([f"hf://{REPO}"])] == [True]
+    hubs.api(hub).merge_pull_request(REPO, 1)
+    (found,) = theirs.verify([f"hf://{REPO}"])
+    assert (found.problems, found.known) == ((), "detox@1")
+
+
 def test_a_file_that_is_loaded_in_place_of_a_merged_model_is_a_problem(
     local: Registry, theirs: Registry, hub: HubServer, tmp_path: Path
 ) -> None:
