@@ -69,7 +69,7 @@ def front_matter(release: Release) -> dict[str, Any]:
         data["base_model_relation"] = "adapter" if adapter else "merge" if several else "finetune"
     data["library_name"] = "peft" if adapter else "transformers"
     data |= _license(release.license)
-    tags = [one_line(version.kind), _TAG]
+    tags = [one_line(version.kind), _TAG] if adapter else [_TAG]
     if adapter and base is not None:
         tags.append(f"base_model:adapter:{base}")
     data["tags"] = [*tags, "merge"] if several else tags
@@ -271,14 +271,15 @@ def _what(release: Release) -> str:
 
 def _facts(release: Release) -> str:
     version = release.version
+    of = "" if release.target == "adapter" else "adapter's "  # nothing of it is the model's own
     facts = [
-        ("version", code(version.ref)),
-        ("content", code(version.digest)),
+        ("version" if not of else "adapter", code(version.ref)),
+        (f"{of}content", code(version.digest)),
         ("task", plain(version.task) if version.task else None),
-        ("modules", f"{version.modules}"),
-        ("rank", None if version.rank is None else f"{version.rank}"),
-        ("parameters", f"{version.parameters:,}"),
-        ("dtype", code(version.dtype)),
+        (f"{of}modules", f"{version.modules}"),
+        (f"{of}rank", None if version.rank is None else f"{version.rank}"),
+        (f"{of}parameters", f"{version.parameters:,}"),
+        (f"{of}dtype", code(version.dtype)),
     ]
     return "\n".join(f"- {name}: {value}" for name, value in facts if value is not None)
 

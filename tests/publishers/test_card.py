@@ -332,6 +332,13 @@ def test_a_base_model_that_is_not_on_the_hub_has_to_be_said_when_it_is_made_agai
     assert "PATH/OF" not in text(releases.release()) + text(releases.imported())
 
 
+def test_a_model_is_not_described_as_the_adapter_in_it() -> None:
+    page = text(releases.release(target="model"))
+    assert "- adapter's rank: 8\n- adapter's parameters: 12,345\n- adapter's dtype: `float32`\n" in page
+    assert yaml.safe_load(page.split("---\n")[1])["tags"] == ["adapter-registry", "merge"]
+    assert "- rank: 8\n- parameters: 12,345\n" in text(releases.release())
+
+
 def test_it_tells_of_its_provenance_what_is_in_there() -> None:
     assert "the recipe" in text(releases.release()).partition("## Provenance")[2]
     assert "the recipe" not in text(releases.imported()).partition("## Provenance")[2]
