@@ -103,10 +103,10 @@ def test_what_a_merge_brought_is_replaced_by_the_next_release(
 ) -> None:
     real = publisher.plan
 
-    def more(release: Any, built: Any, repo: str) -> Any:
+    def more(release: Any, built: Any, repo: str, **shown: Any) -> Any:
         from registry.publishers import planned
 
-        return real(release, {**built, "vocab.txt": planned("vocab.txt", b"a b")}, repo)
+        return real(release, {**built, "vocab.txt": planned("vocab.txt", b"a b")}, repo, **shown)
 
     with monkeypatch.context() as patch:
         patch.setattr(publisher, "plan", more)
@@ -274,10 +274,10 @@ def test_a_bad_card_is_refused_before_anything_is_made(
 ) -> None:
     real = publisher.plan
 
-    def bad(release: Any, built: Any, repo: str) -> Any:
+    def bad(release: Any, built: Any, repo: str, **shown: Any) -> Any:
         from registry.publishers import Plan, planned
 
-        plan = real(release, built, repo)
+        plan = real(release, built, repo, **shown)
         card = planned("README.md", b"---\nbase_model: /data/llama\n---\n")
         return Plan({**plan.files, "README.md": card})
 
