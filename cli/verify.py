@@ -3,6 +3,7 @@
 import click
 
 from registry.errors import IntegrityFailure
+from registry.results import Verification
 
 from ._options import base_values, common, open_registry
 from ._render import emit_all
@@ -38,5 +39,12 @@ def command(refs: tuple[str, ...], *, rebuild: bool, key: str | None, base_path:
         names = ", ".join(result.ref for result in damaged)
         raise IntegrityFailure(
             f"{plural(len(damaged), 'version')} of {len(results)} not as recorded: {names}",
-            hint="restore the files from a copy, or rebuild them from their recipes",
+            hint=_hint(damaged),
         )
+
+
+def _hint(damaged: list[Verification]) -> str:
+    there = [each.ref.startswith("hf://") for each in damaged]
+    on_the_hub = "do not use what is on the Hub before you asked who published it"
+    here = "restore the files from a copy, or rebuild them from their recipes"
+    return "; ".join([*([here] if not all(there) else []), *([on_the_hub] if any(there) else [])])

@@ -6,7 +6,9 @@ The rules follow what the licenses' own stewards say of them:
   share-alike stays share-alike (of the same or a later version; BY-SA 4.0 may become GPLv3), non-commercial stays
   non-commercial, and of NoDerivatives material no adaptation may be shared.
 - The Free Software Foundation, "Various Licenses and Comments about Them": Apache-2.0 and CC BY 4.0 fit into GPLv3,
-  Apache-2.0 does not fit into GPLv2; LGPL may become GPL, GPLv3 and AGPLv3 combine; MPL-2.0 may become GPL, LGPL or AGPL.
+  Apache-2.0 and ECL-2.0 do not fit into GPLv2, AFL-3.0 and Ms-PL into none; LGPL may become GPL, GPLv3 and AGPLv3
+  combine; MPL-2.0 may become GPL, LGPL or AGPL.
+- The EUPL's appendix of compatible licenses.
 - The Llama, Gemma and (Open)RAIL agreements: derivatives are passed on under the same agreement.
 
 What is not known here (``other``, ``unknown``, a name of one's own, nothing) gives no claim, and a note.
@@ -54,19 +56,22 @@ _NC_SA = {
     "cc-by-nc-sa-4.0": (),
 }
 _SHARE_ALIKE: dict[str, tuple[str, ...]] = {  # what it may become besides itself
+    "lgpl": ("lgpl-2.1", "lgpl-3.0", *_GPL, *_AGPL),
+    "lgpl-2.1": (*_GPL, *_AGPL),
+    "lgpl-3.0": ("gpl-3.0", *_AGPL),
     "gpl": ("gpl-2.0", "gpl-3.0", *_AGPL),
     "gpl-2.0": (),
     "gpl-3.0": _AGPL,
     "agpl-3.0": (),
-    "lgpl": ("lgpl-2.1", "lgpl-3.0", *_GPL, *_AGPL),
-    "lgpl-2.1": (*_GPL, *_AGPL),
-    "lgpl-3.0": ("gpl-3.0", *_AGPL),
     "mpl-2.0": ("lgpl-2.1", "lgpl-3.0", *_GPL, *_AGPL),
-    "eupl-1.1": ("eupl-1.2", "gpl-2.0"),
-    "eupl-1.2": ("gpl-2.0", "gpl-3.0", *_AGPL),
+    "eupl-1.1": ("eupl-1.2", "gpl-2.0", "epl-1.0", "osl-3.0"),
+    "eupl-1.2": (
+        *("gpl-2.0", "gpl-3.0", *_AGPL, "lgpl-2.1", "lgpl-3.0"),
+        *("mpl-2.0", "epl-1.0", "osl-3.0", "cc-by-sa-3.0"),
+    ),
     "epl-1.0": ("epl-2.0",),
     "epl-2.0": (),
-    "cc-by-sa-3.0": ("cc-by-sa-4.0", "gpl-3.0", *_AGPL),
+    "cc-by-sa-3.0": ("cc-by-sa-4.0",),
     "cc-by-sa-4.0": ("gpl-3.0", *_AGPL),
     **_NC_SA,
     **dict.fromkeys(("cdla-sharing-1.0", "odbl", "osl-3.0", "gfdl", "lgpl-lr", "ofl-1.1", "lppl-1.3c"), ()),
@@ -87,7 +92,12 @@ _OWN_TERMS = (  # licenses of models and of research: passed on as they are
 )
 _STRICTEST = (*_PERMISSIVE, *_NON_COMMERCIAL, *_SHARE_ALIKE, *_OWN_TERMS, *_NO_DERIVATIVES)
 _FAMILIES = ("bsd", "gpl", "lgpl", "openrail")
-_NOT_INTO = {"apache-2.0": {"gpl-2.0", "lgpl-2.1"}}
+_OLD_GPL = {"gpl", "gpl-2.0", "lgpl", "lgpl-2.1"}  # of those of no version, not all versions
+_EVERY_GPL = _OLD_GPL | {"gpl-3.0", "lgpl-3.0", *_AGPL}
+_NOT_INTO = {
+    **dict.fromkeys(("apache-2.0", "ecl-2.0"), _OLD_GPL),
+    **dict.fromkeys(("afl-3.0", "ms-pl"), _EVERY_GPL),
+}
 _SILENT = ("", "unknown", "other", "cc")
 _FEW = 20
 _CLOSED = (
@@ -191,12 +201,15 @@ def _result(known: list[tuple[Source, str]], notes: list[str], *, complete: bool
         exact = (each for each in _STRICTEST if each not in _FAMILIES)
         fitting = [each for each in exact if all(allows(other, each) for other in stated)][:1]
     if stated and not fitting:
-        first, second = _pair(known)
-        line = f"{first[0].what} is under {first[1]} and {second[0].what} under {second[1]}"
-        if {first[1], second[1]} & {*_NON_COMMERCIAL} and {first[1], second[1]} & {*_OWN_TERMS}:
-            # Neither forbids the other's terms beside its own; there only is no identifier for both.
-            return Derived(None, (), (*notes, f"{line}: the terms of both hold"))
-        return Derived(None, (f"{line}, which cannot be met at once",), tuple(notes))
+        pairs = _pairs(known)
+        beside = [pair for pair in pairs if _hold_beside(*pair)]
+        against = [pair for pair in pairs if pair not in beside]
+        if beside and not against:
+            return Derived(
+                None, (), (*notes, *(f"{_both(*pair)}: the terms of both hold" for pair in beside))
+            )
+        worst = against[0] if against else (known[0], known[-1])  # no two of them, but all together
+        return Derived(None, (f"{_both(*worst)}, which cannot be met at once",), tuple(notes))
     if not complete or not fitting:
         return Derived(None, (), tuple(notes))
     if len(stated) > 1:
@@ -204,13 +217,28 @@ def _result(known: list[tuple[Source, str]], notes: list[str], *, complete: bool
     return Derived(fitting[-1], (), tuple(notes))
 
 
-def _pair(known: list[tuple[Source, str]]) -> tuple[tuple[Source, str], tuple[Source, str]]:
-    """Two inputs that no license fits, or the first and last where it takes more than two."""
-    for place, one in enumerate(known):
-        for other in known[place + 1 :]:
-            if not any(allows(one[1], each) and allows(other[1], each) for each in _STRICTEST):
-                return one, other
-    return known[0], known[-1]
+_Stated = tuple[Source, str]
+
+
+def _pairs(known: list[_Stated]) -> list[tuple[_Stated, _Stated]]:
+    """Every two licenses that no license fits, each with the first input that is under it."""
+    ones = list({found: (source, found) for source, found in reversed(known)}.values())[::-1]
+    return [
+        (one, other)
+        for place, one in enumerate(ones)
+        for other in ones[place + 1 :]
+        if not any(allows(one[1], each) and allows(other[1], each) for each in _STRICTEST)
+    ]
+
+
+def _hold_beside(one: _Stated, other: _Stated) -> bool:
+    """Whether neither forbids the other's terms beside its own, and there only is no identifier for both."""
+    both = {one[1], other[1]}
+    return bool(both & {*_NON_COMMERCIAL} and both & {*_OWN_TERMS})
+
+
+def _both(one: _Stated, other: _Stated) -> str:
+    return f"{one[0].what} is under {one[1]} and {other[0].what} under {other[1]}"
 
 
 def _is_closed(text: str | None) -> bool:

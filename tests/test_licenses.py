@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from registry.licenses import LICENSES, Derived, Source, allows, derive, identifier
+from registry.testing.hub._cards import problems
 
 
 def mixed(*licenses: str | None, asked: str | None = None, public: bool = False) -> Derived:
@@ -34,6 +35,14 @@ def mixed(*licenses: str | None, asked: str | None = None, public: bool = False)
         (("cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"), "cc-by-nc-sa-4.0"),
         (("llama3.1", "apache-2.0"), "llama3.1"),
         (("gemma", "gemma"), "gemma"),
+        (("gpl", "apache-2.0"), "gpl-3.0"),
+        (("lgpl", "ecl-2.0"), "lgpl-3.0"),
+        (("eupl-1.2", "mpl-2.0"), "mpl-2.0"),
+        (("eupl-1.2", "lgpl-3.0"), "lgpl-3.0"),
+        (("eupl-1.1", "osl-3.0"), "osl-3.0"),
+        (("openmdw-1.0", "apple-amlr"), "apple-amlr"),
+        (("mit", "fair-noncommercial-research-license"), "fair-noncommercial-research-license"),
+        (("apache-2.0", "grok2-community"), "grok2-community"),
     ],
 )
 def test_a_result_gets_the_strictest_license_that_all_inputs_allow(
@@ -57,6 +66,11 @@ def test_a_result_gets_the_strictest_license_that_all_inputs_allow(
         ("openrail", "bigscience-openrail-m"),
         ("gpl-3.0", "llama3.1"),
         ("odbl", "cc-by-sa-4.0"),
+        ("cc-by-sa-3.0", "gpl-3.0"),
+        ("afl-3.0", "gpl-3.0"),
+        ("ms-pl", "gpl-3.0"),
+        ("ecl-2.0", "gpl-2.0"),
+        ("h-research", "intel-research"),
     ],
 )
 def test_licenses_that_cannot_be_met_at_once_are_a_conflict_that_names_both(one: str, other: str) -> None:
@@ -81,6 +95,18 @@ def test_the_terms_of_a_model_and_non_commercial_ones_add_up_without_one_name_fo
     assert (found.license, found.conflicts) == (None, ())
     assert "the terms of both hold" in found.notes[-1]
     assert mixed("cc-by-nc-4.0", "llama2", asked="llama2").conflicts
+
+
+def test_terms_that_hold_beside_each_other_hide_no_conflict_with_a_third() -> None:
+    for order in itertools.permutations(("cc-by-nc-4.0", "llama3.1", "gpl-3.0")):
+        found = mixed(*order)
+        assert "gpl-3.0" in found.conflicts[0]
+        assert found.license is None
+
+
+def test_many_inputs_without_a_common_license_are_judged_by_their_licenses() -> None:
+    found = mixed(*["llama2", "cc-by-nc-4.0", "cc-by-nc-2.0"] * 20_000)
+    assert len(found.notes) == 2
 
 
 @pytest.mark.parametrize("unknown", [None, "", "other", "unknown", "Acme license, v2", "cc"])
@@ -131,6 +157,14 @@ def test_many_unknown_inputs_make_few_notes() -> None:
     assert len(found.notes) <= 21
     assert "and 9980 more" in found.notes[-1]
     assert max(map(len, found.notes)) < 1_000
+
+
+def test_the_licenses_are_those_that_the_hub_accepts() -> None:
+    """The local Hub has a list of its own, as a refusal of the Hub told it."""
+    accepted = {each for each in LICENSES if not problems(f"---\nlicense: {each}\nlicense_name: x\n---\n")}
+    assert accepted == LICENSES
+    (refused,) = problems("---\nlicense: none-of-them\n---\n")
+    assert set(refused.partition("[")[2].rstrip("]").split(", ")) == LICENSES
 
 
 def test_every_license_of_the_hub_is_judged() -> None:

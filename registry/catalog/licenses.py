@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from sqlalchemy import or_, select
+from sqlalchemy import CTE, or_, select
 from sqlalchemy.orm import Session
 
-from registry.catalog import references
+from registry.catalog import artifacts, references
+from registry.catalog.database import chunked
 from registry.catalog.events import record
 from registry.catalog.lineage import closure
 from registry.catalog.references import Pin
-from registry.catalog.tables import AdapterRow, BaseModelRow, VersionRow
+from registry.catalog.tables import AdapterRow, BaseModelRow, LineageRow, VersionRow
 from registry.licenses import Source
 
 
 def sources(session: Session, pin: Pin) -> tuple[Source, ...]:
-    """What a version was made of, itself first where it was imported: every imported ancestor, and those derived
-    ones that a license was stated for. One statement, however deep the lineage is.
+    """What a version was made of, itself first where it was imported: every imported ancestor, those derived ones
+    that a license was stated for, and what is missing of a lineage that somebody published in part. A few statements,
+    however deep the lineage is.
     """
     reached = closure(session, pin.id, "up")
     statement = (
@@ -24,9 +26,36 @@ def sources(session: Session, pin: Pin) -> tuple[Source, ...]:
         .join(reached, reached.c.id == VersionRow.id)
         .where(or_(VersionRow.recipe_digest.is_(None), VersionRow.license.is_not(None)))
         .where(or_(VersionRow.id != pin.id, VersionRow.recipe_digest.is_(None)))
-        .order_by(VersionRow.id.desc())  # children come after their parents
+        .order_by(VersionRow.id != pin.id, VersionRow.id.desc())  # children mostly come after their parents
     )
-    return tuple(Source(f"{row.name}@{row.number}", row.license) for row in session.execute(statement))
+    found = [Source(f"{row.name}@{row.number}", row.license) for row in session.execute(statement)]
+    return (*found, *(Source(f"an input of {ref}", None) for ref in _cut(session, reached)))
+
+
+def _cut(session: Session, reached: CTE) -> list[str]:
+    """The versions that others told of with a recipe, and not with all of its inputs."""
+    statement = (
+        select(VersionRow.id, VersionRow.number, AdapterRow.name, VersionRow.recipe_digest)
+        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+        .join(reached, reached.c.id == VersionRow.id)
+        .where(VersionRow.recipe_digest.is_not(None), VersionRow.origin.is_not(None))
+        .order_by(VersionRow.id.desc())
+    )
+    told = session.execute(statement).all()
+    there: dict[int, set[str]] = {row.id: set() for row in told}
+    for some in chunked(list(there)):
+        inputs = (
+            select(LineageRow.child_id, VersionRow.artifact_digest)
+            .join(VersionRow, LineageRow.parent_id == VersionRow.id)
+            .where(LineageRow.child_id.in_(some), LineageRow.relation == "input")
+        )
+        for child, content in session.execute(inputs):
+            there[child].add(content)
+    return [
+        f"{row.name}@{row.number}"
+        for row in told
+        if set(artifacts.load_recipe(session, row.recipe_digest).inputs) - there[row.id]
+    ]
 
 
 def of_base(session: Session, base_model_id: int) -> str | None:

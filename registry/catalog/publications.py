@@ -307,6 +307,22 @@ def reached(session: Session, versions: CTE) -> tuple[Publication, ...]:
     return tuple(entry.shown for entry in _entries(session, among, PublicationRow.state != "failed"))
 
 
+def places(session: Session, version_ids: Collection[int]) -> dict[str, list[Publication]]:
+    """Where the adapters themselves are on the Hub, by version, oldest first.
+
+    What is on a branch; only where nothing is, what was proposed in a pull request that nobody merged yet.
+    """
+    found: dict[str, list[Entry]] = {}
+    for some in chunked(sorted(set(version_ids))):
+        arrived = [PublicationRow.state == "done", PublicationRow.target == "adapter"]
+        for each in _entries(session, PublicationRow.version_id.in_(some), *arrived):
+            found.setdefault(each.shown.ref, []).append(each)
+    return {
+        ref: [each.shown for each in ([one for one in some if one.on_branch] or some)]
+        for ref, some in found.items()
+    }
+
+
 def _entries(session: Session, *where: ColumnElement[bool]) -> list[Entry]:
     statement = (
         select(PublicationRow, AdapterRow.name, VersionRow.number)

@@ -101,13 +101,17 @@ def held(session: Session, adapter_ids: Iterable[int]) -> dict[int, AdapterRow]:
     Whoever needs several takes them here, before any other lock: in the order of their ids nobody waits for
     somebody who waits for him.
     """
-    statement = select(AdapterRow).where(AdapterRow.id.in_(list(adapter_ids))).order_by(AdapterRow.id)
-    return {row.id: row for row in session.scalars(locking(statement))}
+    return {row.id: row for row in session.scalars(_ADAPTERS_HELD, {"ids": list(adapter_ids)})}
 
 
 def locking(statement: Select[T]) -> Select[T]:
     """The statement, holding its rows and reading them anew: what was seen before the lock may be old."""
     return statement.with_for_update().execution_options(populate_existing=True)
+
+
+_ADAPTERS_HELD = locking(
+    select(AdapterRow).where(AdapterRow.id.in_(bindparam("ids", expanding=True))).order_by(AdapterRow.id)
+)
 
 
 def meant(session: Session, reference: Reference) -> list[int]:
@@ -121,12 +125,16 @@ def meant(session: Session, reference: Reference) -> list[int]:
     return [row.id for row in found]
 
 
+_REF = (
+    select(AdapterRow.name, VersionRow.number)
+    .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+    .where(VersionRow.id == bindparam("version"))
+)
+
+
 def ref_of(session: Session, row_id: int) -> str:
     """How a version is called."""
-    query = select(AdapterRow.name, VersionRow.number).join(
-        AdapterRow, VersionRow.adapter_id == AdapterRow.id
-    )
-    row = session.execute(query.where(VersionRow.id == row_id)).one()
+    row = session.execute(_REF, {"version": row_id}).one()
     return f"{row.name}@{row.number}"
 
 

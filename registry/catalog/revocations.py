@@ -7,10 +7,21 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, delete, insert, literal, select, text, union, union_all
+from sqlalchemy import (
+    BindParameter,
+    Insert,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    select,
+    text,
+    union,
+    union_all,
+)
 from sqlalchemy.orm import Session, aliased
 
-from registry.catalog.database import chunked
+from registry.catalog.database import chunked, core
 from registry.catalog.events import now, record
 from registry.catalog.lineage import closure
 from registry.catalog.references import Pin
@@ -86,12 +97,21 @@ def inherit(session: Session, version_id: int) -> None:
 
     Its edges are written first: whoever revokes holds the table of edges, so that one of the two sees the other.
     """
-    parents = select(LineageRow.parent_id).where(LineageRow.child_id == version_id)
+    session.execute(_INHERIT, {"version": version_id})
+
+
+def _inherit() -> Insert:
+    version = bindparam("version", type_=Identity)
+    parents = select(LineageRow.parent_id).where(LineageRow.child_id == version)
     own = select(RevocationRow.version_id.label("revoked")).where(RevocationRow.version_id.in_(parents))
     theirs = select(AffectedRow.revoked_id.label("revoked")).where(AffectedRow.version_id.in_(parents))
     found = union(own, theirs).subquery()
-    marked = select(literal(version_id, Identity), found.c.revoked)
-    session.execute(insert(AffectedRow).from_select(["version_id", "revoked_id"], marked))
+    return insert(core(AffectedRow)).from_select(
+        ["version_id", "revoked_id"], select(version, found.c.revoked)
+    )
+
+
+_INHERIT = _inherit()
 
 
 def exclude_edges(session: Session) -> None:
@@ -164,6 +184,17 @@ def warnings(session: Session, version_id: int) -> tuple[str, ...]:
 def twins(session: Session, version_id: int, digest: str) -> tuple[str, ...]:
     """Warnings that a version's content was revoked as another one."""
     return _twins(session, [digest])(version_id, digest)
+
+
+def twins_among(session: Session, versions: Mapping[int, tuple[str, str]]) -> tuple[str, ...]:
+    """What :func:`twins` says of many versions: their row ids with what they are called and their content digests."""
+    found: list[str] = []
+    for some in chunked([*versions]):
+        twin = _twins(session, {versions[row_id][1] for row_id in some})
+        for row_id in some:
+            name, digest = versions[row_id]
+            found += [f"{name}: {said}" for said in twin(row_id, digest)]
+    return tuple(found)
 
 
 def told(session: Session, digests: Mapping[int, str]) -> dict[int, tuple[str, ...]]:

@@ -199,11 +199,11 @@ def tombstone(session: Session, pin: Pin, actor: str) -> list[str]:
 def base_model(session: Session, identity: BaseModelIdentity) -> BaseModelRow:
     """The base model's row. A fingerprint is recorded when first seen; another one is ``Incompatible``."""
     repo, revision = identity.repo or "", identity.revision or ""
-    query = select(BaseModelRow).where(BaseModelRow.repo == repo, BaseModelRow.revision == revision)
-    row = session.execute(query).scalar_one_or_none()
+    named = {"repo": repo, "revision": revision}
+    row = session.execute(_BASE, named).scalar_one_or_none()
     if row is None:
         insert_or_ignore(session, BaseModelRow, repo=repo, revision=revision, fingerprint=None)
-        row = session.execute(query).scalar_one()
+        row = session.execute(_BASE, named).scalar_one()
     if identity.fingerprint is not None and identity.fingerprint != row.fingerprint:
         set_fingerprint(session, row.id, identity)
     return row
@@ -280,6 +280,23 @@ _REMADE = _LATEST.add_columns(
         )
     ).label("same")
 )
+_LINES = select(_VERSIONS.c.adapter_id).where(_VERSIONS.c.id.in_(bindparam("ids", expanding=True)))
+_PARENTS = (
+    select(VersionRow.id, VersionRow.number, VersionRow.artifact_digest, VersionRow.deleted_at)
+    .add_columns(AdapterRow.name)
+    .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+    .where(VersionRow.id.in_(bindparam("ids", expanding=True)))
+    .order_by(VersionRow.id)
+    .with_for_update(read=True, of=VersionRow)
+)
+_HELD_OF = (
+    select(ArtifactFileRow.artifact_digest)
+    .where(ArtifactFileRow.artifact_digest.in_(bindparam("digests", expanding=True)))
+    .distinct()
+)
+_BASE = select(BaseModelRow).where(
+    BaseModelRow.repo == bindparam("repo"), BaseModelRow.revision == bindparam("revision")
+)
 _VERSION = insert(_VERSIONS).returning(_VERSIONS.c.id)
 
 
@@ -304,7 +321,7 @@ def _adapter(session: Session, draft: Draft) -> tuple[Row[int, str, int], bool]:
             insert_or_ignore(session, NameWordRow, word=word, adapter_id=row.id)
     if draft.parents:
         parents = [edge.version_id for edge in draft.parents]
-        lines = session.scalars(select(VersionRow.adapter_id).where(VersionRow.id.in_(parents)))
+        lines = session.scalars(_LINES, {"ids": parents})
         references.held(session, {row.id, *lines})
         row = connection.execute(_NAMED, {"key": key}).one()
     existed = row.last_version > 0
@@ -320,19 +337,11 @@ def check_parents(session: Session, parents: Sequence[Edge], *, held: bool = Tru
     """
     if not parents:
         return
-    statement = (
-        select(VersionRow.id, VersionRow.number, VersionRow.artifact_digest, VersionRow.deleted_at)
-        .add_columns(AdapterRow.name)
-        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
-        .where(VersionRow.id.in_([edge.version_id for edge in parents]))
-        .order_by(VersionRow.id)
-        .with_for_update(read=True, of=VersionRow)
-    )
-    found = session.execute(statement).all()
-    files = select(ArtifactFileRow.artifact_digest).where(
-        ArtifactFileRow.artifact_digest.in_([row.artifact_digest for row in found])
-    )
-    here = set(session.scalars(files.distinct())) if held else set()
+    found = session.execute(_PARENTS, {"ids": [edge.version_id for edge in parents]}).all()
+    here: set[str] = set()
+    if held:
+        digests = {"digests": [row.artifact_digest for row in found]}
+        here.update(session.scalars(_HELD_OF, digests))
     inputs = {edge.version_id for edge in parents if edge.relation == "input"}
     for row in found:
         if row.deleted_at is not None:

@@ -31,11 +31,13 @@ _LARGEST_DIAGRAM = 100
 _MOST_LICENSES = 50
 _TAG, _TAGS = "adapter-registry", "tags"
 _RELATIONS = ("adapter", "merge", "finetune", "quantized")
-_PROVENANCE = (
-    f"{code(PROVENANCE)} is an in-toto statement with a SLSA provenance predicate: the sha256 of every "
-    "computed file, the recipe, the digests of all inputs, and the library versions and device they "
-    "were computed with. It is a record, not a signature."
+_PROVENANCE = f"{code(PROVENANCE)} is an in-toto statement with a SLSA provenance predicate: "
+_COMPUTED = (
+    "the sha256 of every computed file, the recipe, the digests of all inputs, and the library versions and device "
+    "they were computed with"
 )
+_AS_IT_IS = "the sha256 of the adapter's files, what it is, and where it came from as far as that is known"
+_NO_BASE = "PATH/OF/THE/BASE/MODEL"
 _DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
@@ -67,7 +69,7 @@ def front_matter(release: Release) -> dict[str, Any]:
         data["base_model_relation"] = "adapter" if adapter else "merge" if several else "finetune"
     data["library_name"] = "peft" if adapter else "transformers"
     data |= _license(release.license)
-    tags = [one_line(version.kind), _TAG]
+    tags = [one_line(version.kind), _TAG] if adapter else [_TAG]
     if adapter and base is not None:
         tags.append(f"base_model:adapter:{base}")
     data["tags"] = [*tags, "merge"] if several else tags
@@ -89,14 +91,15 @@ def _results(version: Version) -> list[dict[str, Any]]:
     """The evaluations as a model index, one result per dataset and split."""
     grouped: dict[tuple[str, str | None], list[Evaluation]] = {}
     for each in version.evaluations:
-        if math.isfinite(each.value):
+        # What shows nothing is no name, and the Hub asks for one.
+        if math.isfinite(each.value) and one_line(each.dataset) and one_line(each.metric):
             grouped.setdefault((each.dataset, each.split), []).append(each)
     task = one_line(version.task or "") or "other"
     return [
         {
             "task": {"type": task},
             "dataset": {"name": one_line(dataset), "type": one_line(dataset)}
-            | ({"split": one_line(split)} if split else {}),
+            | ({"split": one_line(split)} if split and one_line(split) else {}),
             "metrics": [{"type": one_line(each.metric), "value": each.value} for each in found],
         }
         for (dataset, split), found in grouped.items()
@@ -144,7 +147,7 @@ def _values(release: Release, repo: str) -> dict[str, Any]:
         "verify": _verifying(repo),
         "rebuild": _joined(_rebuilding(release, repo)),
         "license": _joined(_licensing(release)),
-        "provenance": _PROVENANCE,
+        "provenance": _stating(release),
     }
     return {
         "title": Markdown(f"{plain(version.name)}, version {version.version}"),
@@ -153,6 +156,11 @@ def _values(release: Release, repo: str) -> dict[str, Any]:
         "target": release.target,
         "version": version.model_dump(mode="json"),
     }
+
+
+def _stating(release: Release) -> str:
+    computed = release.version.recipe is not None or release.target == "model"
+    return f"{_PROVENANCE}{_COMPUTED if computed else _AS_IT_IS}. It is a record, not a signature."
 
 
 def _joined(parts: Iterable[str]) -> str:
@@ -229,7 +237,7 @@ def _serving(release: Release, repo: str) -> Iterator[str]:
         name = version.name.rpartition("/")[2]
         yield block("sh", [f"registry checkout {shell(name)} {shell(f'{name}-vllm')} --for vllm"])
         return
-    base = _base_id(version) or "PATH/OF/THE/BASE/MODEL"
+    base = _base_id(version) or _NO_BASE
     revision = version.base_model.revision
     pinned = f" --revision {shell(revision)}" if revision and one_line(revision) else ""
     name = shell(f"{version.name.rpartition('/')[2]}={repo}")
@@ -263,14 +271,15 @@ def _what(release: Release) -> str:
 
 def _facts(release: Release) -> str:
     version = release.version
+    of = "" if release.target == "adapter" else "adapter's "  # nothing of it is the model's own
     facts = [
-        ("version", code(version.ref)),
-        ("content", code(version.digest)),
+        ("version" if not of else "adapter", code(version.ref)),
+        (f"{of}content", code(version.digest)),
         ("task", plain(version.task) if version.task else None),
-        ("modules", f"{version.modules}"),
-        ("rank", None if version.rank is None else f"{version.rank}"),
-        ("parameters", f"{version.parameters:,}"),
-        ("dtype", code(version.dtype)),
+        (f"{of}modules", f"{version.modules}"),
+        (f"{of}rank", None if version.rank is None else f"{version.rank}"),
+        (f"{of}parameters", f"{version.parameters:,}"),
+        (f"{of}dtype", code(version.dtype)),
     ]
     return "\n".join(f"- {name}: {value}" for name, value in facts if value is not None)
 
@@ -323,7 +332,7 @@ def _loading(release: Release, repo: str) -> Iterator[str]:
             f"model = {name}.from_pretrained({json.dumps(repo)})",
         )
         return
-    base = json.dumps(_base_id(version) or "PATH/OF/THE/BASE/MODEL")
+    base = json.dumps(_base_id(version) or _NO_BASE)
     revision = version.base_model.revision
     pinned = f", revision={json.dumps(one_line(revision))}" if revision else ""
     yield "from peft import PeftModel"
@@ -339,7 +348,11 @@ def _rebuilding(release: Release, repo: str) -> Iterator[str]:
     if version.recipe is None and release.target == "adapter":
         yield f"Add it to a registry; its content has to be {code(version.digest)}:"
         yield block(
-            "sh", [f"registry add {shell(f'hf://{repo}')} {shell(name)}", f"registry verify {shell(name)}"]
+            "sh",
+            [
+                f"registry add {shell(f'hf://{repo}')} {shell(name)}{_on(version, '--base')}",
+                f"registry verify {shell(name)}",
+            ],
         )
         return
     yield "With the adapters in a registry, the same recipe gives the same content:"
@@ -351,7 +364,10 @@ def _rebuilding(release: Release, repo: str) -> Iterator[str]:
         lines.append(f"registry compose {shell(name)} {text}{_options(release)}")
     lines.append(f"registry verify {shell(name)} --rebuild")
     if release.target == "model":
-        lines.append(f"registry materialize {shell(name)} --as model --out {shell(f'{name}-model')}")
+        out = shell(f"{name}-model")
+        lines.append(
+            f"registry materialize {shell(name)} --as model --out {out}{_on(version, '--base-path')}"
+        )
     yield block("sh", lines)
     yield f"The adapter's content has to be {code(version.digest)}."
 
@@ -368,7 +384,13 @@ def _fetching(release: Release) -> Iterator[str]:
         if origin.repo is None:
             yield f"# add {origin.parent.ref}, with the content {origin.parent.digest}, as {name}"
         else:
-            yield f"registry add {shell(f'hf://{origin.repo}@{origin.commit}')} {shell(name)}"
+            place = shell(f"hf://{origin.repo}@{origin.commit}")
+            yield f"registry add {place} {shell(name)}{_on(release.version, '--base')}"
+
+
+def _on(version: Version, option: str) -> str:
+    """The base model, which nothing else tells where it is not on the Hub."""
+    return "" if _base_id(version) is not None else f" {option} {_NO_BASE}"
 
 
 def _by_digest(release: Release) -> str:

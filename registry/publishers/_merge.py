@@ -27,6 +27,7 @@ _NOTICE = "What stands between here and the end marker is written anew by each r
 _MARKER = re.compile(r"^<!-- adapter-registry: (?:(begin)(?: ([^\r\n]*))?|(end)) -->[ \t]*\r?$", re.MULTILINE)
 _FRONT = re.compile(r"\A(\ufeff?\s*---[ \t]*\r?\n)(.*?)^(---[ \t]*)(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _TAGS = "tags"
+_NUMBER = re.compile(r"[-+]?(?:0[xob][0-9a-f_]+|\.?[0-9][0-9_.]*(?:e[-+]?[0-9]+)?)", re.IGNORECASE | re.ASCII)
 
 
 class _Broken(Exception):
@@ -208,13 +209,29 @@ def _mended(front: str, data: Mapping[str, Any], wanted: Mapping[str, Any]) -> s
         return None
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML 1.2, which the Hub reads, takes for a number and YAML 1.1 does not, such as ``1e3``."""
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    quoted = "'" if _NUMBER.fullmatch(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=quoted)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def _dump(data: Mapping[str, Any]) -> str:
     if not data:
         return ""
-    shown = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=10_000)
+    shown = _yaml(data, allow_unicode=True)
     # It writes line breaks of Unicode as they are, and reads other ones back.
     same = yaml.safe_load(shown) == data
-    return shown if same else yaml.safe_dump(dict(data), sort_keys=False, width=10_000)
+    return shown if same else _yaml(data, allow_unicode=False)
+
+
+def _yaml(data: Mapping[str, Any], *, allow_unicode: bool) -> str:
+    return yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=allow_unicode, width=10_000)
 
 
 def _fence(front: str) -> str:

@@ -88,8 +88,11 @@ def _internal(release: Release) -> dict[str, Any]:
 def _dependencies(release: Release) -> list[dict[str, Any]]:
     version = release.version
     found = [_adapter(origin) for origin in release.origins]
+    itself: dict[str, Any] = {"name": version.ref, "digest": _hashes(version.digest)}
     if version.source is not None and version.source.startswith("hf://"):
-        found.append({"name": version.ref, "uri": version.source, "digest": _hashes(version.digest)})
+        found.append({**itself, "uri": version.source})
+    elif version.recipe is None and release.target == "model":
+        found.append(itself)  # it was merged as it is
     base = _base(release)
     return [*found, base] if base.keys() & {"uri", "digest"} else found  # one of them is required
 
@@ -122,8 +125,10 @@ def _run(release: Release) -> dict[str, Any]:
     builder: dict[str, Any] = {"id": BUILDER}
     if build is not None and build.libraries:
         builder["version"] = dict(build.libraries)
-    finished = version.created_at if build is None else build.finished
-    metadata = {"finishedOn": finished.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")}
+    metadata: dict[str, Any] = {}
+    if build is not None:  # what came from files was built elsewhere, nobody here knows when
+        finished = build.finished.astimezone(UTC).isoformat(timespec="seconds")
+        metadata["finishedOn"] = finished.replace("+00:00", "Z")
     if version.recipe is not None:
         metadata["invocationId"] = version.recipe.digest
     return {"builder": builder, "metadata": metadata}

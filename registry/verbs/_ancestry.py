@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
-from registry.catalog import artifacts, origins, views
+from registry.catalog import artifacts, origins, publications, views
 from registry.catalog.references import Pin
 from registry.publishers._upstream import MAX_NODES, Ancestor, Upstream
-from registry.results import Target, Version
+from registry.results import Publication, Target, Version
 
 _HUB = "hf://"
 
@@ -15,17 +17,15 @@ _HUB = "hf://"
 def upstream(session: Session, pin: Pin, target: Target) -> Upstream:
     """A version and its ancestors at every depth, in an order that does not depend on the catalog's row ids."""
     ids, truncated = origins.ancestors(session, pin.id, MAX_NODES)
-    return Upstream(
-        tuple(
-            Ancestor(
-                each,
-                _recipe(session, each),
-                _source(each, itself=each.ref == pin.ref and target == "adapter"),
-            )
-            for each in views.versions(session, ids)
-        ),
-        truncated,
+    places = publications.places(session, ids)
+    if target == "adapter":
+        # Of what is being published none is told: publishing it again would change that, and bring about a further push.
+        places.pop(pin.ref, None)
+    nodes = (
+        Ancestor(each, _recipe(session, each), _source(each, places.get(each.ref, ())))
+        for each in views.versions(session, ids)
     )
+    return Upstream(tuple(nodes), truncated)
 
 
 def _recipe(session: Session, version: Version) -> dict[str, object] | None:
@@ -34,14 +34,9 @@ def _recipe(session: Session, version: Version) -> dict[str, object] | None:
     return artifacts.load_recipe(session, version.recipe.digest).canonical()
 
 
-def _source(version: Version, *, itself: bool) -> str | None:
-    """Where a version's bytes can be had.
-
-    The first publication, and of what is being published none: publishing again must not change what is told of others,
-    or of itself, for else every push would bring about further ones.
-    """
-    done = [each for each in version.publications if each.state == "done" and each.target == "adapter"]
-    if done and not itself:
-        return f"{_HUB}{done[0].repo}@{done[0].commit}"
+def _source(version: Version, places: Sequence[Publication]) -> str | None:
+    """Where a version's bytes can be had: the first place, so that publishing it again changes nothing in what is told."""
+    if places:
+        return f"{_HUB}{places[0].repo}@{places[0].commit}"
     source = version.source or ""
     return source if source.startswith(_HUB) and "@" in source else None

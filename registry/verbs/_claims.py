@@ -139,7 +139,7 @@ class Claim:
         if origins.same_in(session, draft.name, draft.content.digest):
             return replace(draft, origin=origin), ()
         known, new = self._split(session)
-        for told in (itself, *new):
+        for told in {told.base: told for told in (itself, *new)}.values():
             there = origins.base_named(session, self._base(told))
             if there is not None and base_difference(there, told.base.identity if told.base.repo else there):
                 return draft, (f"{PROVENANCE} of {self.place} is left aside: {there} has other weights here",)
@@ -162,7 +162,10 @@ class Claim:
             license=itself.license if draft.license is None else draft.license,
             origin=origin,
         )
-        return made, self._left_out([itself, *new], here)
+        copies = revocations.twins_among(
+            session, {here[told.ref].id: (told.ref, told.digest) for told in new}
+        )
+        return made, (*copies, *self._left_out([itself, *new], here))
 
     def _split(self, session: Session) -> tuple[dict[str, Here], list[ToldVersion]]:
         """Which of the ancestors are here, by reference there, and which have to be recorded, parents first.
@@ -172,6 +175,8 @@ class Claim:
         upstream = self.statement.upstream or {}
         digests = {parent.digest for told in upstream.values() for parent in told.parents}
         there = origins.with_content(session, digests)
+        # Of several copies the one that was revoked: that judgement is about the content.
+        bad = revocations.causes(session, [each.id for some in there.values() for each in some])
         known: dict[str, Here] = {}
         wanted: set[str] = set()
         front = list(self.itself.parents)
@@ -183,7 +188,7 @@ class Claim:
             base = self.itself.base.identity if told is None else told.base.identity
             same = [each for each in there.get(parent.digest, []) if _fits(each.base, base, self.base)]
             if same:
-                known[parent.ref] = same[0]
+                known[parent.ref] = next((each for each in same if each.id in bad), same[0])
             elif told is not None:
                 wanted.add(parent.ref)
                 front.extend(told.parents)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from registry import _safetensors, digest, hub, peft_format, reference
 from registry.blobs import BlobStore
-from registry.catalog import artifacts, lineage, references, views
+from registry.catalog import artifacts, lineage, publications, references, views
 from registry.catalog.database import Database
 from registry.catalog.references import Pin
 from registry.errors import Refused
@@ -176,9 +176,8 @@ def _origin(session: Session, parent: Parent) -> Origin:
     """A parent, and where it was published last, or else where it was fetched from."""
     pin = references.resolve(session, reference.parse(parent.ref), deleted=True)
     version = views.version(session, pin.id)
-    for each in reversed(version.publications):
-        if each.state == "done" and each.target == "adapter":
-            return Origin(parent, each.repo, each.commit, each.url)
+    for each in publications.places(session, [pin.id]).get(version.ref, [])[-1:]:
+        return Origin(parent, each.repo, each.commit, each.url)
     repo, _, commit = (version.source or "").removeprefix(HUB).partition("@")
     if (version.source or "").startswith(HUB) and commit:
         return Origin(parent, repo, commit)

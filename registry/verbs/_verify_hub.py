@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.orm import Session
 
-from registry import digest, hub, kinds, peft_format
+from registry import digest, hub, kinds, peft_format, signing
 from registry import recipe as recipes
 from registry.blobs import BlobStore
-from registry.catalog import artifacts, origins, revocations, views
+from registry.catalog import artifacts, origins, publications, revocations, views
 from registry.catalog.database import Database
 from registry.errors import IntegrityFailure, NotFound, RegistryError, UsageError
 from registry.hub import RemoteFile
@@ -30,8 +28,9 @@ from registry.verbs import _content
 from registry.verbs._again import computed
 from registry.verbs._pinning import DTYPES
 
-SIGNATURE = "model.sig"
-_BESIDE = {CARD, PROVENANCE, SIGNATURE, ".gitattributes"}
+_BESIDE = {CARD, PROVENANCE, signing.SIGNATURE, ".gitattributes"}
+_LOADED_FIRST = ("adapter_config.json", "model.safetensors")
+"""What transformers reads of a merged model before anything else: an adapter's config, and one file instead of many."""
 _AT_ONCE = 8
 _FEW = 5
 
@@ -53,9 +52,10 @@ class _Findings:
 
 @dataclass(frozen=True)
 class _Repo:
-    """A repo at a commit, its files, and what its provenance says."""
+    """A repo at a commit, of a branch or tag if it was asked for by that, its files, and what its provenance says."""
 
     repo: str
+    branch: str | None
     commit: str
     files: Mapping[str, RemoteFile]
     statement: Statement
@@ -85,7 +85,7 @@ def verify(database: Database, blobs: BlobStore, address: str, ways: Ways) -> Ve
     signed = None
     if ways.key is not None:
         signed = _check_signature(there, ways.key, found)
-    elif SIGNATURE in there.files:
+    elif signing.SIGNATURE in there.files:
         found.notes.append("it is signed; give the public key with --key to verify that")
     rebuilt = error = None
     if ways.rebuild:
@@ -118,7 +118,7 @@ def _look(address: str) -> _Repo:
         raise IntegrityFailure(
             f"{PROVENANCE} of {ref} cannot be relied on: {error}", hint="ask who published it"
         ) from None
-    return _Repo(repo, commit, files, statement)
+    return _Repo(repo, hub.branch_or_tag(revision), commit, files, statement)
 
 
 def _check_files(there: _Repo, found: _Findings) -> None:
@@ -138,6 +138,12 @@ def _check_files(there: _Repo, found: _Findings) -> None:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found.problems += [each for each in pool.map(differs, paths) if each is not None]
     others = sorted(there.files.keys() - subjects.keys() - _BESIDE)
+    if there.statement.target == "model":
+        found.problems += [
+            f"{path} is read before the model that the provenance tells of"
+            for path in _LOADED_FIRST
+            if path in others
+        ]
     if others:
         more = f" and {len(others) - _FEW} more" if len(others) > _FEW else ""
         found.notes.append(f"the provenance does not tell of {', '.join(others[:_FEW])}{more}")
@@ -163,6 +169,7 @@ def _beside(session: Session, there: _Repo, found: _Findings) -> tuple[str | Non
             found.problems.append(f"this catalog published {ref} there, which has another recipe")
         elif {(p.digest, p.relation) for p in version.parents} != _parents(statement):
             found.problems.append(f"this catalog published {ref} there, which has other parents")
+    found.problems += _out_of_place(session, there)
     same = here.get(statement.digest, [])
     if same and not published:
         recipes_here = {views.version(session, each.id).recipe for each in same}
@@ -172,23 +179,36 @@ def _beside(session: Session, there: _Repo, found: _Findings) -> tuple[str | Non
     return (same[0].ref if same else None), bool(published)
 
 
+def _out_of_place(session: Session, there: _Repo) -> Iterator[str]:
+    """Where the branch holds what this catalog took off it, or anything but the last that it brought there.
+
+    What it pushed since without knowing yet what became of it may be there as well.
+    """
+    at = [each for each in publications.within(session, [there.repo]) if each.shown.revision == there.branch]
+    arrived = [place for place, each in enumerate(at) if each.shown.state == "done" and each.on_branch]
+    since = at[arrived[-1] :] if arrived else at
+    same = [each.shown for each in since if there.statement.subjects.items() <= each.shown.files.items()]
+    if same and all(each.state == "withdrawn" for each in same):
+        yield f"{same[-1].ref} was withdrawn from there"
+    elif arrived and not same:
+        yield f"it is not what this catalog published last to {there.branch}"
+
+
 def _parents(statement: Statement) -> set[tuple[str | None, str]]:
     roles = ("input", "declared")
     return {(each.sha256, each.role) for each in statement.dependencies if each.role in roles}
 
 
 def _check_signature(there: _Repo, key: Path, found: _Findings) -> bool:
-    if SIGNATURE not in there.files:
+    listed = there.files.get(signing.SIGNATURE)
+    if listed is None:
         found.problems.append("it is not signed")
         return False
+    if listed.size > signing.MAX_SIZE:
+        found.problems.append(f"{signing.SIGNATURE} has {listed.size} bytes, more than any signature")
+        return False
     try:
-        signing: Any = importlib.import_module("registry.signing")
-        covered: Mapping[str, str] = signing.signed(there.read(SIGNATURE), key)
-    except ImportError:
-        raise UsageError(
-            "verifying a signature needs the OpenSSF model-signing package",
-            hint="pip install 'adapter-registry[signing]'",
-        ) from None
+        covered = signing.signed(there.read(signing.SIGNATURE), key)
     except IntegrityFailure as error:
         found.problems.append(error.message)
         return False
@@ -197,7 +217,8 @@ def _check_signature(there: _Repo, key: Path, found: _Findings) -> bool:
         for path, sha256 in sorted(covered.items())
         if path not in there.files or there.sha256(path) != sha256
     ]
-    wrong += [f"{path} is not signed" for path in sorted(there.statement.subjects.keys() - covered.keys())]
+    needed = {PROVENANCE, *there.statement.subjects}
+    wrong += [f"{path} is not signed" for path in sorted(needed - covered.keys())]
     found.problems += wrong
     return not wrong
 

@@ -108,6 +108,8 @@ def _selected(
         found, error = False, None
         try:
             for version in catalog.fitting(session, selected_by(rule.selector), rule.alias):
+                if rule.alias is None and not version.held:
+                    continue  # somebody else's, known from an import; nobody here chose it
                 found = True
                 yield rule, version, None
         except RegistryError as refusal:  # what a filter names may be gone

@@ -79,6 +79,15 @@ def test_add_can_leave_provenance_aside(fake: FakeRegistry, run: Run) -> None:
     assert fake.asked["provenance"] is False
 
 
+def test_what_to_do_about_a_repo_is_not_to_restore_it(fake: FakeRegistry, run: Run) -> None:
+    wrong = samples.verification(ref=f"hf://team/x@{COMMIT}", ok=False, problems=("it is not signed",))
+    fake.answers["verify"] = (wrong,)
+    done = run("verify", "hf://team/x")
+    assert done.exit_code == 5
+    assert "hint: do not use what is on the Hub" in done.stderr
+    assert "restore" not in done.stderr
+
+
 def test_verify_passes_the_key(fake: FakeRegistry, run: Run) -> None:
     fake.answers["verify"] = (samples.verification(ref=f"hf://team/x@{COMMIT}", notes=("a note",)),)
     done = run("verify", "hf://team/x", "--key", "k.pem")

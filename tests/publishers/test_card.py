@@ -288,6 +288,62 @@ def test_text_of_users_stays_text_in_the_diagram() -> None:
         assert re.fullmatch(r'graph BT\n    v0\["[\w @/._\-+=,#;]*"\]\n', diagram)
 
 
+def test_what_looks_like_a_number_to_yaml_1_2_stays_text() -> None:
+    """The Hub reads YAML 1.2, where ``1e3`` is a number; here it is none."""
+    names = ("1e3", "2E-5", "0x1f", "0o17", "0b1", "1_000", ".5e3", "+12", "-7", "007", "3.", "1.2.3")
+    for name in names:
+        told = releases.evaluation(metric=name, dataset=name, split=name)
+        page = text(releases.release(evaluations=(told,), license=name, task=name))
+        front = page.split("---\n")[1]
+        quoted = re.findall(r"(?:name|type|split|license_name): (.*)", front)
+        assert quoted.count(f"'{name}'") == 6, front
+    assert "name: glue-1e3\n" in text(
+        releases.release(evaluations=(releases.evaluation(dataset="glue-1e3"),))
+    )
+
+
+def test_an_evaluation_whose_name_shows_nothing_is_no_result() -> None:
+    nothing = "\u202e\u2066"
+    told = (
+        releases.evaluation(metric=nothing),
+        releases.evaluation(dataset=nothing),
+        releases.evaluation(split=nothing),
+    )
+    page = text(releases.release(evaluations=told, task=nothing))
+    assert _cards.problems(page) == []
+    (model,) = yaml.safe_load(page.split("---\n")[1])["model-index"]
+    assert [each["dataset"] for each in model["results"]] == [{"name": "sst2", "type": "sst2"}]
+
+
+def test_a_base_model_that_is_not_on_the_hub_has_to_be_said_when_it_is_made_again() -> None:
+    away = BaseModelIdentity(repo="/models/base", revision=None, fingerprint=None)
+    composed, plain = releases.release(base_model=away), releases.imported(base_model=away)
+    model = releases.release(target="model", base_model=away)
+    for page in map(text, (composed, plain, model)):
+        assert "/models" not in page
+        (*_, lines) = fences(page, "sh")
+        commands = [shlex.split(line) for line in lines.splitlines() if not line.startswith("#")]
+        for each in commands:
+            if each[1] == "add":
+                assert each[-2:] == ["--base", "PATH/OF/THE/BASE/MODEL"]
+            if each[1] == "materialize":
+                assert each[-2:] == ["--base-path", "PATH/OF/THE/BASE/MODEL"]
+        assert any({"add", "materialize"} & {*each} for each in commands)
+    assert "PATH/OF" not in text(releases.release()) + text(releases.imported())
+
+
+def test_a_model_is_not_described_as_the_adapter_in_it() -> None:
+    page = text(releases.release(target="model"))
+    assert "- adapter's rank: 8\n- adapter's parameters: 12,345\n- adapter's dtype: `float32`\n" in page
+    assert yaml.safe_load(page.split("---\n")[1])["tags"] == ["adapter-registry", "merge"]
+    assert "- rank: 8\n- parameters: 12,345\n" in text(releases.release())
+
+
+def test_it_tells_of_its_provenance_what_is_in_there() -> None:
+    assert "the recipe" in text(releases.release()).partition("## Provenance")[2]
+    assert "the recipe" not in text(releases.imported()).partition("## Provenance")[2]
+
+
 def test_a_large_lineage_is_cut() -> None:
     whole = releases.release()
     node = whole.lineage.nodes[0]

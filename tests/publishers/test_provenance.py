@@ -98,6 +98,18 @@ def test_an_import_from_the_hub_names_its_source() -> None:
     }
 
 
+def test_an_adapter_that_was_merged_as_it_is_is_what_the_model_was_made_of() -> None:
+    merged = replace(releases.imported(source="/home/ann/toxic"), target="model")
+    made = statement(merged)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert made[0] == {"name": "detox@2", "digest": {"sha256": "3" * 64}}
+    plain = statement(releases.imported(source="/home/ann/toxic"))["predicate"]
+    assert [each["name"] for each in plain["buildDefinition"]["resolvedDependencies"]] == ["base model"]
+
+
+def test_of_what_came_from_files_nobody_says_when_it_was_built() -> None:
+    assert statement(releases.imported())["predicate"]["runDetails"]["metadata"] == {}
+
+
 def test_equal_releases_give_equal_bytes() -> None:
     assert provenance(releases.release(), FILES) == provenance(releases.release(), FILES)
 

@@ -206,6 +206,31 @@ def test_a_revoked_ancestor_affects_what_was_imported(catalog: Registry, theirs:
         catalog.publish("imported", "team/again")
 
 
+def test_content_that_was_revoked_here_is_so_under_any_name(
+    catalog: Registry, theirs: Registry, tmp_path: Path
+) -> None:
+    theirs.publish("detox", REPO)
+    catalog.add(tmp_path / "made" / "toxic", "first", base="tiny/base")
+    catalog.add(tmp_path / "made" / "toxic", "second", base="tiny/base")
+    catalog.revoke("second", "it leaks")
+    made = catalog.add(f"hf://{REPO}", "imported")
+    assert {each.ref for each in made.parents} == {"alpaca@1", "second@1"}
+    assert "it leaks" in made.warnings[0]
+    with pytest.raises(Refused, match="it leaks"):
+        catalog.publish("imported", "team/again")
+
+
+def test_content_that_was_revoked_and_deleted_here_is_told(
+    catalog: Registry, theirs: Registry, tmp_path: Path
+) -> None:
+    theirs.publish("detox", REPO)
+    catalog.add(tmp_path / "made" / "toxic", "poison", base="tiny/base")
+    catalog.revoke("poison", "it leaks")
+    catalog.delete("poison")
+    made = catalog.add(f"hf://{REPO}", "imported")
+    assert made.warnings == ("toxic@1: this is the content of poison@1, which was revoked: it leaks",)
+
+
 def test_what_is_imported_is_published_with_the_whole_lineage(
     catalog: Registry, theirs: Registry, hub: HubServer
 ) -> None:
@@ -532,6 +557,25 @@ def test_a_lineage_that_was_cut_is_imported_as_far_as_it_goes(
     assert [each.ref for each in catalog.show("detox").parents] == ["toxic@1"]
 
 
+def test_no_license_is_claimed_where_a_lineage_was_cut(
+    catalog: Registry, theirs: Registry, hub: HubServer
+) -> None:
+    theirs.publish("deeper", REPO)
+
+    def cut(made: dict[str, Any], told: dict[str, Any]) -> None:
+        upstream = made["internalParameters"]["upstream"]
+        for each in told.values():
+            each["license"] = None if each["recipe"] else "mit"
+        upstream.update(truncated=True, versions=[told["deeper"], told["detox"], told["toxic"]])
+
+    hubs.push(hub, REPO, {"provenance.json": rewrite(hub, changed(cut))})
+    catalog.add(f"hf://{REPO}", "imported")
+    catalog.set_base_license("tiny/base", "mit")
+    made = catalog.card("imported", "team/again")
+    assert made.license is None
+    assert "the license of an input of detox" in made.text.replace("\\", "")
+
+
 def test_two_contents_that_are_one_version_here_are_one_edge(
     catalog: Registry, theirs: Registry, tmp_path: Path
 ) -> None:
@@ -585,6 +629,17 @@ def test_a_release_that_tells_of_no_lineage_is_a_plain_import(
         local.delete("imported")
         theirs.add_evaluation("detox", "m", 1.0, dataset=str(change))
         theirs.publish("detox", REPO)
+
+
+def test_a_rule_for_whatever_fits_leaves_out_what_is_not_held(catalog: Registry, theirs: Registry) -> None:
+    theirs.publish("deeper", REPO)
+    catalog.add(f"hf://{REPO}", "imported")
+    catalog.add_rule("kind = 'lora'", "team/ours-{name}")
+    assert {(each.ref, each.outcome) for each in catalog.sync().results} == {("imported@1", "published")}
+    catalog.set_alias("toxic", "prod", 1)
+    catalog.add_rule("kind = 'lora'", "team/chosen-{name}", alias="prod")
+    failed = {each.ref: each.hint for each in catalog.sync().results if each.outcome == "failed"}
+    assert failed == {"toxic@1": "get it: registry fetch toxic@1"}
 
 
 def test_a_folder_for_serving_leaves_out_what_is_not_held(

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
-from registry import Registry
+from registry import Registry, signing
 from registry.errors import IntegrityFailure, NotFound, UsageError
 from registry.testing.hub import HubServer
 from tests import hubs
 from tests.adapters import make_lora
 from tests.models import tiny_llama
+from tests.signers import keys
 from tests.verbs.places import state
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 served = pytest.mark.usefixtures("hub")
 
 REPO = "team/detox"
+PASSWORD = "open sesame"
 TENSORS = "adapter_model.safetensors"
 
 
@@ -167,31 +166,157 @@ def test_a_key_is_for_a_repo(local: Registry, tmp_path: Path) -> None:
         local.verify([], key=tmp_path / "k.pem")
 
 
-def test_a_signature_is_held_against_the_listing(
-    local: Registry, theirs: Registry, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("xet", [False, True], ids=["lfs", "xet"])
+def test_one_byte_of_the_weights_is_seen_without_them(
+    xet: bool, local: Registry, theirs: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = theirs.publish("detox", REPO)
-    covered = {path: sha256 for path, sha256 in done.files.items() if path.startswith("adapter_")}
-    key = tmp_path / "key.pem"
-    (found,) = local.verify([f"hf://{REPO}"], key=key)
-    assert (found.ok, found.signed, found.problems) == (False, False, ("it is not signed",))
-    hubs.push(hub, REPO, {"model.sig": b"signature"})
-    asked: list[Any] = []
+    with hubs.running(tmp_path, monkeypatch, xet=xet) as hub:
+        theirs.publish("detox", REPO)
+        weights = bytearray(hub.files(REPO)[TENSORS])
+        weights[-1] ^= 1
+        hubs.push(hub, REPO, {TENSORS: bytes(weights)})
+        before = len(downloads(hub))
+        (found,) = local.verify([f"hf://{REPO}"])
+        assert [each.split()[0] for each in found.problems] == [TENSORS]
+        assert len(downloads(hub)) == before
 
-    def signed(signature: bytes, public_key: Path) -> dict[str, str]:
-        asked.append((signature, public_key))
-        return covered
 
-    module = ModuleType("registry.signing")
-    module.signed = signed  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "registry.signing", module)
-    (found,) = local.verify([f"hf://{REPO}"], key=key)
-    assert (found.ok, found.signed) == (True, True)
-    assert asked == [(b"signature", key)]
-    covered[TENSORS] = "sha256:" + "0" * 64
-    del covered["adapter_config.json"]
-    (found,) = local.verify([f"hf://{REPO}"], key=key)
-    assert (found.ok, found.signed) == (False, False)
-    assert set(found.problems) == {f"{TENSORS} is not what was signed", "adapter_config.json is not signed"}
+def test_an_older_release_in_the_place_of_the_last_one_is_seen_where_it_was_published(
+    local: Registry, theirs: Registry, hub: HubServer
+) -> None:
+    older = theirs.publish("toxic", REPO)
+    files = hub.files(REPO)
+    theirs.publish("detox", REPO)
+    hubs.push(hub, REPO, {"notes.txt": b"n", "README.md": hub.files(REPO)["README.md"] + b"\nMore.\n"})
+    assert [each.ok for each in theirs.verify([f"hf://{REPO}"])] == [True]
+    hubs.push(hub, REPO, {path: content for path, content in files.items() if path != ".gitattributes"})
+    (found,) = theirs.verify([f"hf://{REPO}"])
+    assert found.problems == ("it is not what this catalog published last to main",)
+    assert [each.ok for each in local.verify([f"hf://{REPO}"])] == [True]
+    assert [each.ok for each in theirs.verify([f"hf://{REPO}@{older.commit}"])] == [True]
+
+
+def test_what_was_withdrawn_and_is_there_again_is_a_problem(theirs: Registry, hub: HubServer) -> None:
+    theirs.publish("detox", REPO)
+    files = hub.files(REPO)
+    theirs.unpublish(REPO)
+    hubs.push(hub, REPO, {path: content for path, content in files.items() if path != ".gitattributes"})
+    (found,) = theirs.verify([f"hf://{REPO}"])
+    assert found.problems == ("detox@1 was withdrawn from there",)
+
+
+def test_a_proposal_that_was_merged_meanwhile_is_in_its_place(theirs: Registry, hub: HubServer) -> None:
+    theirs.publish("toxic", REPO)
+    theirs.publish("detox", REPO, propose=True)
+    assert [each.ok for each in theirs.verify([f"hf://{REPO}"])] == [True]
+    hubs.api(hub).merge_pull_request(REPO, 1)
+    (found,) = theirs.verify([f"hf://{REPO}"])
+    assert (found.problems, found.known) == ((), "detox@1")
+
+
+def test_a_file_that_is_loaded_in_place_of_a_merged_model_is_a_problem(
+    local: Registry, theirs: Registry, hub: HubServer, tmp_path: Path
+) -> None:
+    base = tiny_llama(tmp_path / "base", shards=2)
+    modules = {"model.layers.0.self_attn.q_proj": (32, 32)}
+    theirs.add(make_lora(tmp_path / "a", modules=modules), "a", base="team/base")
+    theirs.publish("a", REPO, into="model", base_path=base)
+    assert [each.ok for each in local.verify([f"hf://{REPO}"])] == [True]
+    hubs.push(hub, REPO, {"model.safetensors": b"other", "adapter_config.json": b"{}"})
     (found,) = local.verify([f"hf://{REPO}"])
-    assert found.notes == ("it is signed; give the public key with --key to verify that",)
+    assert [each.split()[0] for each in found.problems] == ["adapter_config.json", "model.safetensors"]
+
+
+@pytest.fixture
+def signer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    pytest.importorskip("model_signing", reason="the extra 'signing' is not installed")
+    monkeypatch.setenv(signing.PASSWORD, PASSWORD)
+    return keys(tmp_path, password=PASSWORD)
+
+
+@pytest.mark.parametrize("xet", [False, True], ids=["lfs", "xet"])
+def test_a_signed_release_is_verified_by_its_key_and_by_no_other(
+    xet: bool,
+    local: Registry,
+    theirs: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("model_signing", reason="the extra 'signing' is not installed")
+    monkeypatch.setenv(signing.PASSWORD, PASSWORD)
+    private, public = keys(tmp_path, password=PASSWORD)
+    _, other = keys(tmp_path, "other")
+    with hubs.running(tmp_path, monkeypatch, xet=xet) as hub:
+        theirs.publish("detox", REPO)
+        (found,) = local.verify([f"hf://{REPO}"], key=public)
+        assert (found.ok, found.signed, found.problems) == (False, False, ("it is not signed",))
+        theirs.publish("detox", REPO, sign_key=private)
+        (found,) = local.verify([f"hf://{REPO}"])
+        assert found.notes == ("it is signed; give the public key with --key to verify that",)
+        monkeypatch.delenv(signing.PASSWORD)  # a public key has none
+        (found,) = local.verify([f"hf://{REPO}"], key=public)
+        assert (found.ok, found.signed, found.problems, found.notes) == (True, True, (), ())
+        assert downloads(hub) == []
+        (found,) = local.verify([f"hf://{REPO}"], key=other)
+        assert (found.ok, found.signed) == (False, False)
+        assert found.problems == ("model.sig is not a signature by this key",)
+        with pytest.raises(UsageError, match="cannot read the key"):
+            local.verify([f"hf://{REPO}"], key=tmp_path / "none.pub")
+        with pytest.raises(UsageError, match="no public key"):
+            local.verify([f"hf://{REPO}"], key=private)
+
+
+def test_whatever_is_changed_in_a_signed_release_breaks_it(
+    local: Registry, theirs: Registry, hub: HubServer, signer: tuple[Path, Path]
+) -> None:
+    private, public = signer
+    theirs.publish("detox", REPO, sign_key=private)
+    files = hub.files(REPO)
+
+    def problems(**changes: bytes) -> tuple[str, ...]:
+        named = {path.replace("__", "."): content for path, content in changes.items()}
+        hubs.push(hub, REPO, {**files, **named})
+        (found,) = local.verify([f"hf://{REPO}"], key=public)
+        assert found.signed is not bool(found.problems)
+        return found.problems
+
+    assert problems(README__md=files["README.md"] + b"By hand.") == ()
+    statement = json.loads(files["provenance.json"])
+    statement["predicate"]["runDetails"]["metadata"]["finishedOn"] = "2020-01-01T00:00:00Z"
+    assert problems(provenance__json=json.dumps(statement).encode()) == (
+        "provenance.json is not what was signed",
+    )
+    # Whoever changes the weights and tells so is found by the signature alone.
+    weights = bytes([*files[TENSORS][:-1], files[TENSORS][-1] ^ 1])
+    for each in statement["subject"]:
+        if each["name"] == TENSORS:
+            each["digest"]["sha256"] = hashlib.sha256(weights).hexdigest()
+    changed = {"adapter_model__safetensors": weights, "provenance__json": json.dumps(statement).encode()}
+    assert set(problems(**changed)) == {
+        f"{TENSORS} is not what was signed",
+        "provenance.json is not what was signed",
+    }
+    assert problems(model__sig=b"x" * (signing.MAX_SIZE + 1)) == (
+        f"model.sig has {signing.MAX_SIZE + 1} bytes, more than any signature",
+    )
+    # A true signature that leaves something out.
+    digests = {path: "sha256:" + hashlib.sha256(files[path]).hexdigest() for path in ("adapter_config.json",)}
+    assert problems(model__sig=signing.sign(digests, private)) == (
+        f"{TENSORS} is not signed",
+        "provenance.json is not signed",
+    )
+
+
+def test_a_key_whose_password_is_wrong_sends_nothing_and_shows_nothing(
+    theirs: Registry, hub: HubServer, signer: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, _ = signer
+    for password in ("not it", ""):
+        monkeypatch.setenv(signing.PASSWORD, password)
+        with pytest.raises(UsageError, match="cannot be used as a private key") as refused:
+            theirs.publish("detox", REPO, sign_key=private)
+        said = f"{refused.value.message} {refused.value.hint}"
+        assert "\n" not in said
+        assert not any(secret in said for secret in (PASSWORD, "not it", "PRIVATE KEY"))
+        assert refused.value.__context__ is None or PASSWORD not in repr(refused.value.__context__)
+    assert not hubs.writes(hub)
