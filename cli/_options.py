@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -42,6 +43,9 @@ def open_registry() -> Iterator[Registry]:
     """The catalog that the environment points to, for the time of one command."""
     from registry import Registry
 
+    if click.get_current_context().meta.get(FORMAT, "human") != "human":
+        # What the Hub client says of its own waiting would stand in what a program reads.
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     with Registry.open() as catalog:
         yield catalog
 

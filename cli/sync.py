@@ -101,7 +101,7 @@ def command(
     _hand_over(result, report)
     if mode() == "human":
         rules_told = f"{plural(result.rules, 'rule')}: {_counts(result)}"
-        say(rules_told if result.rules else "there are no rules: registry rule add")
+        say(rules_told if result.rules else f"there are no rules in {result.catalog}: registry rule add")
     _exit(result, check=check)
 
 
@@ -169,6 +169,8 @@ def _line(outcome: Synced) -> Text:
     which = ", ".join(map(str, outcome.rules))
     subject = f"{outcome.ref} → {outcome.repo}{branch}" if outcome.repo else outcome.ref or f"rule {which}"
     told = [outcome.url or outcome.commit or ""] if outcome.outcome in _DONE else []
+    if outcome.outcome == "planned" and outcome.private is not None:
+        told.append("by pull request" if outcome.proposes else "private" if outcome.private else "public")
     told += [outcome.reason or "", f"({outcome.hint})" if outcome.reason and outcome.hint else ""]
     rest = " ".join(each for each in told if each)
     return line(

@@ -232,7 +232,8 @@ class Synced(Result):
     ``outcome``: ``published``, ``proposed`` (a pull request was opened), ``tagged`` (only its tag was missing),
     ``unchanged``, ``planned`` (dry run: it would be pushed), ``drifted`` (it was published, and the Hub does not hold it
     any more; ``repair`` pushes it again), ``withheld`` (somebody unpublished this version there), ``blocked`` (revoked,
-    forbidden by a license, or asked for differently by another rule), ``failed``. ``reason``, ``hint`` and ``code`` say
+    forbidden by a license, or asked for differently by another rule), ``failed``. ``private`` says who is to see a new
+    repo, ``proposes`` that a pull request is what is asked for. ``reason``, ``hint`` and ``code`` say
     more, as an error does.
     """
 
@@ -251,6 +252,8 @@ class Synced(Result):
     url: str | None = None
     pull_request: int | None = None
     tag: str | None = None
+    private: bool | None = None
+    proposes: bool = False
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
 
@@ -259,7 +262,8 @@ class SyncReport(Result):
     """What a sync did, or would do: ``counts`` by outcome, and every outcome in the order of repos.
 
     ``pending`` says that something that the rules ask for is not there: after a dry run or a check what would be
-    pushed, and always what failed or drifted.
+    pushed, and always what failed or drifted. ``catalog`` is the address of the database that the rules are in, without
+    passwords, ``began_at`` when it began. Both are None of a sync that came to an early end.
     """
 
     applied: bool
@@ -267,6 +271,9 @@ class SyncReport(Result):
     rules: int
     counts: dict[str, int]
     results: tuple[Synced, ...]
+    catalog: str | None = None
+    began_at: datetime | None = None
+    seconds: float | None = None
 
 
 class Revoked(Result):

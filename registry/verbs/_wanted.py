@@ -48,6 +48,8 @@ class Task:
             "ref": self.ref,
             "repo": self.where.repo,
             "revision": self.where.revision,
+            "private": self.private,
+            "proposes": self.propose,
         }
         return Synced.model_validate({**fields, "target": self.target, "tag": self.tag, **told})
 

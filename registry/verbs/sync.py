@@ -19,7 +19,7 @@ from registry._hub_patience import until
 from registry.blobs import BlobStore
 from registry.catalog import publications as outbox
 from registry.catalog import rules as catalog
-from registry.catalog.database import Contended, Database
+from registry.catalog.database import Contended, Database, shown
 from registry.catalog.publications import Entry
 from registry.errors import (
     HubUnavailable,
@@ -66,6 +66,7 @@ def sync(
     told: Told | None,
 ) -> SyncReport:
     _check(options)
+    began, clock = datetime.now(UTC), time.monotonic()
     with database.read() as session:
         chosen = catalog.listing(session, rules)
         # All of them, as one that is not chosen may want another thing at the same place.
@@ -80,6 +81,9 @@ def sync(
         rules=len(chosen),
         counts=dict(sorted(Counter(each.outcome for each in results).items())),
         results=tuple(results),
+        catalog=shown(database.url),
+        began_at=began,
+        seconds=round(time.monotonic() - clock, 3),
     )
 
 

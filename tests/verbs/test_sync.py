@@ -71,7 +71,10 @@ class TestRules:
         assert stocked.rules() == ()
         with pytest.raises(NotFound, match="there is no rule 1"):
             stocked.delete_rule(number)
-        assert stocked.sync() == SyncReport(applied=True, pending=False, rules=0, counts={}, results=())
+        report = stocked.sync()
+        assert (report.applied, report.pending, report.rules, report.results) == (True, False, 0, ())
+        assert report.catalog is not None
+        assert "password" not in report.catalog
         assert hub.requests == []
         assert [event.action for event in stocked.events(limit=2)] == ["rule delete", "rule add"]
 
