@@ -218,7 +218,10 @@ def test_a_sync_that_is_told_to_stop_ends_cleanly(
         environment = publishing.client(tmp_path, hub, xet=False)
         file = tmp_path / "report.json"
         words = publishing.command("--jobs", "1", "--report", str(file))
+        # Who started the tests may have it ignored, which a process hands on.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            signal.signal(signal.SIGINT, before)
             while not any("/commit/" in each.path for each in hub.requests):
                 assert process.poll() is None
                 time.sleep(0.005)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -80,6 +81,7 @@ def _work(wanted: dict[str, Any]) -> None:
     from tests.reliability.scenarios import SCENARIOS
     from tests.reliability.steps import Steps
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who started this may have it ignored
     folder = Path(wanted["folder"])
     (folder / "error.json").unlink(missing_ok=True)
     steps = Steps(folder, folder / "steps", wanted["at"], wanted["fault"])

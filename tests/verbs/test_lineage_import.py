@@ -638,8 +638,8 @@ def test_a_rule_for_whatever_fits_leaves_out_what_is_not_held(catalog: Registry,
     assert {(each.ref, each.outcome) for each in catalog.sync().results} == {("imported@1", "published")}
     catalog.set_alias("toxic", "prod", 1)
     catalog.add_rule("kind = 'lora'", "team/chosen-{name}", alias="prod")
-    failed = {each.ref: each.hint for each in catalog.sync().results if each.outcome == "failed"}
-    assert failed == {"toxic@1": "get it: registry fetch toxic@1"}
+    blocked = {each.ref: each.hint for each in catalog.sync().results if each.outcome == "blocked"}
+    assert blocked == {"toxic@1": "get it: registry fetch toxic@1"}
 
 
 def test_a_folder_for_serving_leaves_out_what_is_not_held(
@@ -677,7 +677,8 @@ def test_an_imported_composition_is_merged_without_its_inputs(
 def test_a_rule_waits_for_what_is_not_held(catalog: Registry, theirs: Registry, hub: HubServer) -> None:
     theirs.publish("detox", REPO)
     catalog.add(f"hf://{REPO}", "imported")
-    catalog.add_rule("kind = 'lora'", "team/our-{name}")
+    for name in ("alpaca", "toxic", "imported"):
+        catalog.add_rule(name, "team/our-{name}")
     before = len(hub.requests)
     report = catalog.sync(dry_run=True)
     assert {each.ref: (each.outcome, each.code) for each in report.results} == {

@@ -215,7 +215,6 @@ class TestSync:
         assert not report.pending
 
     @pytest.mark.usefixtures("hub")
-    @pytest.mark.usefixtures("hub")
     def test_many_that_want_one_place_name_a_few_others(self, stocked: Registry, tmp_path: Path) -> None:
         for number in range(5):
             stocked.add(make_lora(tmp_path / f"n{number}", seed=100 + number), f"n{number}")
@@ -225,6 +224,7 @@ class TestSync:
         assert report.counts == {"blocked": 5}
         assert report.results[0].reason == "rule 1 asks for this place for n1@1, n2@1, n3@1, and 1 more"
 
+    @pytest.mark.usefixtures("hub")
     def test_two_that_want_the_same_are_one(self, stocked: Registry) -> None:
         stocked.add_rule("alpaca", "team/{name}")
         stocked.add_rule("name = 'alpaca'", "team/{name}")
