@@ -18,7 +18,7 @@ from benchmarks import publishing
 from registry import Registry
 from registry.errors import HubUnauthorized
 from registry.results import Rule, Synced, SyncReport
-from registry.testing.hub import HubServer
+from registry.testing.hub import LOCAL_TOKEN, HubServer
 from tests import hubs
 from tests.cli.conftest import FakeRegistry, Run
 
@@ -240,3 +240,23 @@ def test_a_sync_that_is_told_to_stop_ends_cleanly(
             "unchanged": 1,
         }
         assert publishing.verdict(local, hub) == publishing.Verdict(3, 0, 0, 0)
+
+
+def test_the_token_is_in_nothing_that_a_sync_leaves(local: Registry, tmp_path: Path) -> None:
+    """Of a Hub that fails and repeats what it was sent: output, report, rows, logs, cards and the Hub's own files."""
+    publishing.stock(local, tmp_path, 4)
+    with HubServer(tmp_path / "hub", xet=False) as hub:
+        said = f"Bearer {LOCAL_TOKEN} of http://u:{LOCAL_TOKEN}@x.y/z?token={LOCAL_TOKEN}"
+        hub.fail("POST .*/commit/", status=500, error=said)
+        hub.lose_answer("POST .*/commit/")
+        hub.fail("POST .*/repos/create", status=403, error=said)
+        environment = {**publishing.client(tmp_path, hub, xet=False), "HF_DEBUG": "1"}
+        words = publishing.command("--backoff", "0.1", "--debug", "--report", str(tmp_path / "report.json"))
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "403" in done.stdout
+    assert LOCAL_TOKEN not in done.stdout + done.stderr
+    places = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert any(file.name == "report.json" for file in places)
+    assert any(file.name == "registry.db" for file in places)
+    assert [file for file in places if LOCAL_TOKEN.encode() in file.read_bytes()] == []
