@@ -225,9 +225,9 @@ def _licensing(release: Release) -> Iterator[str]:
 
 
 def _serving(release: Release, repo: str) -> Iterator[str]:
-    """How vLLM serves it, where it can."""
+    """How vLLM serves it, where it can: whether it serves the base model is not known here, only that some it does not."""
     version, serving = release.version, release.serving
-    if release.target == "model" or serving is None:
+    if release.target == "model" or serving is None or release.task_type not in {None, "CAUSAL_LM"}:
         return
     if serving.rank is None:
         yield (
@@ -241,7 +241,7 @@ def _serving(release: Release, repo: str) -> Iterator[str]:
     revision = version.base_model.revision
     pinned = f" --revision {shell(revision)}" if revision and one_line(revision) else ""
     name = shell(f"{version.name.rpartition('/')[2]}={repo}")
-    yield "Served by vLLM:"
+    yield "Where vLLM serves the base model:"
     served = f"vllm serve {shell(base)}{pinned} --enable-lora --max-lora-rank {serving.rank}"
     yield block("sh", [f"{served} --lora-modules {name}"])
 

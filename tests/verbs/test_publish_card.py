@@ -155,6 +155,11 @@ def test_vllm_is_told_a_rank_that_it_takes(local: Registry, tmp_path: Path) -> N
         assert f"\n{started}--lora-modules r{rank}=team/plain\n" in page
 
 
+def test_vllm_is_not_named_where_it_serves_no_such_task(local: Registry, tmp_path: Path) -> None:
+    local.add(make_lora(tmp_path / "a", config={"task_type": "SEQ_CLS"}), "judge", base="org/bert")
+    assert "vllm" not in local.card("judge").text.lower()
+
+
 def test_what_vllm_does_not_load_is_said_with_what_to_run_instead(local: Registry, tmp_path: Path) -> None:
     conv = {"model.conv": (4, 3, 2, 2)}
     local.add(make_lora(tmp_path / "a", r=513), "large", base="org/llama")
