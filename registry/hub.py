@@ -356,7 +356,16 @@ class Upload:
                 parent_commit=parent,
                 create_pr=self.propose,
             )
+        if all(map(_was_there, self._operations)):
+            raise Conflict(f"cannot push to {self._repo}: all of it was pushed there meanwhile")
         return Committed(done.oid, done.pr_num)
+
+
+def _was_there(operation: CommitOperationAdd | CommitOperationDelete) -> bool:
+    """Whether the client left a file out, as the branch has it already; where it leaves out all, it makes no commit."""
+    # The client keeps to itself that it did, and hands out the branch's head as if it had made that.
+    local, remote = (getattr(operation, name, None) for name in ("_local_oid", "_remote_oid"))
+    return remote is not None and remote == local
 
 
 def landed(repo: str, revision: str, marks: Collection[str]) -> dict[str, str]:

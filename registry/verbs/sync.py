@@ -251,11 +251,13 @@ class _Run:
     def _push(self, task: Task) -> Synced:
         began = datetime.now(UTC)
         attempt = 0
+        unseen = False  # whether an attempt of ours may have arrived without an answer
         while True:
             self.pace.wait()
             try:
                 done = self._publish(task, dry_run=False)
             except _TEMPORARY as error:
+                unseen |= isinstance(error, HubUnavailable)
                 if self._last(attempt) or not self._pause(attempt):
                     return task.outcome(outcome="failed", **explained(error))
                 attempt += 1
@@ -268,7 +270,7 @@ class _Run:
                 return task.outcome(outcome="failed", **explained(error))
             else:
                 # What an earlier attempt pushed without seeing it arrive was pushed by this sync.
-                mine = attempt > 0 and done.created_at is not None and done.created_at >= began
+                mine = unseen and done.created_at is not None and done.created_at >= began
                 made = done.created or mine
                 return _pushed(task, done, made=made, tagged=self._tag(task) is not None)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from registry import Registry
+from registry import hub as hub_client
 from registry.errors import Conflict, HubUnauthorized, NotFound, UsageError
 from registry.publishers import hub as publisher
 from registry.publishers.hub import Place
@@ -384,12 +385,32 @@ class TestSync:
         assert stocked.sync(backoff=0).counts == {"published": 1}
         assert commits(hub, "team/alpaca") == ["Publish alpaca@1"]
 
+    def test_who_comes_second_in_the_middle_of_a_push_made_none(
+        self, stocked: Registry, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The client takes a commit of what is there already for one that it made."""
+        stocked.add_rule("alpaca", "team/{name}")
+        real, others = hub_client.Upload.send, ["one"]
+
+        def send(upload: hub_client.Upload, sent: Any) -> None:
+            if others:
+                others.clear()
+                assert stocked.sync().counts == {"published": 1}
+            real(upload, sent)
+
+        monkeypatch.setattr(hub_client.Upload, "send", send)
+        assert stocked.sync(backoff=0).counts == {"unchanged": 1}
+        assert commits(hub, "team/alpaca") == ["Publish alpaca@1"]
+        assert sorted(each.state for each in stocked.publications()) == ["done", "failed"]
+
     def test_two_syncs_at_once_publish_everything_once(self, stocked: Registry, hub: HubServer) -> None:
         stocked.add_rule("kind = 'lora'", "team/{name}")
         with ThreadPoolExecutor(2) as pool:
             reports = list(pool.map(lambda _: stocked.sync(backoff=0.05), range(2)))
         for report in reports:
             assert set(report.counts) <= {"published", "unchanged"}, report.results
+        assert sum(report.counts.get("published", 0) for report in reports) == 3
+        assert len([each for each in stocked.publications() if each.state == "done"]) == 3
         for name in ("alpaca", "toxic", "detox"):
             assert commits(hub, f"team/{name}") == [f"Publish {name}@1"]
 
