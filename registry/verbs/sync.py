@@ -251,13 +251,16 @@ class _Run:
     def _push(self, task: Task) -> Synced:
         began = datetime.now(UTC)
         attempt = 0
-        unseen = False  # whether an attempt of ours may have arrived without an answer
+        unseen = overtaken = (
+            False  # an attempt may have arrived without an answer, another sync was there first
+        )
         while True:
             self.pace.wait()
             try:
                 done = self._publish(task, dry_run=False)
             except _TEMPORARY as error:
                 unseen |= isinstance(error, HubUnavailable)
+                overtaken |= isinstance(error, Overtaken)
                 if self._last(attempt) or not self._pause(attempt):
                     return task.outcome(outcome="failed", **explained(error))
                 attempt += 1
@@ -272,7 +275,7 @@ class _Run:
                 # What an earlier attempt pushed without seeing it arrive was pushed by this sync.
                 mine = unseen and done.created_at is not None and done.created_at >= began
                 made = done.created or mine
-                return _pushed(task, done, made=made, tagged=self._tag(task) is not None)
+                return _pushed(task, done, made=made, tagged=self._tag(task) is not None and not overtaken)
 
     def _planned(self, task: Task) -> Synced:
         """What would be pushed; that it would be refused is seen where nothing has to be merged for it."""
