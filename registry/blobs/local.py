@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import Self
 
 from registry._remembered import stamp
 from registry.blobs import BlobStore, Room
-from registry.blobs._files import fsync, in_use, locked, make, storage
+from registry.blobs._files import fsync, in_use, locked, make, remove, storage
 from registry.digest import PREFIX, is_digest
 from registry.errors import IntegrityFailure
 
@@ -55,7 +54,7 @@ class LocalBlobStore(BlobStore):
                     (folder / "files").mkdir(mode=0o700)
                 yield folder / "files"
         finally:
-            shutil.rmtree(folder, ignore_errors=True)  # what cannot be removed now is left to gc
+            remove(folder)
 
     def put(self, file: Path, digest: str) -> None:
         target = self._path(digest)
@@ -133,7 +132,7 @@ class LocalBlobStore(BlobStore):
         ]
 
     def discard(self, leftover: str) -> None:
-        shutil.rmtree(leftover, ignore_errors=True)  # what cannot be removed is reported again next time
+        remove(Path(leftover))  # what cannot be removed is reported again next time
 
     def _see(self, digest: str, found: os.stat_result) -> None:
         """Note what a whole blob looked like before it was read: as long as it does, it need not be read again.

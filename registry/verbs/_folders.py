@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from registry.blobs._files import remove
 from registry.errors import Conflict, StorageFailure
 
 _ABANDONED_S = 3600
@@ -35,7 +35,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         refuse_existing(target)
         _publish(staging, target)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)  # gone already after the rename
+        remove(staging)  # gone already after the rename
 
 
 def _sweep(target: Path) -> None:
@@ -43,7 +43,7 @@ def _sweep(target: Path) -> None:
     for left in target.parent.glob(f".{target.name}.*.partial"):
         newest = max(path.stat().st_mtime for path in [left, *left.rglob("*")])
         if time.time() - newest > _ABANDONED_S:
-            shutil.rmtree(left, ignore_errors=True)
+            remove(left)
 
 
 def refuse_existing(target: Path) -> None:

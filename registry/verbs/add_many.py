@@ -11,7 +11,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -224,7 +224,16 @@ def _add(database: Database, blobs: BlobStore, todo: Iterator[_Found], said: _Sa
             with ExitStack() as stack:
                 stage = stack.enter_context(blobs.stage())
                 places = [stage / str(number) for number in range(len(some))]
-                read = list(readers.map(_outcome, some, places, [said] * len(some)))
+                reading = [
+                    readers.submit(_outcome, each, place, said)
+                    for each, place in zip(some, places, strict=True)
+                ]
+                try:
+                    read = [each.result() for each in reading]
+                finally:  # nobody writes any more into what goes now
+                    for each in reading:
+                        each.cancel()
+                    wait(reading)
                 return stack.pop_all(), list(zip(some, read, strict=True))
             return None
 

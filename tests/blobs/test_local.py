@@ -123,3 +123,26 @@ def test_blobs_come_and_go_under_a_listing_without_breaking_it(tmp_path: Path) -
             store.leftovers(NO_TIME)
             put(store, b"\0")
     assert other.returncode == 0
+
+
+def test_ctrl_c_while_a_stage_is_removed_leaves_nothing(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.unlink
+    calls: list[Any] = []
+
+    def unlink(*args: Any, **kwargs: Any) -> None:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(*args, **kwargs)
+
+    stage = store.stage()
+    folder = stage.__enter__()
+    for name in "abc":
+        (folder / name).write_text(name)
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        stage.__exit__(None, None, None)
+    assert len(calls) > 3
+    assert store.leftovers(NO_TIME) == []
