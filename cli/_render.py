@@ -123,9 +123,12 @@ def warn(warnings: Iterable[str]) -> None:
 
 @contextmanager
 def progress() -> Iterator[Progress | None]:
-    """A bar on stderr while something is computed, where stderr is a terminal."""
-    if mode() == "quiet" or not _is_terminal(sys.stderr):
+    """A bar on stderr while something is computed, where stderr is a terminal; else a line for what has no measure."""
+    if mode() == "quiet":
         yield None
+        return
+    if not _is_terminal(sys.stderr):
+        yield lambda what, _, total: None if total else say(what)
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
@@ -140,8 +143,8 @@ def progress() -> Iterator[Progress | None]:
 
         def advance(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(clean(what), total=total)
-            bars.update(tasks[what], completed=done, total=total)
+                tasks[what] = bars.add_task(clean(what), total=None)
+            bars.update(tasks[what], completed=done, total=total or None)
 
         yield advance
 

@@ -93,6 +93,18 @@ class Database:
         with self.write() as session:
             return work(session)
 
+    @contextmanager
+    def apart(self) -> Iterator[Connection]:
+        """A connection of one's own, ended with the block: one that is held for long is not to be missed elsewhere."""
+        with _translated(self.url), self._glancer.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            connection.detach()
+            try:
+                yield connection
+            finally:
+                driver.close()  # nothing more is asked of it, whatever became of it meanwhile
+                connection.invalidate()
+
     def revision(self) -> str | None:
         """The schema revision the database is at; None for a database without tables.
 

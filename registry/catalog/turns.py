@@ -2,69 +2,109 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
+import os
+import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from hashlib import sha256
+from pathlib import Path
 
 from sqlalchemy import text
 
-from registry.catalog.database import Contended, Database, make_engine
+from registry.catalog.database import Contended, Database
 from registry.errors import StorageFailure
 
 LONGEST = 60.0
-"""Seconds that a turn is waited for."""
+"""Seconds that a turn is waited for, where nobody is patient."""
 _GLANCE = 0.1
-_FILES = 64  # beside an SQLite database; what shares one waits for no good reason, and seldom
+_DOZE = 1.0  # seconds between looks, in a long wait
+_NAME = re.compile(r"\.turn-([0-9a-f]{16})$")
 
 
 @contextmanager
-def turn(database: Database, what: str) -> Iterator[None]:
+def turn(
+    database: Database, what: str, *, patient: bool = False, waiting: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Nobody else's block for ``what`` runs at the same time. A turn ends with its process, however that ends.
 
-    Raises ``Contended`` where it is somebody else's for long.
+    ``waiting`` is called once where it is somebody else's turn. Raises ``Contended`` where it stays so for long, unless
+    one is ``patient``.
     """
-    until = time.monotonic() + LONGEST
-    number = int.from_bytes(sha256(what.encode()).digest()[:8], "big", signed=True)
+    until = float("inf") if patient else time.monotonic() + LONGEST
+    name = sha256(what.encode()).digest()[:8]
+    one = _of_server if database.url.get_backend_name() == "postgresql" else _of_file
+    with one(database, name) as taken:
+        rest = _GLANCE
+        while not taken():
+            if waiting is not None:
+                waiting()
+                waiting = None
+            if time.monotonic() > until:
+                raise Contended(f"somebody else is at {what}", hint="try again in a while")
+            time.sleep(rest)
+            rest = min(_DOZE, rest * 1.2)
+        yield
+
+
+@contextmanager
+def _of_server(database: Database, name: bytes) -> Iterator[Callable[[], bool]]:
+    number = int.from_bytes(name, "big", signed=True)
+    with database.apart() as connection:
+        taken = text("SELECT pg_try_advisory_lock(:key)").bindparams(key=number)
+        yield lambda: bool(connection.scalar(taken))  # and the lock ends with the connection
+
+
+@contextmanager
+def _of_file(database: Database, name: bytes) -> Iterator[Callable[[], bool]]:
+    """A lock on a file beside the database, which is there only as long as it is somebody's turn."""
+    path = Path(f"{database.url.database}.turn-{name.hex()}")
+    held: list[int] = []
+
+    def taken() -> bool:
+        descriptor = _locked(path)
+        if descriptor is not None:
+            held.append(descriptor)
+        return descriptor is not None
+
+    try:
+        yield taken
+    finally:
+        for descriptor in held:
+            with suppress(OSError):
+                path.unlink()  # while it is locked, so that it is nobody else's
+            os.close(descriptor)
+
+
+def sweep(database: Database) -> None:
+    """Remove the files that killed processes left."""
     if database.url.get_backend_name() == "postgresql":
-        yield from _of_server(database, number, what, until)
-    else:
-        yield from _of_file(database, number % _FILES, what, until)
-
-
-def _of_server(database: Database, number: int, what: str, until: float) -> Iterator[None]:
-    engine = make_engine(database.url)  # its own, as the others' connections may be few
-    try:
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as holder:
-            while not holder.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": number}):
-                if time.monotonic() > until:
-                    raise _busy(what)
-                time.sleep(_GLANCE)
-            yield  # and the lock ends with the connection
-    finally:
-        engine.dispose()
-
-
-def _of_file(database: Database, number: int, what: str, until: float) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    if not database.url.database:  # in memory, which nobody shares
-        yield
         return
-    lock = FileLock(f"{database.url.database}.turn-{number}.lock", mode=0o600)
-    try:
-        lock.acquire(timeout=max(0.0, until - time.monotonic()), poll_interval=_GLANCE)
-    except Timeout:
-        raise _busy(what) from None
-    except OSError as error:
-        raise StorageFailure(
-            f"cannot write beside {database.url.database}: {error.strerror}", hint="set REGISTRY_HOME"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    file = Path(str(database.url.database))
+    for path in file.parent.glob(f"{glob.escape(file.name)}.turn-*"):
+        if name := _NAME.search(path.name):
+            with _of_file(database, bytes.fromhex(name[1])) as taken:
+                taken()
 
 
-def _busy(what: str) -> Contended:
-    return Contended(f"somebody else is at {what}", hint="try again in a while")
+def _locked(path: Path) -> int | None:
+    """The file, made where it has to be and locked; None where somebody else has it."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StorageFailure(
+                f"cannot write {path}: {error.strerror}", hint="set REGISTRY_HOME"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError:  # a file system without locks, where things may be done twice
+            return descriptor
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # who had it removed it meanwhile

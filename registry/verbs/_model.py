@@ -34,6 +34,7 @@ from registry.verbs._devices import devices_of, libraries
 from registry.verbs._estimate import estimate
 from registry.verbs._folders import new_folder
 from registry.verbs._grounds import check_fingerprint, check_values, fan_in_fan_out, on_base
+from registry.verbs._once import alone
 from registry.verbs._recipes import job_of, reports
 
 if TYPE_CHECKING:
@@ -112,11 +113,14 @@ class Merge:
         )
         check_fingerprint(job.pin.base_model, fingerprint)
         variant = self.options.variant(fingerprint, companions_digest(base.folder))
-        with self.database.read() as session:
-            known = _known(session, job.recipe, variant)
-        held = next(((made, c) for made, c in known if _content.usable(self.blobs, c.files)), None)
-        if held is None:
+        held = self._held(job, variant)
+        if held is None and out is not None:
             return self._compute(job, variant, fingerprint, before, out)
+        if held is None:
+            with alone(self.database, f"the model {job.recipe.digest} {variant}", self.options.progress):
+                held = self._held(job, variant)
+                if held is None:
+                    return self._compute(job, variant, fingerprint, before, out)
         realisation, content = held
         if out is not None:
             with new_folder(out) as staging:
@@ -171,6 +175,11 @@ class Merge:
         check_values(found.recipe.base, grounds)
         base.resolve(space(grounds.inputs), fan_in_fan_out=fan_in_fan_out(grounds.inputs))
         return _Ready(found.pin, found.recipe, grounds.inputs, found.labels, base, found.warnings)
+
+    def _held(self, job: _Ready, variant: str) -> tuple[Realisation, Content] | None:
+        with self.database.read() as session:
+            known = _known(session, job.recipe, variant)
+        return next(((made, c) for made, c in known if _content.usable(self.blobs, c.files)), None)
 
     def _compute(
         self, job: _Ready, variant: str, fingerprint: str, before: Sequence[Stamp], out: Path | None

@@ -24,6 +24,7 @@ from registry.recipe import Recipe
 from registry.results import Composed, ModuleReport, Version
 from registry.verbs import _content
 from registry.verbs._grounds import Grounds, ground
+from registry.verbs._once import alone
 from registry.verbs._pinning import Plan, plan
 from registry.verbs._text import check_device, check_tags, check_text
 
@@ -72,34 +73,43 @@ def compose(
             inputs = opened(blobs, made, held, computing=True)
             grounds = ground(inputs, made.labels, base_path, made.base_model)
             made = made.on(grounds)
-        with database.read() as session:
-            before = known(session, made.recipe)
-        cached = usable(blobs, before)
-        if cached is None and grounds is None:
-            inputs = opened(blobs, made, held, computing=True)
-            grounds = ground(inputs, made.labels, None, made.base_model)
-        realisation, content = cached or compute(
-            blobs, made, grounds or Grounds({}), device=device, progress=progress
-        )
-        draft = Draft(
-            name=name,
-            content=content,
-            base_model=made.base_model,
-            actor=actor,
-            recipe=made.recipe,
-            expression=made.expression,
-            resolved=made.resolved,
-            parents=made.edges(),
-            followed=made.followed,
-            task=made.task if task is None else task,
-            tags=tags,
-            license=license,
-            note=note,
-            rebuilt=rebuilt,
-        )
-        return _record(database, blobs, draft, realisation, made, cached=cached is not None)
+
+        def record(realisation: Realisation, content: Content, *, cached: bool) -> Composed:
+            draft = Draft(
+                name=name,
+                content=content,
+                base_model=made.base_model,
+                actor=actor,
+                recipe=made.recipe,
+                expression=made.expression,
+                resolved=made.resolved,
+                parents=made.edges(),
+                followed=made.followed,
+                task=made.task if task is None else task,
+                tags=tags,
+                license=license,
+                note=note,
+                rebuilt=rebuilt,
+            )
+            return _record(database, blobs, draft, realisation, made, cached=cached)
+
+        if (cached := _held(database, blobs, made.recipe)) is not None:
+            return record(*cached, cached=True)
+        with alone(database, f"the recipe {made.recipe.digest}", progress):
+            if (cached := _held(database, blobs, made.recipe)) is not None:
+                return record(*cached, cached=True)
+            if grounds is None:
+                inputs = opened(blobs, made, held, computing=True)
+                grounds = ground(inputs, made.labels, None, made.base_model)
+            return record(*compute(blobs, made, grounds, device=device, progress=progress), cached=False)
 
     return _content.again_if_swept(once)
+
+
+def _held(database: Database, blobs: BlobStore, wanted: Recipe) -> tuple[Realisation, Content] | None:
+    with database.read() as session:
+        before = known(session, wanted)
+    return usable(blobs, before)
 
 
 def known(session: Session, wanted: Recipe) -> list[tuple[Realisation, Content]]:

@@ -23,6 +23,7 @@ from registry.peft_format import CONFIG, TENSORS, StoredAdapter
 from registry.results import Fetched, Version
 from registry.verbs import _content
 from registry.verbs._again import computed
+from registry.verbs._once import alone
 from registry.verbs._recipes import Job, job, told_recipe
 from registry.verbs._text import check_device
 
@@ -70,8 +71,7 @@ class _One:
             wanted = _look(session, pin)
         source = wanted.version.source or ""
         if wanted.size is not None:
-            said = source if source.startswith(hub.SCHEME) else "this catalog"
-            return Fetched(ref=pin.ref, digest=pin.digest, source=said, size=wanted.size, changed=False)
+            return self._there(pin, wanted.size, source)
         if source.startswith(hub.SCHEME):
             try:
                 return self._from_hub(pin, source)
@@ -80,7 +80,14 @@ class _One:
                     raise
         if wanted.job is None:
             raise self._nowhere(wanted)
-        return self._from_recipe(pin, wanted.job)
+        with alone(self.database, f"the recipe {wanted.job.recipe.digest}"):
+            with self.database.read() as session:
+                again = _look(session, pin)
+            return self._from_recipe(pin, wanted.job) if again.size is None else self._there(pin, again.size)
+
+    def _there(self, pin: Pin, size: int, source: str = "") -> Fetched:
+        said = source if source.startswith(hub.SCHEME) else "this catalog"
+        return Fetched(ref=pin.ref, digest=pin.digest, source=said, size=size, changed=False)
 
     def _from_hub(self, pin: Pin, source: str) -> Fetched:
         fetched = hub.fetch_adapter(*hub.parse(source))

@@ -11,7 +11,7 @@ from typing import TypeVar
 from sqlalchemy.orm import Session
 
 from registry.blobs import BlobStore
-from registry.catalog import artifacts
+from registry.catalog import artifacts, turns
 from registry.catalog.database import Database
 from registry.catalog.events import record
 from registry.results import Garbage
@@ -47,6 +47,7 @@ def gc(database: Database, blobs: BlobStore, *, apply: bool, actor: str, grace: 
         if taken:
             record(session, actor, "gc", "blobs", removed=len(taken))
     _each(blobs.discard, leftovers)
+    turns.sweep(database)
     return _report(sizes, taken, leftovers, applied=True)
 
 

@@ -9,32 +9,46 @@ import subprocess
 import sys
 import traceback
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from registry import Registry
-from registry.errors import Conflict, NotFound, Refused, RegistryError
-from registry.verbs.gc import gc
+from registry.catalog.database import Contended
+from registry.errors import Conflict, NotFound, Refused
+from registry.verbs._content import Swept
+from registry.verbs.gc import GRACE, gc
 from tests.adapters import make_lora
 from tests.reliability.invariants import broken, leftovers
+from tests.reliability.servers import emptied
 
 PROJECT = Path(__file__).parents[2]
-SMALL = {"model.layers.0.self_attn.q_proj": (16, 16)}
+Q = "model.layers.0.self_attn.q_proj"
+SMALL = {Q: (32, 32)}
 SOURCES = 6
 LINES = ("a", "b", "c")
 MADE = ("mix", "sum")
-EXPECTED = (Conflict, NotFound, Refused)
-"""What others may have brought about: the version is gone, the alias moved, a parent was revoked."""
+ALIASES = ("prod", "Next")
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """How often each operation was done, what was refused, and what must not be."""
+    """How often each operation was done, refused, and begun again; and what must not be."""
 
     done: Counter[str]
     refused: Counter[str]
+    retried: Counter[str]
     findings: tuple[str, ...]
+
+    def counts(self) -> Counter[str]:
+        """One table of it, for those who add up."""
+        told = Counter({f"done {name}": count for name, count in self.done.items()})
+        told += Counter({f"refused {name}": count for name, count in self.refused.items()})
+        told += Counter({f"retried {name}": count for name, count in self.retried.items()})
+        told["operations"] = self.done.total() + self.refused.total()
+        told["findings"] = len(self.findings)
+        return told
 
 
 class Worker:
@@ -50,20 +64,19 @@ class Worker:
         self.findings: list[str] = []
 
     def work(self, operations: int) -> None:
-        choices = [
-            (6, self.add), (6, self.compose), (5, self.alias), (4, self.tag), (3, self.evaluate), (2, self.note),
-            (2, self.delete), (2, self.checkout), (2, self.look), (1, self.collect), (1, self.revoke), (1, self.rebuild),
-        ]  # fmt: skip
-        names = [function for weight, function in choices for _ in range(weight)]
+        names = [name for name, (weight, _) in CHOICES.items() for _ in range(weight)]
         for turn in range(operations):
             chosen = self._chance.choice(names)
             try:
-                chosen(turn)
-                self.done[chosen.__name__] += 1
-            except EXPECTED as error:
-                self.refused[f"{chosen.__name__}: {type(error).__name__}"] += 1
-            except (RegistryError, Exception):  # noqa: BLE001 (each is a finding)
-                self.findings.append(f"{chosen.__name__}: {traceback.format_exc()[-1500:]}")
+                getattr(self, chosen)(turn)
+                self.done[chosen] += 1
+            except CHOICES[chosen][1] as error:
+                self.refused[f"{chosen}: {type(error).__name__}"] += 1
+            except Exception:  # noqa: BLE001 (each is a finding)
+                self.findings.append(
+                    f"seed {self._seed}, turn {turn}, {chosen}: {traceback.format_exc()[-2500:]}"
+                )
+                self.refused[f"{chosen}: finding"] += 1
 
     def _line(self) -> str:
         return self._chance.choice(LINES)
@@ -71,9 +84,21 @@ class Worker:
     def _any(self) -> str:
         return self._chance.choice(LINES + MADE)
 
+    def _some(self) -> str:
+        """A version that may be there, by number, by alias, or the latest."""
+        suffix = ("", "", f"@{self._chance.randrange(1, 9)}", f"@{self._chance.choice(ALIASES)}")
+        return self._any() + self._chance.choice(suffix)
+
+    def _new(self, turn: int, what: str) -> Path:
+        return self._folder / "out" / f"{what}-{self._seed}-{turn}"
+
     def add(self, _: int) -> None:
         source = self._folder / f"source{self._chance.randrange(SOURCES)}"
         self._catalog.add(source, self._line(), tags={"by": str(self._seed)})
+
+    def add_all(self, _: int) -> None:
+        found = self._catalog.add_all(self._folder / f"many{self._chance.randrange(2)}", prefix="team")
+        assert found.refused == 0, found
 
     def compose(self, turn: int) -> None:
         weight = f"0.{self._chance.randrange(1, 10)}"
@@ -82,55 +107,138 @@ class Worker:
         self._catalog.compose(name, f"{weight}*{one} + {other}", device="cpu")
 
     def alias(self, _: int) -> None:
-        name = self._any()
-        version = self._chance.randrange(1, 6)
+        name, alias = self._any(), self._chance.choice(ALIASES)
         there = {each.alias: int(each.ref.rpartition("@")[2]) for each in self._catalog.aliases(name)}
-        expect = there.get("prod", "none") if self._chance.random() < 0.5 else None
-        self._catalog.set_alias(name, "prod", version, expect=expect)  # type: ignore[arg-type]
+        expect = there.get(alias, "none") if self._chance.random() < 0.5 else None
+        moved = self._catalog.set_alias(
+            name,
+            alias,
+            self._chance.randrange(1, 6),
+            expect=expect,  # type: ignore[arg-type]
+            protect=self._chance.random() < 0.1,
+        )
+        assert not moved.moved or expect is None or moved.previous == there.get(alias), moved
+
+    def unalias(self, _: int) -> None:
+        name, alias = self._any(), self._chance.choice(ALIASES)
+        if self._chance.random() < 0.3:
+            self._catalog.protect_alias(name, alias, protected=self._chance.random() < 0.5)
+        else:
+            self._catalog.delete_alias(name, alias)
 
     def tag(self, turn: int) -> None:
-        self._catalog.set_tags(self._any(), {"turn": f"{self._seed}.{turn}"})
+        if self._chance.random() < 0.2:
+            self._catalog.delete_tags(self._some(), ["turn"])
+        else:
+            self._catalog.set_tags(self._some(), {"turn": f"{self._seed}.{turn}", "of": "all"})
 
     def evaluate(self, turn: int) -> None:
-        self._catalog.add_evaluation(self._any(), "accuracy", turn / 1000, dataset=f"d{self._seed}")
+        dataset = f"d{self._chance.randrange(2)}"
+        self._catalog.add_evaluation(self._some(), "accuracy", turn / 1000, dataset=dataset)
 
     def note(self, turn: int) -> None:
-        self._catalog.set_note(self._any(), f"note {turn} of {self._seed}")
+        self._catalog.set_note(self._some(), f"note {turn} of {self._seed}")
 
     def delete(self, _: int) -> None:
         self._catalog.delete(f"{self._any()}@{self._chance.randrange(1, 9)}")
 
     def checkout(self, turn: int) -> None:
-        target = self._folder / f"out{self._seed}-{turn}"
-        self._catalog.checkout(self._any(), target)
+        target = self._new(turn, "checkout")
+        self._catalog.checkout(self._some(), target)
         assert {path.name for path in target.iterdir()} == {
             "adapter_config.json",
             "adapter_model.safetensors",
         }
 
+    def materialize(self, _: int) -> None:
+        ref = self._some()
+        if self._chance.random() < 0.5:
+            self._catalog.materialize(ref, into="adapter")
+        else:
+            made = self._catalog.materialize(ref, into="model", base_path=self._folder / "base", device="cpu")
+            assert not made.differs, made
+
     def look(self, _: int) -> None:
         page = self._catalog.list(latest=False, limit=20)
         for version in page.versions:
             assert version.version >= 1
-        self._catalog.lineage(self._any())
+        self._catalog.lineage(self._some())
         self._catalog.events(limit=5)
+        self._catalog.stale()
+
+    def verify(self, _: int) -> None:
+        bad = [f"{each.ref}: {each.problems}" for each in self._catalog.verify([self._some()]) if not each.ok]
+        assert not bad, bad
 
     def collect(self, _: int) -> None:
-        grace = timedelta(0) if self._chance.random() < 0.5 else timedelta(hours=1)
+        grace = timedelta(0) if self._chance.random() < 0.5 else GRACE
         gc(self._catalog._database, self._catalog._blobs, apply=True, actor="sweeper", grace=grace)
 
     def revoke(self, _: int) -> None:
         ref = f"{self._line()}@{self._chance.randrange(1, 4)}"
-        self._catalog.revoke(ref, "because")
+        self._catalog.revoke(ref, f"because of {self._chance.randrange(2)}")
         self._catalog.unrevoke(ref)
 
     def rebuild(self, _: int) -> None:
-        self._catalog.rebuild(device="cpu")
+        for each in self._catalog.rebuild(device="cpu"):
+            assert each.state != "failed" or each.reason, each
+
+    def export(self, turn: int) -> None:
+        self._catalog.export(self._new(turn, "export"))
+
+    def bring(self, _: int) -> None:
+        """A bundle from elsewhere, or what somebody here exported a while ago."""
+        exported = sorted((self._folder / "out").glob("export-*"))
+        chosen = self._chance.choice([self._folder / "other.tar", *exported])
+        told = self._catalog.import_bundle(chosen)
+        assert not told.missing, told
+
+    def rule(self, _: int) -> None:
+        if self._chance.random() < 0.5:
+            self._catalog.add_rule(self._line(), "team/{name}", alias=self._chance.choice(ALIASES))
+        else:
+            self._catalog.delete_rule(self._chance.randrange(1, 20))
+
+
+GONE = (NotFound, Conflict)
+"""What others bring about: the version is gone, or the alias or the line has moved."""
+CHOICES: Mapping[str, tuple[int, tuple[type[Exception], ...]]] = {
+    "add": (12, ()),
+    "add_all": (2, ()),
+    "compose": (12, (*GONE, Refused)),
+    "alias": (10, (*GONE, Refused)),
+    "unalias": (3, GONE),
+    "tag": (8, (NotFound,)),
+    "evaluate": (6, (NotFound,)),
+    "note": (4, (NotFound,)),
+    "delete": (4, GONE),
+    "checkout": (4, (NotFound,)),
+    "materialize": (4, (NotFound,)),
+    "look": (4, (NotFound,)),
+    "verify": (2, (NotFound,)),
+    "collect": (2, ()),
+    "revoke": (2, GONE),
+    "rebuild": (2, ()),
+    "export": (1, ()),
+    "bring": (1, (Conflict,)),
+    "rule": (2, GONE),
+}
+"""Every operation: how often, beside the others, and the errors that are right for it."""
 
 
 def furnish(folder: Path, url: str) -> None:
+    from tests.models import tiny_llama
+
+    (folder / "out").mkdir()
+    tiny_llama(folder / "base")
     for seed in range(SOURCES):
         make_lora(folder / f"source{seed}", modules=SMALL, seed=seed)
+    for seed in range(6):
+        make_lora(folder / f"many{seed % 2}" / f"one{seed % 3}", modules=SMALL, seed=seed + 10)
+    with Registry.open(folder / "elsewhere") as other:
+        other.add(make_lora(folder / "theirs", modules=SMALL, seed=9), "theirs")
+        other.compose("far", "0.5*theirs", device="cpu")
+        other.export(folder / "other.tar")
     with Registry.open(folder / "home", database_url=url) as catalog:
         for place, name in enumerate(LINES):
             catalog.add(folder / f"source{place}", name)
@@ -154,27 +262,54 @@ def crowd(folder: Path, url: str, *, processes: int, operations: int, seed: int 
     ]
     done: Counter[str] = Counter()
     refused: Counter[str] = Counter()
+    retried: Counter[str] = Counter()
     findings: list[str] = []
     for process in running:
         said, _ = process.communicate()
         if process.returncode:
-            findings.append(f"a process ended with {process.returncode}")
+            findings.append(f"seed {seed}: a process ended with {process.returncode}")
             continue
         told = json.loads(said)
         done.update(told["done"])
         refused.update(told["refused"])
+        retried.update(told["retried"])
         findings += told["findings"]
-    findings += broken(folder, url)
-    findings += [f"afterwards, {finding}" for finding in [*leftovers(folder, url), *broken(folder, url)]]
-    return Crowd(done, refused, tuple(findings))
+    after = broken(folder, url)
+    after += [f"after a collection, {finding}" for finding in [*leftovers(folder, url), *broken(folder, url)]]
+    findings += [f"seed {seed}: {finding}" for finding in after]
+    return Crowd(done, refused, retried, tuple(findings))
+
+
+def full(seed: int = 0, processes: int = 8, operations: int = 500, database: str = "sqlite") -> Counter[str]:
+    """The crowd on a fresh "sqlite" or "postgresql" database; prints what it finds, and returns the counts."""
+    with emptied(database) as (folder, url):
+        found = crowd(folder, url, processes=processes, operations=operations, seed=seed)
+    for finding in found.findings:
+        print(f"{database} crowd {finding}", flush=True)
+    return found.counts()
+
+
+def _counted(kind: type[Exception], name: str, counts: Counter[str]) -> None:
+    """Count how often the program meets this error, which it answers by beginning again."""
+    made: Callable[..., None] = kind.__init__
+
+    def init(self: Exception, *arguments: object, **named: object) -> None:
+        counts[name] += 1
+        made(self, *arguments, **named)
+
+    kind.__init__ = init  # type: ignore[method-assign, assignment]
 
 
 def main(arguments: list[str]) -> None:
     folder, url, operations, seed = Path(arguments[0]), arguments[1], int(arguments[2]), int(arguments[3])
+    retried: Counter[str] = Counter()
+    _counted(Contended, "contended", retried)
+    _counted(Swept, "swept", retried)
     with Registry.open(folder / "home", database_url=url) as catalog:
         worker = Worker(catalog, folder, seed)
         worker.work(operations)
-    print(json.dumps({"done": worker.done, "refused": worker.refused, "findings": worker.findings}))
+    told = {"done": worker.done, "refused": worker.refused, "retried": retried, "findings": worker.findings}
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from registry import Registry
 from registry.digest import of_bytes
-from registry.results import Event
+from registry.results import Event, Version
 from registry.verbs.gc import gc
 
 WHOLE = {
@@ -75,10 +75,18 @@ def _references(catalog: Registry) -> Iterator[str]:
     for digest, canonical in _all(catalog, "SELECT digest, canonical FROM recipes"):
         if of_bytes(canonical.encode()) != digest:
             yield f"the recipe {digest} is another one"
-    for version in catalog.list(latest=False, limit=1000).versions:
+    for version in _versions(catalog):
         inputs = {parent.digest for parent in version.parents if parent.relation == "input"}
         if version.recipe is not None and not inputs:
             yield f"{version.ref} has a recipe and no inputs"
+
+
+def _versions(catalog: Registry) -> Iterator[Version]:
+    page = catalog.list(latest=False, limit=1000)
+    yield from page.versions
+    while page.next is not None:
+        page = catalog.list(latest=False, limit=1000, after=page.next)
+        yield from page.versions
 
 
 class _Replay:
@@ -102,11 +110,20 @@ class _Replay:
                     self.aliases[event.subject, alias] = to
             case "tag", {"key": str(key), "value": str(value)}:
                 self.tags[event.subject, key] = value
+            case "tag", {"key": str(key), "value": None}:
+                self.tags.pop((event.subject, key), None)
+
+
+def _events(catalog: Registry) -> list[Event]:
+    events = list(catalog.events(limit=1000))
+    while more := catalog.events(limit=1000, before=events[-1].id if events else None):
+        events += more
+    return events
 
 
 def _replayed(catalog: Registry) -> Iterator[str]:
     told = _Replay()
-    for event in reversed(catalog.events(limit=10_000)):
+    for event in reversed(_events(catalog)):
         told.take(event)
     there: dict[str, str] = dict(
         _all(
