@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from registry.errors import UsageError
+from registry.errors import IntegrityFailure, UsageError
 from registry.plugins import Family
 
 
@@ -18,6 +18,10 @@ class Room:
 
     folder: Path
     size: int
+
+
+class Missing(IntegrityFailure):
+    """A blob that is not there."""
 
 
 class BlobStore:
@@ -51,7 +55,7 @@ class BlobStore:
     def path(self, digest: str) -> Path:
         """A local file with the blob's bytes, to read only; it stays for as long as this store is in use.
 
-        Raises ``IntegrityFailure`` where the blob is missing.
+        Raises ``Missing`` where it is not there.
         """
         raise NotImplementedError
 

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Self
 
 from registry._remembered import stamp
-from registry.blobs import BlobStore, Room
+from registry.blobs import BlobStore, Missing, Room
 from registry.blobs._files import fsync, in_use, locked, make, remove, storage
 from registry.digest import PREFIX, is_digest
-from registry.errors import IntegrityFailure
 
 _LOCK = "lock"
 """Beside a stage's files: an empty file that its process keeps locked, which ends with the process."""
@@ -87,9 +86,7 @@ class LocalBlobStore(BlobStore):
     def path(self, digest: str) -> Path:
         path = self._path(digest)
         if not path.is_file():
-            raise IntegrityFailure(
-                f"the blob {digest} is missing from {self._blobs}", hint="restore it from a copy"
-            )
+            raise Missing(f"the blob {digest} is missing from {self._blobs}", hint="restore it from a copy")
         return path
 
     def has(self, digest: str) -> bool:

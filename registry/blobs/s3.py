@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
-from registry.blobs import BlobStore, Room
+from registry.blobs import BlobStore, Missing, Room
 from registry.blobs._cache import Cache
 from registry.blobs._files import storage
 from registry.digest import PREFIX, is_digest
@@ -285,9 +285,7 @@ class S3BlobStore(BlobStore):
                 Bucket=self._bucket, Key=self._key(digest), **part
             )
             return answer
-        raise IntegrityFailure(
-            f"the blob {digest} is missing from {self._where}", hint="restore it from a copy"
-        )
+        raise Missing(f"the blob {digest} is missing from {self._where}", hint="restore it from a copy")
 
     def _check(self, digest: str, found: str) -> None:
         whole = PREFIX + found == digest

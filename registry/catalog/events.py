@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from registry.catalog.database import insert
@@ -26,6 +26,11 @@ def record(session: Session, actor: str, action: str, subject: str, **detail: An
     session.flush()
     row = {"at": now(), "actor": actor, "action": action, "subject": subject, "detail": detail}
     insert(session, EventRow, row)
+
+
+def last(session: Session, action: str) -> int:
+    """The id of the last event of this sort, 0 for none."""
+    return session.scalar(select(func.max(EventRow.id)).where(EventRow.action == action)) or 0
 
 
 def listing(

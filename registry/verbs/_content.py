@@ -6,23 +6,25 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
+from functools import partial, wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session
 
 from registry import digest, peft_format
-from registry.blobs import BlobStore
+from registry.blobs import BlobStore, Missing
 from registry.catalog import artifacts, origins
 from registry.catalog.artifacts import Content, File
 from registry.errors import IntegrityFailure, NotHeld, StorageFailure
 from registry.peft_format import StoredAdapter
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _CHUNK = 1 << 20
 _AT_ONCE = 4  # files read at once: those of a store elsewhere are fetched
+_MISSES = 2  # lookups in a row that find what is missing then
 _ATTEMPTS = 10  # each lost to another collection: more than any sane number of them at once
 
 
@@ -90,11 +92,36 @@ def check_present(blobs: BlobStore, files: Mapping[str, File]) -> None:
 
 
 def again_if_swept(work: Callable[[], T]) -> T:
-    """Run ``work``, and again if a garbage collection came in between."""
+    """Run ``work``, and again if a garbage collection came in between.
+
+    What is missing may belong to a version that was deleted since it was looked up: then it is not found any more. What
+    is lost is missing again.
+    """
+    missed = 0
     for _ in range(_ATTEMPTS - 1):
-        with suppress(Swept):
+        try:
             return work()
+        except Swept:
+            pass
+        except (Missing, StorageFailure) as error:
+            missed += 1
+            if missed == _MISSES or not (isinstance(error, Missing) or _vanished(error)):
+                raise
     return work()
+
+
+def unless_swept(verb: Callable[P, T]) -> Callable[P, T]:
+    """A verb that is done again if a garbage collection comes in between."""
+
+    @wraps(verb)
+    def again(*arguments: P.args, **named: P.kwargs) -> T:
+        return again_if_swept(partial(verb, *arguments, **named))
+
+    return again
+
+
+def _vanished(error: StorageFailure) -> bool:
+    return isinstance(error.__cause__, FileNotFoundError)
 
 
 def open_adapter(

@@ -13,7 +13,7 @@ from registry.kinds import Module
 from registry.peft_format import StoredAdapter
 from registry.recipe import Input, Sum
 from registry.results import Check, CheckedInput, CheckedModule, Conflict, Cost
-from registry.verbs import _conflicts, compose
+from registry.verbs import _conflicts, _content, compose
 from registry.verbs._conflicts import Measured, Source
 from registry.verbs._estimate import Estimated, estimate
 from registry.verbs._grounds import ground
@@ -25,6 +25,7 @@ _SERVED = 512  # the highest rank that vLLM loads
 _NAMED = 3
 
 
+@_content.unless_swept
 def check(
     database: Database,
     blobs: BlobStore,

@@ -22,6 +22,7 @@ _CONFIG_LIMIT = 2**20
 _AGAIN = "give a folder with the base model's config.json"
 
 
+@_content.unless_swept
 def checkout(
     database: Database,
     blobs: BlobStore,

@@ -24,6 +24,7 @@ from registry.verbs._grounds import ground, needing
 _FIELDS = ("kind", "task", "base_model", "digest", "rank", "parameters", "dtype", "license", "note", "tags")
 
 
+@_content.unless_swept
 def diff(
     database: Database, blobs: BlobStore, before: str, after: str, *, base_path: str | Path | None = None
 ) -> Difference:

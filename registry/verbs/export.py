@@ -13,7 +13,7 @@ from registry.catalog.bundle_export import SCHEMA, Exporter
 from registry.catalog.bundle_lines import TABLES
 from registry.catalog.database import Database
 from registry.results import Exported
-from registry.verbs import _container
+from registry.verbs import _container, _content
 
 Progress = Callable[[str, int, int], None]
 _STEP = 1000
@@ -27,6 +27,7 @@ class _Blobs:
         self.sizes = array("q")
 
 
+@_content.unless_swept
 def export(
     database: Database,
     blobs: BlobStore,

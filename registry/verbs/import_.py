@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from registry.blobs import BlobStore
-from registry.catalog import bundle_check, bundle_import
+from registry.catalog import artifacts, bundle_check, bundle_import, events
 from registry.catalog.bundle_check import Checked
 from registry.catalog.bundle_import import Comparison, Written
 from registry.catalog.bundle_lines import BlobLine
@@ -48,12 +48,14 @@ def _import(
         pass
     with database.read() as session:
         found = bundle_import.compare(session, bundle, checked, blobs=bundle.manifest.blobs)
+        collected = events.last(session, "gc")
     stored = _store(blobs, bundle, found, progress) if bundle.manifest.blobs else 0
 
     def write(session: Session) -> tuple[Comparison, Written]:
         bundle_import.lock(session)
         again = bundle_import.compare(session, bundle, checked, blobs=bundle.manifest.blobs)
-        if bundle.manifest.blobs and (again.new_blobs != found.new_blobs or _old(began)):
+        swept = again.new_blobs != found.new_blobs or events.last(session, "gc") != collected
+        if bundle.manifest.blobs and (swept or _old(began)):
             _require(blobs, checked, again)
         advance = _Steps(progress, sum(checked.rows.values()))
         written = bundle_import.write(
@@ -70,7 +72,7 @@ def _import(
         added=written.rows,
         extended=written.extended,
         stored=stored,
-        missing=_missing(blobs, checked, again),
+        missing=_missing(database, blobs, checked, again),
         kept=tuple(written.kept),
     )
 
@@ -153,11 +155,13 @@ def _require(blobs: BlobStore, checked: Checked, found: Comparison) -> None:
         )
 
 
-def _missing(blobs: BlobStore, checked: Checked, found: Comparison) -> int:
+def _missing(database: Database, blobs: BlobStore, checked: Checked, found: Comparison) -> int:
     """How many of the bundle's blobs that are recorded here are not in the store."""
     wanted = bytearray(new or known for new, known in zip(found.new_blobs, found.known_blobs, strict=True))
     if any(wanted):
         for blob, _ in blobs.digests():
             if (place := checked.blobs.find(blob)) is not None:
                 wanted[place] = False
-    return sum(wanted)
+    left = [each for place, each in enumerate(checked.blobs) if wanted[place]] if any(wanted) else []
+    with database.read() as session:  # what was collected since then is not missed
+        return len(left) - len(artifacts.unrecorded(session, left))

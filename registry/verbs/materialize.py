@@ -25,6 +25,7 @@ from registry.verbs.checkout import peft_folder
 Progress = Callable[[str, int, int], None]
 
 
+@_content.unless_swept
 def materialize(
     database: Database,
     blobs: BlobStore,
@@ -50,6 +51,7 @@ def materialize(
     return Merge(database, blobs, options, actor).run(ref, base_path, target)
 
 
+@_content.unless_swept
 def explain(
     database: Database,
     blobs: BlobStore,
@@ -130,12 +132,16 @@ def model_files(
     progress: Progress | None,
 ) -> Iterator[dict[str, Path]]:
     """The files of the merged model, by relative path, for as long as the block runs."""
-    made = Merge(database, blobs, Options(remembered=remembered, progress=progress), actor).run(
-        ref, base_path, None
-    )
-    with database.read() as session:
-        files = artifacts.files(session, made.digest)
-    yield _content.verified_paths(files, blobs, ref)
+    merge = Merge(database, blobs, Options(remembered=remembered, progress=progress), actor)
+
+    @_content.unless_swept
+    def once() -> dict[str, Path]:
+        made = merge.run(ref, base_path, None)
+        with database.read() as session:
+            files = artifacts.files(session, made.digest)
+        return _content.verified_paths(files, blobs, ref)
+
+    yield once()
 
 
 def _adapter(database: Database, blobs: BlobStore, ref: str, out: Path | None) -> Materialized:

@@ -16,8 +16,9 @@ from registry.catalog.artifacts import Content, File, Realisation
 from registry.catalog.database import Database
 from registry.catalog.references import Pin
 from registry.checkpoint import BaseCheckpoint
-from registry.errors import IntegrityFailure, NotHeld, RegistryError, UsageError
+from registry.errors import IntegrityFailure, NotFound, NotHeld, RegistryError, UsageError
 from registry.peft_format import StoredAdapter
+from registry.reference import Reference
 from registry.results import Verification
 from registry.verbs import _content, _recipes
 from registry.verbs._again import Again, computed
@@ -73,7 +74,21 @@ def verify(
         named = [reference.parse(ref) for ref in refs if not ref.startswith(_HUB)]
         wanted = named if refs else search.live(session)
         targets = [_target(session, references.resolve(session, ref)) for ref in wanted]
-    own = iter([_verify(blobs, target, rebuild=rebuild, base_path=base_path) for target in targets])
+
+    def checked(ref: Reference, target: _Target) -> Verification | None:
+        found = _verify(blobs, target, rebuild=rebuild, base_path=base_path)
+        if found.ok:
+            return found
+        try:
+            with database.read() as session:  # a version may have been deleted, and collected, meanwhile
+                again = _target(session, references.resolve(session, ref))
+        except NotFound:
+            if refs:
+                raise
+            return None
+        return found if again == target else checked(ref, again)
+
+    own = filter(None, [checked(ref, target) for ref, target in zip(wanted, targets, strict=True)])
     if not refs:
         return tuple(own)
     from registry.verbs import _verify_hub

@@ -167,7 +167,8 @@ class Worker:
         self._catalog.stale()
 
     def verify(self, _: int) -> None:
-        bad = [f"{each.ref}: {each.problems}" for each in self._catalog.verify([self._some()]) if not each.ok]
+        wanted = [self._some()] if self._chance.random() < 0.7 else []
+        bad = [f"{each.ref}: {each.problems}" for each in self._catalog.verify(wanted) if not each.ok]
         assert not bad, bad
 
     def collect(self, _: int) -> None:
@@ -178,6 +179,10 @@ class Worker:
         ref = f"{self._line()}@{self._chance.randrange(1, 4)}"
         self._catalog.revoke(ref, f"because of {self._chance.randrange(2)}")
         self._catalog.unrevoke(ref)
+
+    def compare(self, _: int) -> None:
+        self._catalog.diff(self._some(), self._some())
+        self._catalog.check(f"0.5*{self._some()} + {self._line()}")
 
     def rebuild(self, _: int) -> None:
         for each in self._catalog.rebuild(device="cpu"):
@@ -214,6 +219,7 @@ CHOICES: Mapping[str, tuple[int, tuple[type[Exception], ...]]] = {
     "delete": (4, GONE),
     "checkout": (4, (NotFound,)),
     "materialize": (4, (NotFound,)),
+    "compare": (2, (NotFound, Refused)),
     "look": (4, (NotFound,)),
     "verify": (2, (NotFound,)),
     "collect": (2, ()),

@@ -56,9 +56,7 @@ def test_an_input_of_a_live_version_stays_after_it_was_deleted(shelf: Registry) 
     assert shelf.gc(apply=True).blobs == ()
     assert shelf.verify(["c"], rebuild=True)[0].ok
     shelf.delete("c")
-    assert (
-        len(shelf.gc(apply=True).blobs) == len(state(shelf)["rows"]) - len(state(shelf)["rows"]) + 6 or True
-    )
+    assert len(shelf.gc(apply=True).blobs) == 5  # three files of tensors; a and b have the same config
     assert list(shelf._blobs.digests()) == []
 
 
