@@ -7,7 +7,8 @@ from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from registry.blobs import BlobStore
+from registry.blobs import BlobStore, Missing
+from registry.catalog import artifacts
 from registry.catalog.bundle_check import Digests
 from registry.catalog.bundle_export import SCHEMA, Exporter
 from registry.catalog.bundle_lines import TABLES
@@ -49,13 +50,23 @@ def export(
         if with_blobs:
             total, done = sum(seen.sizes), 0
             for blob, size in zip(seen.digests, seen.sizes, strict=True):
-                writer.blob(blob, size, blobs.path(blob))
+                writer.blob(blob, size, _held(database, blobs, blob))
                 done += size
                 if progress is not None:
                     progress("copying blobs", done, total)
         manifest = writer.finish()
         size = opened.tell()
     return Exported(path=str(target), size=size, digest=manifest.digest, blobs=with_blobs, counts=counts)
+
+
+def _held(database: Database, blobs: BlobStore, blob: str) -> Path:
+    try:
+        return blobs.path(blob)
+    except Missing as error:
+        with database.read() as session:
+            if artifacts.unrecorded(session, [blob]):
+                raise _content.Swept(error.message, hint="export again") from None
+        raise
 
 
 def _told(progress: Progress | None, table: str, lines: Iterator[bytes], seen: _Blobs) -> Iterator[bytes]:
