@@ -24,6 +24,7 @@ from tests.adapters import make_lora
 from tests.reliability.fuzz.target import Target
 
 ADAPTER, MODEL, NEW = "team/adapter", "team/model", "team/new"
+_HEADERS = {"x-repo-commit", "etag", "x-linked-etag", "x-linked-size", "location", "content-length", "link", "x-error-code", "retry-after"}
 _MOST = 400  # requests of one case: whoever asks more often goes round in circles
 
 
@@ -124,15 +125,20 @@ def client(folder: Path) -> Iterator[Target]:
         calls = _calls(folder)
 
         def run(case: bytes) -> None:
-            said = json.loads(case)
-            match said:
-                case {"call": int(call), "of": [str(method), str(path)], "status": int(status), "headers": dict(headers)}:
+            match json.loads(case):
+                case {"at": str(at), "status": int(status), "headers": dict(headers), "body": body}:
                     pass
                 case _:
                     return
-            if not 0 <= call < len(calls) or not 200 <= status < 600:
+            number, _, of = at.partition(" ")
+            method, _, path = of.partition(" ")
+            if not number.isdecimal() or int(number) >= len(calls) or not 200 <= status < 600:
                 return
-            body = said.get("body")
+            told = {
+                key: "".join(c for c in str(value) if c.isprintable()).encode("latin-1", "ignore").decode("latin-1")
+                for key, value in headers.items()
+                if key.isascii() and key.isprintable() and key and " " not in key and ":" not in key
+            }
             content = (
                 body.encode("latin-1", "replace") if isinstance(body, str) else json.dumps(body).encode("utf-8", "surrogatepass")
             )
@@ -147,7 +153,7 @@ def client(folder: Path) -> Iterator[Target]:
                 told.pop("content-length", None)
             replayed.asked.clear()
             replayed.changed = {(method, path): Answer(status, told, content)}
-            calls[call]()
+            calls[int(number)]()
 
         try:
             yield Target(tuple(seeds), run, "only")
@@ -179,6 +185,6 @@ def _said(transport: _Transport, number: int, call: Callable[[], object]) -> Ite
         body: Any = answer.body.decode("latin-1")
         if key[1].startswith("/api/") and answer.body[:1] in {b"{", b"["}:
             body = json.loads(answer.body)
-        yield json.dumps(
-            {"call": number, "of": key, "status": answer.status, "headers": dict(answer.headers), "body": body}
-        ).encode()
+        headers = {name: value for name, value in answer.headers.items() if name in _HEADERS}
+        said = {"at": f"{number} {' '.join(key)}", "status": answer.status, "headers": headers, "body": body}
+        yield json.dumps(said).encode()
