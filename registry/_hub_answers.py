@@ -154,7 +154,7 @@ def _check_tree(content: bytes) -> None:
 def _is_path(path: Any) -> bool:
     return (
         isinstance(path, str)
-        and 0 < len(path) <= 4096  # noqa: PLR2004  (what a path has at most)
+        and 0 < len(path) <= 4096
         and "\x00" not in path
         and {"", ".", ".."}.isdisjoint(re.split(r"[/\\]", path))
     )

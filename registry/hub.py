@@ -33,6 +33,7 @@ from huggingface_hub.utils._http import get_session, hf_raise_for_status
 from registry import _hub_answers, _hub_log, base_layout, digest
 from registry._hub_errors import SIGN_IN, clean, translated
 from registry._hub_patience import gate, patiently
+from registry._paths import expanded
 from registry._safetensors import DTYPES
 from registry.base_layout import BaseLayout
 from registry.errors import (
@@ -376,7 +377,12 @@ def landed(repo: str, revision: str, marks: Collection[str]) -> dict[str, str]:
     """The commit whose description holds each mark, for those marks that the history has."""
     with translated(f"read the history of {repo}"):
         history = _api().list_repo_commits(repo, revision=revision)
-    return {mark: _hub_answers.commit(each.commit_id) for each in history for mark in marks if mark in str(each.message)}
+    return {
+        mark: _hub_answers.commit(each.commit_id)
+        for each in history
+        for mark in marks
+        if mark in str(each.message)
+    }
 
 
 def pull_requests(repo: str, since: datetime) -> list[int]:
@@ -393,11 +399,11 @@ def pull_request(repo: str, number: int) -> PullRequest:
     found = patiently(
         f"read pull request {number} of {repo}", lambda: _api().get_discussion_details(repo, number)
     )
-    state: Literal["open", "closed", "merged"] = "open"
-    if found.status == "closed" or found.status == "merged":
-        state = found.status
+    states: dict[str, Literal["closed", "merged"]] = {"closed": "closed", "merged": "merged"}
     merged = found.merge_commit_oid
-    return PullRequest(state, None if merged is None else _hub_answers.commit(merged))
+    return PullRequest(
+        states.get(str(found.status), "open"), None if merged is None else _hub_answers.commit(merged)
+    )
 
 
 def close(repo: str, number: int, comment: str) -> None:
@@ -602,9 +608,9 @@ def _cached_path(repo: str, path: str, revision: str) -> Path | None:
 def _cache() -> Path:
     """The client's cache as the environment has it now."""
     if chosen := os.environ.get("HF_HUB_CACHE"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     home = os.environ.get("HF_HOME")
-    return Path(home).expanduser() / "hub" if home else Path(constants.HF_HUB_CACHE)
+    return expanded(home) / "hub" if home else Path(constants.HF_HUB_CACHE)
 
 
 def _operation(operation: Put | Delete) -> CommitOperationAdd | CommitOperationDelete:

@@ -24,7 +24,17 @@ from tests.adapters import make_lora
 from tests.reliability.fuzz.target import Target
 
 ADAPTER, MODEL, NEW = "team/adapter", "team/model", "team/new"
-_HEADERS = {"x-repo-commit", "etag", "x-linked-etag", "x-linked-size", "location", "content-length", "link", "x-error-code", "retry-after"}
+_HEADERS = {
+    "x-repo-commit",
+    "etag",
+    "x-linked-etag",
+    "x-linked-size",
+    "location",
+    "content-length",
+    "link",
+    "x-error-code",
+    "retry-after",
+}
 _MOST = 400  # requests of one case: whoever asks more often goes round in circles
 
 
@@ -56,7 +66,11 @@ class _Transport(httpx2.BaseTransport):
             self.heard[key] = Answer(response.status_code, dict(response.headers), response.read())
         elif len(self.asked) > _MOST:
             raise _Endless(f"more than {_MOST} requests, the last of them {key}")
-        answer = self.changed.get(key) or self.heard.get(key) or Answer(404, {"x-error-code": "EntryNotFound"}, b"")
+        answer = (
+            self.changed.get(key)
+            or self.heard.get(key)
+            or Answer(404, {"x-error-code": "EntryNotFound"}, b"")
+        )
         return httpx2.Response(answer.status, headers=answer.headers, content=answer.body, request=request)
 
 
@@ -100,11 +114,16 @@ def _stock(server: Any, folder: Path) -> None:
     for repo in (ADAPTER, MODEL):
         api.create_repo(repo)
     files = {path.name: path.read_bytes() for path in lora.iterdir()}
-    hubs.push(server, ADAPTER, {**files, "README.md": b"---\nlicense: mit\n---\nhello\n", "provenance.json": b"{}"})
+    hubs.push(
+        server, ADAPTER, {**files, "README.md": b"---\nlicense: mit\n---\nhello\n", "provenance.json": b"{}"}
+    )
     weights = files["adapter_model.safetensors"]
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
-    shards = {name: weights for name in index["weight_map"].values()}
-    named = {"config.json": b'{"model_type": "llama"}', "model.safetensors.index.json": json.dumps(index).encode()}
+    shards = dict.fromkeys(index["weight_map"].values(), weights)
+    named = {
+        "config.json": b'{"model_type": "llama"}',
+        "model.safetensors.index.json": json.dumps(index).encode(),
+    }
     hubs.push(server, MODEL, {**shards, **named, "tokenizer.json": b"{}", "sub/config.json": b"{}"})
     api.create_tag(ADAPTER, tag="v1")
     api.create_pull_request(ADAPTER, title="a change")
@@ -135,15 +154,21 @@ def client(folder: Path) -> Iterator[Target]:
             if not number.isdecimal() or int(number) >= len(calls) or not 200 <= status < 600:
                 return
             told = {
-                key: "".join(c for c in str(value) if c.isprintable()).encode("latin-1", "ignore").decode("latin-1")
+                key: "".join(c for c in str(value) if c.isprintable())
+                .encode("latin-1", "ignore")
+                .decode("latin-1")
                 for key, value in headers.items()
                 if key.isascii() and key.isprintable() and key and " " not in key and ":" not in key
             }
             content = (
-                body.encode("latin-1", "replace") if isinstance(body, str) else json.dumps(body).encode("utf-8", "surrogatepass")
+                body.encode("latin-1", "replace")
+                if isinstance(body, str)
+                else json.dumps(body).encode("utf-8", "surrogatepass")
             )
             told = {
-                key: "".join(c for c in str(value) if c.isprintable()).encode("latin-1", "ignore").decode("latin-1")
+                key: "".join(c for c in str(value) if c.isprintable())
+                .encode("latin-1", "ignore")
+                .decode("latin-1")
                 for key, value in headers.items()
                 if key.isascii() and key.isprintable() and key and " " not in key and ":" not in key
             }

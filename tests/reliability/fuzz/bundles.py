@@ -76,7 +76,8 @@ def _read(path: Path) -> tuple[dict[str, list[Any]], dict[str, bytes]]:
         found = {each.name: archive.extractfile(each).read() for each in archive}  # type: ignore[union-attr]
     manifest = json.loads(found["manifest.json"])
     tables = {
-        name: [json.loads(line) for line in found[f"tables/{name}.jsonl"].splitlines()] for name in manifest["tables"]
+        name: [json.loads(line) for line in found[f"tables/{name}.jsonl"].splitlines()]
+        for name in manifest["tables"]
     }
     return tables, {name: data for name, data in found.items() if name.startswith("blobs/")}
 
@@ -124,4 +125,3 @@ def _met(look: Any, *given: Any) -> None:
         look(*given)
     except RegistryError:
         pass
-

@@ -11,7 +11,18 @@ from typing import Any
 
 import torch
 
-from registry import checkpoint, expression, filters, kinds, methods, peft_format, recipe, reference, settings, signing
+from registry import (
+    checkpoint,
+    expression,
+    filters,
+    kinds,
+    methods,
+    peft_format,
+    recipe,
+    reference,
+    settings,
+    signing,
+)
 from registry._remembered import Remembered
 from registry.blobs import open_store
 from registry.digest import canonical_json
@@ -55,7 +66,9 @@ def _expression(_: Path) -> Iterator[Target]:
 
 @contextmanager
 def _filter(_: Path) -> Iterator[Target]:
-    yield Target(tuple(each for each in _SEARCHED if b"`tags`" not in each), lambda case: filters.parse(_text(case)))
+    yield Target(
+        tuple(each for each in _SEARCHED if b"`tags`" not in each), lambda case: filters.parse(_text(case))
+    )
 
 
 @contextmanager
@@ -71,9 +84,15 @@ def _adapters(folder: Path) -> list[Path]:
     """One of every kind, as small as can be."""
     q = "base_model.model.h.0.q"
     ones = torch.ones
-    hada = {f"{q}.hada_w{i}_{side}": ones(size) for i in (1, 2) for side, size in (("a", (6, 2)), ("b", (2, 4)))}
+    hada = {
+        f"{q}.hada_w{i}_{side}": ones(size) for i in (1, 2) for side, size in (("a", (6, 2)), ("b", (2, 4)))
+    }
     kron = {f"{q}.lokr_w1": ones(2, 3), f"{q}.lokr_w2_a": ones(5, 2), f"{q}.lokr_w2_b": ones(2, 7)}
-    dora = {f"{q}.lora_A.weight": ones(2, 4), f"{q}.lora_B.weight": ones(6, 2), f"{q}.lora_magnitude_vector": ones(6)}
+    dora = {
+        f"{q}.lora_A.weight": ones(2, 4),
+        f"{q}.lora_B.weight": ones(6, 2),
+        f"{q}.lora_magnitude_vector": ones(6),
+    }
     return [
         make_lora(folder / "lora", modules={"h.0.q": (6, 4), "h.1.q": (6, 4)}, r=2),
         make_lora(folder / "conv", modules={"c": (6, 4, 3, 3)}, embeddings={"wte": (10, 4)}, r=2),
@@ -111,7 +130,9 @@ def _reading(name: str) -> Callable[[Path], Any]:
 
         def run(case: bytes) -> None:
             # Beside another file than its own it is as good a case.
-            other = next((path for path in made if kept[path][name][:60] == case[:60]), made[len(case) % len(made)])
+            other = next(
+                (path for path in made if kept[path][name][:60] == case[:60]), made[len(case) % len(made)]
+            )
             for each in (CONFIG, TENSORS):
                 (place / each).write_bytes(case if each == name else kept[other][each])
             _used(peft_format.read(place), folder)
@@ -134,7 +155,9 @@ def _reading(name: str) -> Callable[[Path], Any]:
 @contextmanager
 def _pattern(_: Path) -> Iterator[Target]:
     """Regular expressions over module names."""
-    names = [f"model.layers.{layer}.self_attn.{name}_proj" for layer in range(8) for name in "qkvo"] + ["a" * 300]
+    names = [f"model.layers.{layer}.self_attn.{name}_proj" for layer in range(8) for name in "qkvo"] + [
+        "a" * 300
+    ]
 
     def run(case: bytes) -> None:
         found = _patterns.Patterns("rank_pattern", {_text(case): 2.0})
@@ -142,7 +165,16 @@ def _pattern(_: Path) -> Iterator[Target]:
             found.value(name, 1.0)
 
     with _impatient():
-        yield Target((rb"^model\.layers\.(0|1)\.(q|k)_proj", b"q_proj", rb".*\.(?=q)q_proj", rb"[a-z]{1,20}[^.]+", rb"(b|bb)+c"), run)
+        yield Target(
+            (
+                rb"^model\.layers\.(0|1)\.(q|k)_proj",
+                b"q_proj",
+                rb".*\.(?=q)q_proj",
+                rb"[a-z]{1,20}[^.]+",
+                rb"(b|bb)+c",
+            ),
+            run,
+        )
 
 
 @contextmanager
@@ -185,7 +217,8 @@ def _told(_: Path) -> Iterator[Target]:
 def _readme(_: Path) -> Iterator[Target]:
     ours = card(releases.release(), "team/x")
     theirs = (
-        ours.replace(b"---\n", b"---\nlanguage: en # theirs\nwidget: &w [{text: hi}]\nother: *w\n", 1) + b"\nmore of theirs\n",
+        ours.replace(b"---\n", b"---\nlanguage: en # theirs\nwidget: &w [{text: hi}]\nother: *w\n", 1)
+        + b"\nmore of theirs\n",
         b"---\nlicense: mit\ntags:\n- a\n- merge\n---\n# Title\n",
         b"just text\n",
         ours,
@@ -205,17 +238,35 @@ def _card(_: Path) -> Iterator[Target]:
 
     def run(case: bytes) -> None:
         words = _text(case).encode("utf-8", "replace").decode()
-        fields = {"note": words, "task": words, "license": words, "base_model": BaseModelIdentity(repo=words, revision=words)}
-        found = card(releases.release(evaluations=(releases.evaluation(words, dataset=words, split=words),), **fields), "team/x")
+        fields = {
+            "note": words,
+            "task": words,
+            "license": words,
+            "base_model": BaseModelIdentity(repo=words, revision=words),
+        }
+        found = card(
+            releases.release(evaluations=(releases.evaluation(words, dataset=words, split=words),), **fields),
+            "team/x",
+        )
         assert _merge.part(found), "its own part is not found"
         assert not any(ord(each) < 32 and each != "\n" for each in found.decode())
 
-    yield Target((b"a note", b"[link](http://x.test) <b>html</b> `code` ```\n---\nlicense: mit\n", b"| a | b |\n"), run)
+    yield Target(
+        (b"a note", b"[link](http://x.test) <b>html</b> `code` ```\n---\nlicense: mit\n", b"| a | b |\n"), run
+    )
 
 
 @contextmanager
 def _rule(_: Path) -> Iterator[Target]:
-    known = {"name": "detox", "fullname": "team-detox", "version": "2", "alias": "prod", "task": None, "kind": "lora", "base": "m"}
+    known = {
+        "name": "detox",
+        "fullname": "team-detox",
+        "version": "2",
+        "alias": "prod",
+        "task": None,
+        "kind": "lora",
+        "base": "m",
+    }
 
     def run(case: bytes) -> None:
         _templates.check("repo", _text(case), alias="prod")
@@ -247,8 +298,15 @@ def _base(folder: Path) -> Iterator[Target]:
 
     both = dict.fromkeys([name, name.replace("_A", "_B")], "model-1.safetensors")
     index = {"metadata": {"total_size": 80}, "weight_map": both}
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "tie_word_embeddings": True, "text_config": {"vocab_size": 3}}
-    yield Target((json.dumps({"model.safetensors.index.json": index, "config.json": config}).encode(),), run, "only")
+    config = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "tie_word_embeddings": True,
+        "text_config": {"vocab_size": 3},
+    }
+    yield Target(
+        (json.dumps({"model.safetensors.index.json": index, "config.json": config}).encode(),), run, "only"
+    )
 
 
 def _exported(form: str) -> Callable[[Path], Any]:
@@ -281,7 +339,14 @@ def _exported(form: str) -> Callable[[Path], Any]:
 @contextmanager
 def _settings(folder: Path) -> Iterator[Target]:
     """What stands in the environment."""
-    names = ("REGISTRY_HOME", "REGISTRY_DATABASE_URL", "REGISTRY_BLOBS", "REGISTRY_ACTOR", "REGISTRY_CACHE_SIZE", "HF_ENDPOINT")
+    names = (
+        "REGISTRY_HOME",
+        "REGISTRY_DATABASE_URL",
+        "REGISTRY_BLOBS",
+        "REGISTRY_ACTOR",
+        "REGISTRY_CACHE_SIZE",
+        "HF_ENDPOINT",
+    )
     before = {name: os.environ.get(name) for name in names}
     (folder / "home").mkdir()
 
@@ -353,7 +418,9 @@ def _template(folder: Path) -> Iterator[Target]:
         b"---\nlanguage: en\n---\n# {{ title }}\n{{ facts }}\n{% for each in version.aliases %}{{ each }}{% endfor %}\n",
         b"{{ note }} {{ version.name | upper }} {% if parents %}{{ parents }}{% endif %}{{ repo | code }}\n",
     )
-    yield Target(seeds, lambda case: card(release, "team/x", Template("mine", case.decode("utf-8", "replace"))))
+    yield Target(
+        seeds, lambda case: card(release, "team/x", Template("mine", case.decode("utf-8", "replace")))
+    )
 
 
 TARGETS = {
