@@ -29,10 +29,7 @@ def expanded(path: str | Path) -> Path:
 def open_regular(path: Path) -> BinaryIO:
     """Open a file to read. A pipe is not waited for: raises ``NotRegular``, an ``OSError``, for what is no regular file."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise NotRegular(errno.EINVAL, "it is no regular file", str(path))
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise
+        raise NotRegular(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")

@@ -21,7 +21,7 @@ from registry.errors import Conflict
 MAX_SIZE = 4 << 20
 """Bytes of a README.md that is merged; the Hub shows no larger one in full."""
 
-MAX_FRONT = 1 << 20
+MAX_FRONT = 1 << 18
 """Characters of front matter: reading YAML is slow."""
 _MOST_VALUES = 50_000
 _DEEPEST = 50

@@ -7,6 +7,7 @@ The same seed gives the same cases, so that a finding can be had again by its nu
 from __future__ import annotations
 
 import random
+import sys
 import tempfile
 import time
 import traceback
@@ -18,7 +19,8 @@ from pathlib import Path
 
 from registry.errors import RegistryError
 from tests.reliability.fuzz.mutation import mutated
-from tests.reliability.fuzz.targets import TARGETS, Target
+from tests.reliability.fuzz.target import Target
+from tests.reliability.fuzz.targets import TARGETS
 from tests.reliability.fuzz.walls import Hung, alarmed, bounded, watched
 
 LONGEST_MESSAGE = 3000
@@ -89,7 +91,12 @@ def full(seed: int, cases: int, *, only: Collection[str] = ()) -> Counter[str]:
         began, number = time.monotonic(), max(1, round(cases * share / whole))
         for finding in fuzz(name, number, seed=seed):
             counts["findings"] += 1
-            print(f"{name} {seed}.{finding.number}: {finding.error}\n{finding.case[:500]!r}", flush=True)
+            _say(f"{name} {seed}.{finding.number}: {finding.error}\n{finding.case[:500]!r}")
         counts[name] = number
-        print(f"{name}: {number} cases in {time.monotonic() - began:.0f} s", flush=True)
+        _say(f"{name}: {number} cases in {time.monotonic() - began:.0f} s")
     return counts
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

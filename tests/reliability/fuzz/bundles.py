@@ -7,7 +7,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,5 @@ def _look(catalog: Registry, folder: Path) -> None:
 
 
 def _met(look: Any, *given: Any) -> None:
-    try:
+    with suppress(RegistryError):
         look(*given)
-    except RegistryError:
-        pass

@@ -112,7 +112,7 @@ def _adapters(folder: Path) -> list[Path]:
     ]  # fmt: skip
 
 
-def _used(adapter: peft_format.StoredAdapter, folder: Path) -> None:
+def _used(adapter: peft_format.StoredAdapter) -> None:
     """Everything that is done with an adapter once it was taken, in a small way."""
     _ = adapter.digest, adapter.base_model, adapter.dtype, adapter.rank, adapter.parameters
     for name in list(adapter.layout.modules)[:2]:
@@ -135,14 +135,14 @@ def _reading(name: str) -> Callable[[Path], Any]:
             )
             for each in (CONFIG, TENSORS):
                 (place / each).write_bytes(case if each == name else kept[other][each])
-            _used(peft_format.read(place), folder)
+            _used(peft_format.read(place))
 
         seeds = tuple(files[name] for files in kept.values())
         own = {files[name]: path for path, files in kept.items()}
 
         def run_seed(case: bytes) -> None:
             if case in own:
-                _used(peft_format.read(own[case]), folder)
+                _used(peft_format.read(own[case]))
             else:
                 run(case)
 
@@ -412,7 +412,7 @@ def _signature(folder: Path) -> Iterator[Target]:
 
 
 @contextmanager
-def _template(folder: Path) -> Iterator[Target]:
+def _template(_: Path) -> Iterator[Target]:
     release = releases.release()
     seeds = (
         b"---\nlanguage: en\n---\n# {{ title }}\n{{ facts }}\n{% for each in version.aliases %}{{ each }}{% endfor %}\n",
@@ -425,24 +425,24 @@ def _template(folder: Path) -> Iterator[Target]:
 
 TARGETS = {
     "expression": Maker(_expression, 12),
-    "filter": Maker(_filter, 12),
-    "reference": Maker(_reference, 15),
-    "safetensors": Maker(_reading(TENSORS), 8),
-    "adapter_config": Maker(_reading(CONFIG), 8),
+    "filter": Maker(_filter, 14),
+    "reference": Maker(_reference, 20),
+    "safetensors": Maker(_reading(TENSORS), 4),
+    "adapter_config": Maker(_reading(CONFIG), 4),
     "pattern": Maker(_pattern, 2),
     "recipe": Maker(_recipe, 8),
     "provenance": Maker(_told, 5),
-    "readme": Maker(_readme, 0.5),
-    "card": Maker(_card, 0.5),
-    "template": Maker(_template, 1),
-    "rule": Maker(_rule, 10),
-    "base": Maker(_base, 3),
-    "gguf": Maker(_exported("gguf"), 1),
-    "settings": Maker(_settings, 4),
-    "plugin": Maker(_plugin, 6),
-    "kept": Maker(_kept, 3),
-    "signature": Maker(_signature, 0.5),
-    "bundle": Maker(bundles.file, 0.5),
+    "readme": Maker(_readme, 0.3),
+    "card": Maker(_card, 0.2),
+    "template": Maker(_template, 0.8),
+    "rule": Maker(_rule, 15),
+    "base": Maker(_base, 2),
+    "gguf": Maker(_exported("gguf"), 0.2),
+    "settings": Maker(_settings, 5),
+    "plugin": Maker(_plugin, 10),
+    "kept": Maker(_kept, 1),
+    "signature": Maker(_signature, 0.4),
+    "bundle": Maker(bundles.file, 0.3),
     "bundle lines": Maker(bundles.lines, 0.2),
-    "hub": Maker(answers.client, 0.8),
+    "hub": Maker(answers.client, 0.6),
 }

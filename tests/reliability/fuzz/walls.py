@@ -53,14 +53,14 @@ class _Watch:
                 if not (event == "os.symlink" and path is arguments[0]):  # what a link says is no place
                     self._place(event, path)
 
-    def _place(self, event: str, path: object) -> None:
+    def _place(self, event: str, path: Any) -> None:
         if isinstance(path, int) or self.inside is None:
             return
-        if not os.path.isabs(os.fsdecode(path)) and event in {"os.remove", "os.rmdir"}:  # type: ignore[call-overload]
+        place = os.fsdecode(path)
+        if not place.startswith("/") and event in {"os.remove", "os.rmdir"}:
             return  # of shutil.rmtree, which holds the folder open and is told itself
-        text = os.path.abspath(os.fsdecode(path))  # type: ignore[call-overload]
-        if not text.startswith(self.inside) and not text.startswith("/dev/null"):
-            self.seen.append(f"{event} {text!r:.200}")
+        if not f"{os.path.normpath(Path.cwd() / place)}/".startswith((f"{self.inside}/", "/dev/null/")):
+            self.seen.append(f"{event} {place!r:.200}")
 
 
 _watch = _Watch()
