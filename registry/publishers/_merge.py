@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -148,13 +149,15 @@ def _said(text: str | None) -> dict[str, list[str]]:
     return said
 
 
+@lru_cache(maxsize=4)
 def _mapping(front: str) -> dict[str, Any]:
     if len(front) > MAX_FRONT:
         raise _Broken(f"has front matter of {len(front)} characters, more than {MAX_FRONT}")
     try:
-        node = yaml.compose(front, Loader=yaml.SafeLoader)
+        loader = yaml.SafeLoader(front)
+        node = loader.get_single_node()
         _require_plain(node, {})
-        found = yaml.safe_load(front)
+        found = None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise _Broken("has front matter that is no YAML") from None
     if found is None:

@@ -58,6 +58,10 @@ class _Transport(httpx2.BaseTransport):
         self.asked: list[tuple[str, str]] = []
         self.changed: dict[tuple[str, str], Answer] = {}
 
+    def close(self) -> None:
+        if self._real is not None:
+            self._real.close()
+
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         key = (request.method, request.url.raw_path.decode())
         self.asked.append(key)

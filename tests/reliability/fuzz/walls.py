@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-SECONDS = 10.0
+SECONDS, WAITED = 10.0, 120.0
+"""Of computing, and altogether on a machine that does other things too."""
 MEMORY = 1 << 29
 """Bytes of address space that a case may add."""
 
@@ -87,7 +88,7 @@ def bounded(folder: Path) -> Iterator[None]:
 
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limits = resource.getrlimit(resource.RLIMIT_AS)
-    previous = signal.signal(signal.SIGALRM, hung)
+    previous = {each: signal.signal(each, hung) for each in (signal.SIGALRM, signal.SIGPROF)}
     temporary, tempfile.tempdir = tempfile.tempdir, str(folder)
     compiled, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, limits[1]))
@@ -95,15 +96,18 @@ def bounded(folder: Path) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
-        signal.signal(signal.SIGALRM, previous)
+        for each, handler in previous.items():
+            signal.signal(each, handler)
         tempfile.tempdir = temporary
         sys.dont_write_bytecode = compiled
 
 
 @contextmanager
 def alarmed() -> Iterator[None]:
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, WAITED)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
