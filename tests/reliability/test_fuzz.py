@@ -40,6 +40,7 @@ FOUND = [
     ("readme", b"---\na0: &a0 [x]\n" + _LAUGHS + b"---\n"),
     ("readme", b"---\na0: &a0 {x: 1}\n" + _MERGES + b"---\n"),
     ("readme", b"---\na: &a [*a]\n---\n"),
+    ("base", b'{"model.safetensors.index.json": {"weight_map": {"a": "%s.safetensors"}}, "config.json": {}}' % (b"m" * 5000)),
     ("settings", b'{"REGISTRY_HOME": "~nobody/x"}'),
     ("hub", b'{"at": "0 GET /api/models/team/adapter/revision/main", "status": 200, "headers": {}, "body": []}'),
     ("hub", b'{"at": "0 GET /api/models/team/adapter/revision/main", "status": 200, "headers": {}, "body": {"id": "a", "sha": "../x"}}'),

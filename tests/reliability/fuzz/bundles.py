@@ -15,15 +15,16 @@ from registry import Registry
 from registry.catalog import bundle_check
 from registry.catalog.database import HEAD
 from registry.errors import RegistryError
+from registry.peft_format import TENSORS
 from registry.verbs import _container, import_
-from tests.reliability.furniture import furnish
+from tests.adapters import Q0, make_lora
 from tests.reliability.fuzz.target import Target
 
 
 @contextmanager
 def file(folder: Path) -> Iterator[Target]:
     """A bundle's bytes: the members, their headers, the manifest. Everything is looked at, nothing written."""
-    seed = _exported(folder).read_bytes()
+    seed = exported(folder).read_bytes()
     path = folder / "case.tar"
 
     def run(case: bytes) -> None:
@@ -39,8 +40,8 @@ def file(folder: Path) -> Iterator[Target]:
 @contextmanager
 def lines(folder: Path) -> Iterator[Target]:
     """A bundle's lines, imported into an empty catalog; where that takes them, all of it can be looked at."""
-    exported = _exported(folder)
-    tables, blobs = _read(exported)
+    made = exported(folder)
+    tables, blobs = read(made)
     with Registry.open(folder / "empty") as catalog:
         catalog.list()
         catalog.gc()
@@ -50,7 +51,7 @@ def lines(folder: Path) -> Iterator[Target]:
         said = json.loads(case)
         if not isinstance(said, dict) or not all(isinstance(each, list) for each in said.values()):
             return
-        _write(said, blobs, path)
+        write(said, blobs, path)
         shutil.rmtree(home, ignore_errors=True)
         shutil.copytree(folder / "empty", home)
         with Registry.open(home, actor="fuzz") as catalog:
@@ -60,18 +61,32 @@ def lines(folder: Path) -> Iterator[Target]:
     yield Target((json.dumps(tables).encode(),), run, "only")
 
 
-def _exported(folder: Path) -> Path:
-    furnish(folder / "made", f"sqlite:///{folder}/made/home/registry.db")
-    with Registry.open(folder / "made" / "home") as catalog:
-        catalog.compose("cut", "truncate(a - 0.4*b, rank=2)", device="cpu", tags={"team": "x"}, note="a note")
+def exported(folder: Path) -> Path:
+    """A bundle with something in most of its tables."""
+    base = folder / "base"
+    base.mkdir()
+    (base / "config.json").write_text('{"model_type": "llama"}')
+    with Registry.open(folder / "made") as catalog:
+        for seed, name in enumerate(("a", "b", "gone")):
+            catalog.add(make_lora(folder / name, modules={Q0: (8, 8)}, seed=seed), name)
+        shutil.copy(folder / "a" / TENSORS, base / "model.safetensors")
+        catalog.add_base_model("tiny/base", base_path=base)
+        catalog.set_base_alias("tiny", "tiny/base")
+        catalog.compose("mix", "0.5*a + 0.5*b", device="cpu")
+        catalog.compose(
+            "cut", "truncate(a - 0.4*mix, rank=2)", device="cpu", tags={"team": "x"}, note="a note"
+        )
+        catalog.set_alias("mix", "live", 1)
         catalog.add_evaluation("a", "accuracy", 0.5, dataset="sst2")
         catalog.revoke("b", "bad")
         catalog.add_rule("cut", "team/{name}", revision="{kind}")
+        catalog.delete("gone")
         catalog.export(folder / "bundle.tar")
     return folder / "bundle.tar"
 
 
-def _read(path: Path) -> tuple[dict[str, list[Any]], dict[str, bytes]]:
+def read(path: Path) -> tuple[dict[str, list[Any]], dict[str, bytes]]:
+    """A bundle's lines by table, and its blobs by their names."""
     with tarfile.open(path) as archive:
         found = {each.name: archive.extractfile(each).read() for each in archive}  # type: ignore[union-attr]
     manifest = json.loads(found["manifest.json"])
@@ -82,7 +97,8 @@ def _read(path: Path) -> tuple[dict[str, list[Any]], dict[str, bytes]]:
     return tables, {name: data for name, data in found.items() if name.startswith("blobs/")}
 
 
-def _write(tables: dict[str, list[Any]], blobs: dict[str, bytes], path: Path) -> None:
+def write(tables: dict[str, list[Any]], blobs: dict[str, bytes], path: Path) -> None:
+    """A bundle of these lines, whose sizes and digests are right."""
     path.unlink(missing_ok=True)
     text = json.dumps(tables)
     recipes = tables.get("recipes")
