@@ -48,7 +48,7 @@ def emit(
     """Print one result. ``quiet`` gives its references."""
     match mode():
         case "json":
-            _echo_json(result.model_dump_json(indent=2))
+            _echo_json(_json(result))
         case "quiet":
             _echo_lines(quiet(result))
         case _:
@@ -67,9 +67,7 @@ def emit_all(
     """Print many results: a JSON array, or a table (or, on stderr, ``empty``)."""
     match mode():
         case "json":
-            from pydantic_core import to_json
-
-            _echo_json(to_json([*results], indent=2, inf_nan_mode="null").decode())
+            _echo_json(_json([*results]))
         case "quiet":
             _echo_lines(quiet(result) for result in results)
         case _ if results and not _is_terminal(sys.stdout):
@@ -151,6 +149,17 @@ def progress() -> Iterator[Progress | None]:
 
 def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
+
+
+def _json(value: Result | Sequence[Result]) -> str:
+    from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+
+    try:
+        return to_json(value, indent=2, inf_nan_mode="null").decode()
+    except PydanticSerializationError:  # half a character, as in the name of a file that is no text
+        import json
+
+        return json.dumps(to_jsonable_python(value, inf_nan_mode="null"), indent=2)
 
 
 def _echo_json(text: str) -> None:

@@ -130,6 +130,23 @@ def translated(doing: str) -> Iterator[None]:
         except _FOREIGN as error:
             # Not chained: the client's errors carry requests, with their headers and signed addresses.
             raise translate(error, doing) from None
+        except Exception as error:
+            if not _of_the_client(error):
+                raise
+            # What it meets in an answer that is not what it expects: a KeyError, a TypeError …
+            what = f"the Hub's answer cannot be understood ({type(error).__name__})"
+            raise HubFailure(f"cannot {doing}: {what}", hint="is HF_ENDPOINT a Hub?") from None
+
+
+def _of_the_client(error: BaseException) -> bool:
+    """Whether the client raised it, or what the client called, and not we."""
+    frame, name = error.__traceback__, ""
+    while frame is not None:
+        module = str(frame.tb_frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] in {"registry", "huggingface_hub"}:
+            name = module
+        frame = frame.tb_next
+    return name.startswith("huggingface_hub")
 
 
 def translate(error: BaseException, doing: str) -> RegistryError:

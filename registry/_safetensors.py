@@ -14,7 +14,6 @@ import json
 import math
 import os
 import re
-import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,11 +23,13 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from registry._paths import NotRegular, open_regular
 from registry.errors import Refused
 
 MOST_TENSORS = 200_000
 LONGEST_NAME = 512
 MOST_DIMENSIONS = 8
+DEEPEST = 100
 
 _PREFIX = 8  # the header's length, before it
 _ENTRY = 160  # what an entry holds beside its name: dtype, shape and two offsets
@@ -107,10 +108,17 @@ def read_object(path: Path, *, name: str, limit: int, hint: str, constants: bool
         raw = file.read(limit + 1)
     if len(raw) > limit:
         raise Refused(f"{name} is larger than {limit} bytes", hint=hint)
+    return parse_object(raw, name=name, hint=hint, constants=constants)
+
+
+def parse_object(raw: bytes, *, name: str, hint: str, constants: bool = False) -> dict[str, Any]:
+    """As :func:`read_object`, of bytes that are at hand. Nothing in it is nested so deep that walking it would fail."""
     try:
-        return _object(raw, constants=constants)
+        found = _object(raw, constants=constants)
+        _require_shallow(found)
     except _Unsound as error:
         raise Refused(f"{name} {error}", hint=hint) from None
+    return found
 
 
 def encode_header(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> bytes:
@@ -204,10 +212,10 @@ def chunks(view: memoryview, size: int = 2**22) -> Iterator[memoryview]:
 
 
 def _open(path: Path, name: str, hint: str) -> BinaryIO:
-    """The file, once it is known to be one: opening a pipe would wait for a writer."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise Refused(f"{name} is no regular file", hint=hint)
-    return path.open("rb")
+    try:
+        return open_regular(path)
+    except NotRegular:
+        raise Refused(f"{name} is no regular file", hint=hint) from None
 
 
 def _framed(header: str) -> bytes:
@@ -233,6 +241,16 @@ def _object(raw: bytes, *, constants: bool) -> dict[str, Any]:
         except UnicodeEncodeError:
             raise _Unsound("holds half a character, which is no text") from None
     return value
+
+
+def _require_shallow(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        inside = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [item for items in inside for item in items if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise _Unsound(f"is nested deeper than {DEEPEST}")
 
 
 def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ CONFIG = "config.json"
 MAX_CONFIG = 1 << 20
 
 _AGAIN = "download the base model again"
-_SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
+_SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ def _weight_map(folder: Path) -> dict[str, str]:
         # Only plain names: a hostile index must not reach outside the folder.
         if not isinstance(shard, str) or _SHARD_NAME.fullmatch(shard) is None:
             raise Refused(
-                f"{folder / INDEX} names {shard!r}, which is no safetensors file in this folder", hint=_AGAIN
+                f"{folder / INDEX} names {shard!r:.100}, which is no safetensors file in this folder",
+                hint=_AGAIN,
             )
     return weight_map
 

@@ -25,13 +25,18 @@ A message is one line: what is wrong and in which input. ``hint`` is what to do 
 from typing import ClassVar
 
 _EXCERPT = 100  # characters of an expression that an error shows
+_LONGEST = 2000  # characters of a line
 
 
 def _line(text: str) -> str:
-    """One line without what acts on a terminal or reorders what is shown: names in it may be anybody's."""
-    if text.isprintable():
+    """One line of bounded length without what acts on a terminal or reorders what is shown: names in it may be anybody's."""
+    if not text.isprintable():
+        words = " ".join(text[: 10 * _LONGEST].split())
+        text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in words)
+    if len(text) <= _LONGEST:
         return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in " ".join(text.split()))
+    # Between two words, so that a secret is not cut in two, of which one would not be known as such.
+    return f"{text[: text.rfind(' ', _LONGEST // 2, _LONGEST) if ' ' in text[_LONGEST // 2 : _LONGEST] else _LONGEST]} …"
 
 
 class RegistryError(Exception):

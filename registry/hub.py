@@ -30,9 +30,10 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
-from registry import _hub_log, base_layout, digest
+from registry import _hub_answers, _hub_log, base_layout, digest
 from registry._hub_errors import SIGN_IN, clean, translated
 from registry._hub_patience import gate, patiently
+from registry._paths import expanded
 from registry._safetensors import DTYPES
 from registry.base_layout import BaseLayout
 from registry.errors import (
@@ -172,7 +173,7 @@ def head(repo: str, revision: str) -> Head | None:
             info = _api().model_info(repo, revision=revision)
         except errors.RevisionNotFoundError:
             return None
-        return Head(str(info.sha), bool(info.private))
+        return Head(_hub_answers.commit(info.sha), bool(info.private))
 
     return patiently(f"read {repo}", ask)
 
@@ -205,7 +206,7 @@ def delete(repo: str) -> None:
 def tags(repo: str) -> dict[str, str]:
     """The tags of a repo, and the commits they are on."""
     refs = patiently(f"read the tags of {repo}", lambda: _api().list_repo_refs(repo))
-    return {each.name: each.target_commit for each in refs.tags}
+    return {str(each.name): str(each.target_commit) for each in refs.tags}
 
 
 def tag(repo: str, name: str, commit: str) -> None:
@@ -259,11 +260,14 @@ def read_checked(repo: str, commit: str, path: str, listed: RemoteFile) -> bytes
 
 
 def read(repo: str, commit: str, path: str) -> bytes:
-    """The content of a small file; nothing is kept."""
+    """The content of a small file, of ``LONGEST_ANSWER`` bytes at most; nothing is kept, and nothing written."""
 
     def ask() -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
-            return Path(_api().hf_hub_download(repo, path, revision=commit, cache_dir=folder)).read_bytes()
+        gate.enter()
+        address = huggingface_hub.hf_hub_url(repo, path, revision=commit, endpoint=endpoint())
+        answer = _session().get(address, headers=build_hf_headers(library_name=_LIBRARY))
+        hf_raise_for_status(answer)
+        return answer.content
 
     return patiently(f"read {path} of {repo}", ask)
 
@@ -298,9 +302,10 @@ def validate_card(content: str) -> None:
             headers=build_hf_headers(library_name=_LIBRARY),
         )
         if answer.status_code == _BAD:
-            return [str(each.get("message")) for each in answer.json().get("errors", [])] or [
-                "it is malformed"
-            ]
+            try:
+                return [str(each["message"]) for each in answer.json()["errors"]] or ["it is malformed"]
+            except (ValueError, LookupError, TypeError):
+                return ["it is malformed"]
         if answer.status_code != _UNKNOWN:
             hf_raise_for_status(answer)
         return []
@@ -372,7 +377,12 @@ def landed(repo: str, revision: str, marks: Collection[str]) -> dict[str, str]:
     """The commit whose description holds each mark, for those marks that the history has."""
     with translated(f"read the history of {repo}"):
         history = _api().list_repo_commits(repo, revision=revision)
-    return {mark: each.commit_id for each in history for mark in marks if mark in each.message}
+    return {
+        mark: _hub_answers.commit(each.commit_id)
+        for each in history
+        for mark in marks
+        if mark in str(each.message)
+    }
 
 
 def pull_requests(repo: str, since: datetime) -> list[int]:
@@ -389,10 +399,11 @@ def pull_request(repo: str, number: int) -> PullRequest:
     found = patiently(
         f"read pull request {number} of {repo}", lambda: _api().get_discussion_details(repo, number)
     )
-    state: Literal["open", "closed", "merged"] = "open"
-    if found.status in {"closed", "merged"}:
-        state = found.status
-    return PullRequest(state, found.merge_commit_oid)
+    states: dict[str, Literal["closed", "merged"]] = {"closed": "closed", "merged": "merged"}
+    merged = found.merge_commit_oid
+    return PullRequest(
+        states.get(str(found.status), "open"), None if merged is None else _hub_answers.commit(merged)
+    )
 
 
 def close(repo: str, number: int, comment: str) -> None:
@@ -425,7 +436,7 @@ def fetch_adapter(repo: str, revision: str | None) -> FetchedRepo:
     fetched = FetchedRepo(folder, commit, listed)
     weakref.finalize(fetched, shutil.rmtree, folder, ignore_errors=True)
     for name in (_CONFIG, _TENSORS):
-        with translated(f"download {name} of {repo}"):
+        with translated(f"download {name} of {repo}"), _hub_answers.downloads.of(listed[name].size):
             _api().hf_hub_download(repo, name, revision=commit, local_dir=folder)
         _check(f"{name} of {repo}", folder / name, listed[name])
     return fetched
@@ -452,7 +463,8 @@ def fetch_model(repo: str, revision: str | None, into: Path | None = None) -> tu
         repo, {path: file.size for path, file in listed.items()}, lambda: read(repo, commit, _INDEX)
     )
     new = [path for path in wanted if into is not None or _cached_path(repo, path, commit) is None]
-    with translated(f"download {repo}"):
+    longest = max(listed[path].size for path in wanted)
+    with translated(f"download {repo}"), _hub_answers.downloads.of(longest):
         # Patterns, so that the client keeps the listing too: it tells later whether the cache is complete.
         found = _api().snapshot_download(
             repo,
@@ -573,6 +585,8 @@ def _model_files(repo: str, sizes: Mapping[str, int], index: Callable[[], bytes]
 
 def _check(name: str, path: Path, listed: RemoteFile) -> None:
     """The client checks sizes only. A file that is not what was listed is taken out of its cache."""
+    if not path.is_file():
+        raise IntegrityFailure(f"{name} did not arrive", hint="try again")
     state = hashlib.sha256() if listed.sha256 else hashlib.sha1(usedforsecurity=False)
     if listed.sha256 is None:
         state.update(b"blob %d\0" % listed.size)
@@ -594,9 +608,9 @@ def _cached_path(repo: str, path: str, revision: str) -> Path | None:
 def _cache() -> Path:
     """The client's cache as the environment has it now."""
     if chosen := os.environ.get("HF_HUB_CACHE"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     home = os.environ.get("HF_HOME")
-    return Path(home).expanduser() / "hub" if home else Path(constants.HF_HUB_CACHE)
+    return expanded(home) / "hub" if home else Path(constants.HF_HUB_CACHE)
 
 
 def _operation(operation: Put | Delete) -> CommitOperationAdd | CommitOperationDelete:
@@ -614,11 +628,14 @@ def _session() -> httpx2.Client:
     session = get_session()
     if _bounded not in session.event_hooks["request"]:
         session.event_hooks["request"].append(_bounded)
+        session.event_hooks["response"].append(_hub_answers.check)
+    _hub_answers.begin()
     return session
 
 
 def _bounded(request: httpx2.Request) -> None:
     """Give a request the limits that it has not: many calls of the client ask for none, or cannot be told any."""
+    _hub_answers.ask(request, endpoint())
     told = request.extensions.get("timeout") or {}
     limits = {kind: told.get(kind) for kind in ("connect", "read", "write", "pool")}
     request.extensions["timeout"] = {

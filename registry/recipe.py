@@ -8,6 +8,7 @@ that ``a + b`` and ``b + a`` (and ``2*a`` and ``a + a``) are the same recipe wit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from functools import cached_property
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from registry import digest
 from registry.decimals import exactly, format_decimal
 
+_WEIGHT = re.compile(r"-?[0-9]{1,400}(?:\.[0-9]{1,400})?")
 FORMAT = 1
 """Version of the canonical JSON below; part of every recipe digest."""
 
@@ -156,7 +158,14 @@ def parse(data: dict[str, Any]) -> Recipe:
 
 
 def _parse_sum(data: dict[str, Any]) -> Sum:
-    return Sum(terms=tuple(Term(weight=Decimal(w), operand=_parse_operand(o)) for w, o in data["sum"]))
+    return Sum(terms=tuple(Term(weight=_weight(w), operand=_parse_operand(o)) for w, o in data["sum"]))
+
+
+def _weight(text: str) -> Decimal:
+    """A weight as :func:`format_decimal` writes it: ``1e999999999`` would become as many digits."""
+    if _WEIGHT.fullmatch(text) is None:
+        raise ValueError("a weight that is no decimal")
+    return Decimal(text)
 
 
 def _parse_operand(data: dict[str, Any]) -> Input | Call:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
+from registry._paths import expanded
 from registry.blobs import Room
 from registry.errors import UsageError
 
@@ -55,7 +56,7 @@ def load(
     ``REGISTRY_ACTOR`` and ``REGISTRY_CACHE_SIZE``, then the platform's user data folder and the login name.
     """
     root = Path(home or os.environ.get("REGISTRY_HOME") or platformdirs.user_data_path("adapter-registry"))
-    root = root.expanduser().absolute()
+    root = expanded(root).absolute()
     return Settings(
         home=root,
         database_url=database_url

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from registry import digest
+from registry._paths import open_regular
 from registry.errors import IntegrityFailure, UsageError
 
 SIGNATURE = "model.sig"
@@ -194,7 +195,7 @@ def _unusable(path: Path, half: str) -> UsageError:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             found = file.read(_LARGEST_KEY + 1)
     except OSError as error:
         raise UsageError(f"cannot read the key {path!s:.200}: {error.strerror}") from None

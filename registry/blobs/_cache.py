@@ -18,6 +18,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from registry._paths import expanded
 from registry.blobs import Room
 from registry.blobs._files import in_use, lock, locked, make, storage
 from registry.blobs.local import LocalBlobStore
@@ -51,7 +52,7 @@ class Cache:
     """A local store of copies, each whole or not there; ``room.size`` bounds them in bytes."""
 
     def __init__(self, room: Room) -> None:
-        self._folder = room.folder.expanduser().absolute()
+        self._folder = expanded(room.folder).absolute()
         self._size = room.size
         self._left = -1  # bytes that may come before the copies are counted again
         self._guard = threading.Lock()

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
+from registry._paths import expanded
 from registry._remembered import stamp
 from registry.blobs import BlobStore, Missing, Room
 from registry.blobs._files import fsync, in_use, locked, make, remove, storage
@@ -36,7 +37,7 @@ class LocalBlobStore(BlobStore):
 
     @classmethod
     def open(cls, url: str, room: Room | None = None) -> Self:  # noqa: ARG003 (nothing is copied)
-        store = cls(Path(url).expanduser().absolute())
+        store = cls(expanded(url).absolute())
         with storage(store._blobs):
             make(store._blobs)
             make(store._seen)

@@ -77,7 +77,7 @@ def whole(config: Mapping[str, Any], key: str, default: bool) -> bool:
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise Refused(f"config entry {key} is {value!r}, not true or false")
+        raise Refused(f"config entry {key} is {value!r:.100}, not true or false")
     return value
 
 

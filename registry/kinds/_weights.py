@@ -196,7 +196,7 @@ def _part(
     parameter = name.replace(".modules_to_save.", ".").replace(_BASE, ".")
     if base and last == "weight" and owner in modules:
         return _whole("copy", name, name, parameter, info) if info.shape else None
-    by_bias = config.get("bias") in {"all", "lora_only"} and parameter.rpartition(".")[2] == "bias"
+    by_bias = str(config.get("bias")) in {"all", "lora_only"} and parameter.rpartition(".")[2] == "bias"
     saved = by_bias or any(_saves(entry, parameter) for entry in _listed(config))
     if not saved or not info.shape or any(own in name for own in _OWN):
         return None

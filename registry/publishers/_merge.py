@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -20,6 +21,11 @@ from registry.errors import Conflict
 
 MAX_SIZE = 4 << 20
 """Bytes of a README.md that is merged; the Hub shows no larger one in full."""
+
+MAX_FRONT = 1 << 18
+"""Characters of front matter: reading YAML is slow."""
+_MOST_VALUES = 50_000
+_DEEPEST = 50
 
 _BEGIN = "<!-- adapter-registry: begin"
 _END = "<!-- adapter-registry: end -->"
@@ -143,9 +149,15 @@ def _said(text: str | None) -> dict[str, list[str]]:
     return said
 
 
+@lru_cache(maxsize=4)
 def _mapping(front: str) -> dict[str, Any]:
+    if len(front) > MAX_FRONT:
+        raise _Broken(f"has front matter of {len(front)} characters, more than {MAX_FRONT}")
     try:
-        found = yaml.safe_load(front)
+        loader = yaml.SafeLoader(front)
+        node = loader.get_single_node()
+        _require_plain(node, {})
+        found = None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise _Broken("has front matter that is no YAML") from None
     if found is None:
@@ -153,6 +165,21 @@ def _mapping(front: str) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise _Broken("has front matter that is no mapping")
     return found
+
+
+def _require_plain(node: yaml.Node | None, sizes: dict[int, int], depth: int = 0) -> int:
+    """How many values a node has with every alias written out. Raises ``_Broken`` for too many, or without an end."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if depth > _DEEPEST or sizes.get(id(node)) == 0:
+        raise _Broken("has front matter that is nested too deep, or in itself")
+    if id(node) not in sizes:
+        sizes[id(node)] = 0  # as long as it is being counted
+        items = (part for item in node.value for part in (item if isinstance(item, tuple) else (item,)))
+        sizes[id(node)] = 1 + sum(_require_plain(item, sizes, depth + 1) for item in items)
+    if sizes[id(node)] > _MOST_VALUES:
+        raise _Broken(f"has front matter whose aliases stand for more than {_MOST_VALUES} values")
+    return sizes[id(node)]
 
 
 def _is_ours_alone(old: _Readme) -> bool:

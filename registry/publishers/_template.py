@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from registry._paths import open_regular
 from registry.errors import UsageError
 from registry.publishers._markup import code, plain
 
@@ -41,7 +42,7 @@ class Template:
 def read(path: Path) -> Template:
     """Raises ``UsageError`` for what cannot be read, or is no template."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             raw = file.read(_LARGEST + 1)
         text = raw.decode()
     except OSError as error:

@@ -22,6 +22,7 @@ from typing import Annotated, BinaryIO
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from registry import digest
+from registry._paths import expanded
 from registry.catalog.bundle_lines import FORMAT, FORMER, TABLES, Digest
 from registry.errors import IntegrityFailure, NotFound, Refused, StorageFailure
 from registry.verbs._folders import refuse_existing
@@ -138,7 +139,7 @@ def new_file(target: Path) -> Iterator[BinaryIO]:
 
     Raises ``Conflict`` where ``target`` exists.
     """
-    target = target.expanduser().absolute()
+    target = expanded(target).absolute()
     refuse_existing(target)
     try:
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")

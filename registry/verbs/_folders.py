@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from registry._paths import expanded
 from registry.blobs._files import remove
 from registry.errors import Conflict, StorageFailure
 
@@ -22,7 +23,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 
     Raises ``Conflict`` where ``target`` exists, at the start or by then.
     """
-    target = target.expanduser().absolute()
+    target = expanded(target).absolute()
     refuse_existing(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry import checkpoint
+from registry._paths import expanded
 from registry._values import BaseValues
 from registry.checkpoint import BaseCheckpoint
 from registry.errors import Incompatible, Refused
@@ -45,7 +46,7 @@ def ground(
     """
     if not needing(inputs):
         if base_path is not None:
-            checkpoint.open_base(Path(base_path).expanduser())  # what is given is looked at
+            checkpoint.open_base(expanded(base_path))  # what is given is looked at
         return Grounds(inputs)
     if base_path is None:
         digest, part = min(needing(inputs).items(), key=lambda found: labels.get(found[0], found[0]))
@@ -53,7 +54,7 @@ def ground(
             f"{labels.get(digest, digest)} composes only with its base model at hand: {part}",
             hint="say where the base model is with --base-path DIR",
         )
-    base = checkpoint.open_base(Path(base_path).expanduser())
+    base = checkpoint.open_base(expanded(base_path))
     if identity.fingerprint is not None:
         check_fingerprint(identity, base.fingerprint())
     return on_base(inputs, base)

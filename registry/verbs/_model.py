@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from registry import checkpoint, digest, evaluate, kinds, reference
 from registry._companions import companions_digest
 from registry._layout import lay_out
+from registry._paths import expanded
 from registry._remembered import Remembered, Stamp
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, bases, references, versions
@@ -103,7 +104,7 @@ class Merge:
         """Merge into ``out``, or into the blob store; what is held there already is not computed again."""
         job = self._ready(ref, base_path)
         base = job.base
-        if out is not None and out.expanduser().resolve().is_relative_to(base.folder.resolve()):
+        if out is not None and expanded(out).resolve().is_relative_to(base.folder.resolve()):
             raise UsageError(f"{out} lies inside the base model's folder", hint="write it somewhere else")
         before = base.stamps()
         fingerprint = base.fingerprint(
@@ -341,7 +342,7 @@ def merged_again(
 
 def _base_folder(pin: Pin, base_path: str | Path | None) -> Path:
     if base_path is not None:
-        return Path(base_path).expanduser()
+        return expanded(base_path)
     from registry import hub
 
     if not hub.is_repo_id(str(pin.base_model.repo)):

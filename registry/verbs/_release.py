@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from registry import _safetensors, digest, hub, peft_format, reference
+from registry._paths import expanded
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, lineage, publications, references, views
 from registry.catalog.database import Database
@@ -58,8 +59,8 @@ def presentation(
     return Presentation(
         license,
         despite_license,
-        Path(key).expanduser() if key else None,
-        Path(template).expanduser() if template else None,
+        expanded(key) if key else None,
+        expanded(template) if template else None,
     )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from registry import digest, hub, kinds, peft_format, signing
 from registry import recipe as recipes
+from registry._paths import expanded
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, origins, publications, revocations, views
 from registry.catalog.database import Database
@@ -347,7 +348,7 @@ def _model(
 
 def _base_folder(base: BaseModelIdentity, ways: Ways) -> Path:
     if ways.base_path is not None:
-        return Path(ways.base_path).expanduser()
+        return expanded(ways.base_path)
     if base.repo is None or not hub.is_repo_id(base.repo):
         raise UsageError("its base model is no repo on the Hub", hint="say where it is with --base-path DIR")
     return hub.fetch_model(base.repo, base.revision)[0]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.orm import Session
 
 from registry import checkpoint, digest, peft_format, reference
+from registry._paths import expanded
 from registry._remembered import Remembered
 from registry.base_layout import BaseLayout
 from registry.blobs import BlobStore
@@ -231,7 +232,7 @@ def check_targets(stored: StoredAdapter, layout: BaseLayout) -> None:
 def _fetched(source: str | Path) -> Iterator[_Source]:
     text = str(source)
     if not text.startswith(HUB):
-        yield _Source(Path(source).expanduser(), text)
+        yield _Source(expanded(source), text)
         return
     from registry import hub
 

@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy.orm import Session
 
 from registry import peft_format, reference
+from registry._paths import expanded
 from registry.base_layout import BaseLayout
 from registry.blobs import BlobStore
 from registry.catalog import bases, batches, revocations
@@ -144,7 +145,7 @@ def add_many(
             check_text(what, text)
     if prefix is not None:
         reference.check_name(f"{prefix}/a")
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}", hint="give the folder below which the adapters are")
     found = _find(folder.absolute(), prefix)

@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from registry import checkpoint, reference
+from registry._paths import expanded
 from registry._remembered import Remembered
 from registry.base_layout import BaseLayout
 from registry.catalog import bases, licenses, references, versions
@@ -122,7 +123,7 @@ def _seen(
 ) -> tuple[str, BaseLayout]:
     """What the weights are: read from a folder, or from the Hub without downloading them."""
     if base_path is not None:
-        found = checkpoint.open_base(Path(base_path).expanduser())
+        found = checkpoint.open_base(expanded(base_path))
         return found.fingerprint(remembered=Remembered(remembered)), found.layout
     from registry import hub
 

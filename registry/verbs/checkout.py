@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from registry import exports, peft_format, reference
+from registry._paths import expanded
 from registry._safetensors import read_object
 from registry.base_layout import BaseLayout
 from registry.blobs import BlobStore
@@ -53,7 +54,7 @@ def checkout(
         with new_folder(target) as staging:
             files = peft_folder(paths, staging, pin.base_model)
     else:
-        refuse_existing(target.expanduser().absolute())
+        refuse_existing(expanded(target).absolute())
         adapter = _content.open_adapter(blobs, held, pin.ref)
         job = exports.Job(adapter, pin.base_model, lambda: _configs(pin.base_model, base_path, layout), rank)
         with new_folder(target) as staging:
@@ -68,7 +69,7 @@ def _configs(
 ) -> Iterator[Mapping[str, Any]]:
     """The base model's config: from the folder that was given and no other place, or from the catalog, then the Hub."""
     if base_path is not None:
-        file = Path(base_path).expanduser() / _CONFIG
+        file = expanded(base_path) / _CONFIG
         if not file.is_file():
             raise NotFound(f"there is no {file}", hint=_AGAIN)
         yield read_object(file, name=str(file), limit=_CONFIG_LIMIT, hint=_AGAIN, constants=True)

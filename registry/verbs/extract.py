@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from registry import checkpoint, methods, peft_format, reference
 from registry._difference import Difference
+from registry._paths import expanded
 from registry._values import BaseValues
 from registry.blobs import BlobStore
 from registry.catalog import versions
@@ -104,7 +105,7 @@ def _opened(source: str | Path) -> tuple[BaseCheckpoint, str]:
     """A checkpoint, and its name for the record."""
     text = str(source)
     if not text.startswith(HUB):
-        return checkpoint.open_base(Path(source).expanduser()), text
+        return checkpoint.open_base(expanded(source)), text
     from registry import hub
 
     repo, _, revision = text.removeprefix(HUB).partition("@")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from registry._paths import expanded
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, bundle_check, bundle_import, events
 from registry.catalog.bundle_check import Checked
@@ -30,7 +31,7 @@ _MUCH = 64 << 20
 def import_bundle(
     database: Database, blobs: BlobStore, file: str | Path, *, actor: str, progress: Progress | None
 ) -> Imported:
-    with _container.open_bundle(Path(file).expanduser()) as bundle:
+    with _container.open_bundle(expanded(file)) as bundle:
         if bundle.manifest.schema_ > HEAD:
             raise SchemaOutdated(
                 f"{bundle.path} was exported from schema revision {bundle.manifest.schema_}, this release has {HEAD}",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from registry import reference
+from registry._paths import expanded
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, references, revocations
 from registry.catalog.database import Database
@@ -45,7 +46,7 @@ def materialize(
     _check(into, options)
     target = None if out is None else Path(out)
     if target is not None:
-        refuse_existing(target.expanduser().absolute())
+        refuse_existing(expanded(target).absolute())
     if into == "adapter":
         return _adapter(database, blobs, ref, target)
     return Merge(database, blobs, options, actor).run(ref, base_path, target)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from registry import peft_format, reference
+from registry._paths import expanded
 from registry.blobs import BlobStore
 from registry.catalog import serving
 from registry.catalog.database import Database
@@ -72,7 +73,7 @@ def sync_dir(
     reference.check_alias(alias)
     if max_rank is not None and max_rank < 1:
         raise UsageError(f"a rank of {max_rank} is none", hint="--max-rank takes a number from 1")
-    root = Path(directory).expanduser().absolute()
+    root = expanded(directory).absolute()
     with _locked(root, dry_run=dry_run):
         with database.read() as session:
             served = None if base is None else serving.served_base(session, base)
@@ -233,7 +234,7 @@ def _within(stored: StoredAdapter) -> Iterator[str]:
     config, modules = stored.config, stored.layout.modules
     if config.get("use_dora"):
         yield "it uses DoRA"
-    if config.get("bias") not in {None, "none"} or config.get("lora_bias"):
+    if str(config.get("bias") or "none") != "none" or config.get("lora_bias"):
         yield "it has biases"
     if config.get("modules_to_save"):
         yield "it has modules stored whole (modules_to_save)"

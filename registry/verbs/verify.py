@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from registry import digest, reference
+from registry._paths import expanded
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, references, search, views
 from registry.catalog.artifacts import Content, File, Realisation
@@ -93,7 +94,7 @@ def verify(
         return tuple(own)
     from registry.verbs import _verify_hub
 
-    ways = _verify_hub.Ways(rebuild, base_path, None if key is None else Path(key).expanduser())
+    ways = _verify_hub.Ways(rebuild, base_path, None if key is None else expanded(key))
     return tuple(
         _verify_hub.verify(database, blobs, ref, ways) if ref.startswith(_HUB) else next(own) for ref in refs
     )
