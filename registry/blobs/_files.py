@@ -52,7 +52,7 @@ def in_use(path: Path) -> bool:
 def make(folder: Path) -> None:
     """Make a private folder whose entry in the one above is durable."""
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         fsync(folder.parent)
         fsync(folder.parent.parent)
