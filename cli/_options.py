@@ -41,8 +41,11 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?", re.IGNORECASE)
 @contextmanager
 def open_registry() -> Iterator[Registry]:
     """The catalog that the environment points to, for the time of one command."""
-    from registry import Registry
+    from registry import Registry, settings
 
+    from ._render import warn
+
+    warn(filter(None, [settings.load().exposed]))
     if click.get_current_context().meta.get(FORMAT, "human") != "human":
         # What the Hub client says of its own waiting would stand in what a program reads.
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")

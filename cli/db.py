@@ -12,7 +12,7 @@ from registry.errors import Stale
 from ._errors import redact
 from ._options import common
 from ._parts import line
-from ._render import emit
+from ._render import emit, mode
 from ._views import schema
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from registry.results import Schema
+    from registry.results import Roles, Schema
 
 
 @click.group("db")
@@ -73,6 +73,60 @@ def check() -> None:
             f"the catalog's schema is {result.current or 'none'}, this release needs {result.head}",
             hint="run 'registry db upgrade'",
         )
+
+
+@command.command("roles")
+@click.option(
+    "--prefix",
+    default="registry",
+    show_default=True,
+    metavar="WORD",
+    help="What the roles' names begin with.",
+)
+@click.option("--apply", is_flag=True, help="Run the statements, in one transaction.")
+@click.option("--check", "comparing", is_flag=True, help="Exit with 6 when what is granted differs.")
+@common
+def roles(*, prefix: str, apply: bool, comparing: bool) -> None:
+    """Print the SQL that makes PostgreSQL's roles, or run it.
+
+    PREFIX_reader, _contributor, _publisher and _admin each have the rights of the one before. Grant one of them to each person's login role; an administrator owns the tables. Applying it again changes nothing, and takes back what is too much.
+
+    For example:
+
+      registry db roles --apply
+    """
+    if apply and comparing:
+        raise click.UsageError("--apply and --check exclude each other")
+    result = Registry.roles(prefix=prefix, apply=apply)
+    if mode() == "json" or not (apply or comparing):
+        emit(result, _sql, quiet=_script)
+    elif apply:
+        emit(result, _roles, quiet=lambda found: found.roles)
+    else:
+        emit(result, _differing, quiet=lambda found: found.differences)
+    if comparing and result.differences:
+        raise Stale(
+            f"{len(result.differences)} rights differ from those of the roles {prefix}_…",
+            hint="run 'registry db roles --apply'",
+        )
+
+
+def _script(result: Roles) -> Iterator[str]:
+    for statement in result.sql:
+        yield from f"{statement};".splitlines()
+
+
+def _sql(result: Roles, _: Console) -> Iterator[RenderableType]:
+    yield from map(line, _script(result))
+
+
+def _roles(result: Roles, _: Console) -> Iterator[RenderableType]:
+    yield line(f"{', '.join(result.roles)}: grant one of them to each person's login role")
+
+
+def _differing(result: Roles, _: Console) -> Iterator[RenderableType]:
+    for difference in result.differences:
+        yield line(difference)
 
 
 def _shown(result: Schema) -> Schema:

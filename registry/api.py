@@ -42,6 +42,7 @@ from registry.results import (
     Publication,
     Rebuilt,
     Revocation,
+    Roles,
     Rule,
     Schema,
     Staleness,
@@ -1121,6 +1122,24 @@ class Registry:
         from registry.catalog import migrate
 
         return migrate.upgrade(settings.load(home, database_url=database_url).database_url)
+
+    @staticmethod
+    def roles(
+        home: str | Path | None = None,
+        *,
+        database_url: str | None = None,
+        prefix: str = "registry",
+        apply: bool = False,
+    ) -> Roles:
+        """The roles ``PREFIX_reader``, ``_contributor``, ``_publisher`` and ``_admin`` of a catalog on PostgreSQL.
+
+        ``apply`` makes them and their grants, and revokes what is too much; without it nothing is changed. Raises
+        ``UsageError`` for SQLite and ``Denied`` where the login may not do it.
+        """
+        from registry.catalog import roles
+
+        url = settings.load(home, database_url=database_url).database_url
+        return roles.roles(url, prefix=prefix, apply=apply)
 
 
 def _text(ref: Reference) -> str:

@@ -14,6 +14,7 @@
     │   └── Incompatible         7  INCOMPATIBLE      inputs that do not belong together
     ├── SchemaOutdated           1  SCHEMA
     ├── StorageFailure           1  STORAGE           disk full, permissions, database gone
+    │   └── Denied               1  DENIED            the database does not let this login do it
     └── HubFailure               1  HUB
         ├── HubUnauthorized      1  HUB_UNAUTHORIZED
         └── HubUnavailable       1  HUB_UNAVAILABLE   worth trying again
@@ -129,6 +130,12 @@ class StorageFailure(RegistryError):
     """The disk or the database did not do what was asked."""
 
     code = "STORAGE"
+
+
+class Denied(StorageFailure):
+    """The database does not let this login do it."""
+
+    code = "DENIED"
 
 
 class HubFailure(RegistryError):

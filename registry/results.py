@@ -888,6 +888,20 @@ class Schema(Result):
     ok: bool
 
 
+class Roles(Result):
+    """The roles of a catalog on PostgreSQL: the statements that make them, and what differs from that.
+
+    ``differences`` is a line for each right that is missing or too much, as they were found, or as they are after
+    the statements were ``applied``.
+    """
+
+    prefix: str
+    roles: tuple[str, ...]
+    sql: tuple[str, ...]
+    differences: tuple[str, ...]
+    applied: bool
+
+
 class Page(Result):
     """A page of versions; ``next`` continues the listing where this page ends (None at the end)."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,21 @@ class Settings:
     def room(self) -> Room:
         """Where copies of blobs that are kept elsewhere go; blobs in a local folder need none."""
         return Room(self.home / "cache", self.cache_size)
+
+    @property
+    def exposed(self) -> str | None:
+        """Why what is kept in the home cannot be relied on, if it is so: others may write there."""
+        try:
+            found = self.home.stat()
+        except OSError:  # not there yet
+            return None
+        if found.st_uid != os.geteuid():
+            return f"{self.home} belongs to somebody else, who could change what is kept there"
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return (
+                f"{self.home} may be written to by others, who could change what is kept there: chmod 700 it"
+            )
+        return None
 
     @property
     def actor(self) -> str:

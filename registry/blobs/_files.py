@@ -52,7 +52,8 @@ def in_use(path: Path) -> bool:
 def make(folder: Path) -> None:
     """Make a private folder whose entry in the one above is durable."""
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        for above in reversed([each for each in folder.parents if not each.is_dir()]):
+            above.mkdir(mode=0o700, exist_ok=True)  # the home is among them where the database is elsewhere
         folder.mkdir(mode=0o700, exist_ok=True)
         fsync(folder.parent)
         fsync(folder.parent.parent)

@@ -144,6 +144,7 @@ class LocalBlobStore(BlobStore):
         if stamp(self._path(digest).stat()) == stamp(found):
             with suppress(OSError):
                 note.parent.mkdir(mode=0o700, exist_ok=True)
+                note.touch(mode=0o600)
                 note.write_text(str(stamp(found)))
 
     def _path(self, digest: str) -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import selectors
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +37,8 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from registry.errors import RegistryError, SchemaOutdated, StorageFailure, UsageError
+from registry.catalog._rights import needed
+from registry.errors import Denied, RegistryError, SchemaOutdated, StorageFailure, UsageError
 
 HEAD = "0003"
 """The schema revision this release works with."""
@@ -43,6 +46,8 @@ HEAD = "0003"
 T = TypeVar("T")
 _BUSY_TIMEOUT_MS = 30_000
 _CHUNK = 500  # bound parameters in one statement
+_NOT_ALLOWED = "42501"
+_REFUSED_TABLE = re.compile(r"permission denied for (?:table|sequence) (\w+?)(?:_id_seq)?$")
 _CONTENTION = {"40P01", "40001"}  # PostgreSQL's deadlock, and its failure to serialize
 _CACHE_KIB = 65_536  # SQLite's own 2 MB hold the upper levels of no large index
 _LONG_REST = 60.0  # seconds
@@ -60,6 +65,7 @@ class Database:
         self.url = _normalize(url)
         self._engine = make_engine(self.url)
         self._writer = self._engine.execution_options(registry_write=True)
+        self._allowed: dict[str, bool] = {}
         self._reader, self._glancer = self._engine, self._engine.execution_options(registry_glance=True)
         if self._engine.dialect.name == "postgresql":
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
@@ -67,19 +73,19 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        with _translated(self.url), Session(self._reader, autoflush=False) as session:
+        with translated(self.url), Session(self._reader, autoflush=False) as session:
             yield session
 
     @contextmanager
     def glance(self) -> Iterator[Session]:
         """For what single statements answer: each sees its own state, and none begins or ends a transaction."""
-        with _translated(self.url), Session(self._glancer, autoflush=False) as session:
+        with translated(self.url), Session(self._glancer, autoflush=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One transaction, committed at the end of the block and rolled back if it raises."""
-        with _translated(self.url), Session(self._writer) as session, session.begin():
+        with translated(self.url), Session(self._writer) as session, session.begin():
             yield session
 
     def transact(self, work: Callable[[Session], T]) -> T:
@@ -105,13 +111,26 @@ class Database:
                 driver.close()  # nothing more is asked of it, whatever became of it meanwhile
                 connection.invalidate()
 
+    def allows(self, table: str) -> bool:
+        """Whether rows may be added to this table, as far as grants tell; asked once."""
+        if self._engine.dialect.name == "postgresql" and table not in self._allowed:
+            with self.glance() as session:
+                asked = text("SELECT has_table_privilege(:name, 'INSERT')")
+                self._allowed[table] = bool(session.scalar(asked, {"name": table}))
+        return self._allowed.get(table, True)
+
+    def require(self, table: str) -> None:
+        """Before any work whose result goes there: raise ``Denied`` unless rows may be added to this table."""
+        if not self.allows(table):
+            raise denied(self.url, f"permission denied for table {table}", f"INSERT INTO {table}")
+
     def revision(self) -> str | None:
         """The schema revision the database is at; None for a database without tables.
 
         Raises ``SchemaOutdated`` for a database that holds something else.
         """
         current, tables = None, set()
-        with _translated(self.url):
+        with translated(self.url):
             try:
                 with self._engine.connect() as connection:
                     current = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
@@ -156,8 +175,7 @@ def make_engine(url: URL) -> Engine:
 def open_database(url: str) -> Database:
     """Open the catalog; an empty database is given its tables, an old one is refused with the command to run."""
     database = Database(url)
-    if database.url.get_backend_name() == "sqlite" and database.url.database:
-        _make_private_folder(Path(database.url.database).parent)
+    make_private(database.url)
     try:
         _settle_schema(database, url)
     except BaseException:
@@ -316,15 +334,27 @@ def _on_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def _make_private_folder(folder: Path) -> None:
+def make_private(url: URL) -> None:
+    """The file of an SQLite database and its folder, for this user alone, where they are not there yet.
+
+    What SQLite keeps beside the file gets the file's mode.
+    """
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return
+    file = Path(url.database)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageFailure(f"cannot create {folder}: {error.strerror}", hint="set REGISTRY_HOME") from error
+        raise StorageFailure(
+            f"cannot create {file.parent}: {error.strerror}", hint="set REGISTRY_HOME"
+        ) from error
+    with suppress(OSError):  # there already, or it will fail where SQLite says why
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 @contextmanager
-def _translated(url: URL) -> Iterator[None]:
+def translated(url: URL) -> Iterator[None]:
+    """Errors of the database as what a user can meet."""
     try:
         yield
     except RegistryError:
@@ -343,8 +373,20 @@ def _translated(url: URL) -> Iterator[None]:
                 f"the database {shown(url)} cannot be read: {_first_line(error)}",
                 hint="restore it from a copy, or point to another one",
             ) from error
+        if getattr(error.orig, "sqlstate", None) == _NOT_ALLOWED:
+            raise denied(url, _first_line(error), error.statement or "") from error
         what = "went away" if error.connection_invalidated else "refused this"
         raise StorageFailure(f"the database {shown(url)} {what}: {_first_line(error)}") from error
+
+
+def denied(url: URL, reason: str, statement: str) -> Denied:
+    """What a login may not do, and which role may."""
+    table = _REFUSED_TABLE.search(reason)
+    role = "publisher" if "is protected" in reason else needed(table[1] if table else "", statement)
+    return Denied(
+        f"you may not do this in {shown(url)}: {reason}",
+        hint=f"it takes at least the role {role}; an administrator of the database grants it: see 'registry db roles'",
+    )
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, text
 
-from registry.catalog.database import HEAD, Database, make_engine, outdated, shown
+from registry.catalog.database import HEAD, Database, make_engine, make_private, outdated, shown, translated
 from registry.errors import SchemaOutdated, StorageFailure
 from registry.results import Schema
 
@@ -36,23 +36,32 @@ def upgrade(url: str) -> Schema:
     from alembic import command
     from alembic.util import CommandError
 
+    from registry.catalog import roles
+
     database = Database(url)
+    make_private(database.url)
     engine = make_engine(database.url)
     try:
-        with _exclusive(engine):
+        with translated(database.url), _exclusive(engine):
             current = database.revision()
             if current is not None and current > HEAD:
                 raise outdated(database.url, current)
             if current != HEAD:
                 writer = engine.execution_options(registry_write=True)
                 with writer.connect() as connection:
+                    server = connection.dialect.name == "postgresql"
                     try:
+                        if server:
+                            roles.become_owner(connection)
                         command.upgrade(configuration(connection), HEAD)
                     except CommandError as error:
                         raise SchemaOutdated(
                             f"{shown(database.url)} cannot be upgraded: {error}",
                             hint="its revision is of no release of this package; restore it from a copy",
                         ) from error
+                    if server:
+                        with connection.begin():
+                            roles.again(connection)
     finally:
         engine.dispose()
         database.close()
@@ -103,7 +112,7 @@ def _exclusive(engine: Engine) -> Iterator[None]:
     file = Path(str(engine.url.database))
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock"):
+        with FileLock(f"{file}.lock", mode=0o600):
             yield
     except OSError as error:
         raise StorageFailure(

@@ -176,7 +176,7 @@ def _writing(target: Path) -> Iterator[None]:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
+    mask = os.umask(0o077)  # until it is put back, other threads make nothing that is open to others
     os.umask(mask)
     return mask
 

@@ -57,7 +57,7 @@ def refuse_existing(target: Path) -> None:
 def _publish(staging: Path, target: Path) -> None:
     try:
         # A folder made with mkdtemp is private; what a user asked for has the usual permissions.
-        mask = os.umask(0)
+        mask = os.umask(0o077)  # until it is put back, other threads make nothing that is open to others
         os.umask(mask)
         staging.chmod(0o777 & ~mask)
         for folder, _, files in os.walk(staging, topdown=False):

@@ -118,6 +118,7 @@ class Merge:
         if held is None and out is not None:
             return self._compute(job, variant, fingerprint, before, out)
         if held is None:
+            self.database.require("realisations")
             with alone(self.database, f"the model {job.recipe.digest} {variant}", self.options.progress):
                 held = self._held(job, variant)
                 if held is None:
@@ -234,10 +235,10 @@ class Merge:
             report=tuple(report),
             files={path: {"size": file.size, "sha256": file.sha256} for path, file in made.files.items()},
         )
-        differs = self._record(job, realisation, content, fingerprint)
-        return self._result(
-            job, realisation, out, cached=False, differs=differs, warnings=_said(job.pin, made)
-        )
+        kept = self.database.allows("realisations")
+        differs = self._record(job, realisation, content, fingerprint) if kept else ()
+        said = _said(job.pin, made, kept=kept)
+        return self._result(job, realisation, out, cached=False, differs=differs, warnings=said)
 
     def _content(self, base: BaseCheckpoint, made: MergedModel, files: Mapping[str, File]) -> Content:
         dtypes = sorted({tensor.dtype for tensor in base.tensors.values()})
@@ -382,9 +383,11 @@ def _untied(*, untied: bool) -> tuple[str, ...]:
     return ("the embeddings were tied and are two tensors now: tie_word_embeddings is false",)
 
 
-def _said(pin: Pin, made: MergedModel) -> tuple[str, ...]:
+def _said(pin: Pin, made: MergedModel, *, kept: bool) -> tuple[str, ...]:
     said = []
-    if pin.base_model.fingerprint is None:
+    if not kept:
+        said.append("that it was made is not recorded, as you may only read this catalog")
+    elif pin.base_model.fingerprint is None:
         said.append(f"these weights are what {pin.base_model} means from now on; others will be refused")
     said += _untied(untied=made.untied)
     if made.left_out:

@@ -43,7 +43,7 @@ def follow(
     with ThreadPoolExecutor(min(_AT_ONCE, len(pending)), thread_name_prefix="proposals") as pool:
         found = list(pool.map(_ask, pending))
     told = {entry.publish_id: proposal for entry, proposal in zip(pending, found, strict=True)}
-    if keep and any(each.commit for each in found):
+    if keep and any(each.commit for each in found) and database.allows("publications"):
         with database.write() as session:
             for entry, each in zip(pending, found, strict=True):
                 if each.commit is not None:

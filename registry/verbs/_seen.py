@@ -62,6 +62,7 @@ class Seen:
             return
         with suppress(OSError, UnicodeEncodeError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path.touch(mode=0o600)
             with self._path.open("ab") as file:
                 file.write("".join(f"\n{line}" for line in lines).encode())
 

@@ -69,6 +69,7 @@ def add(
 
     if base is not None:
         check_text("base", base, limit=MAX_BASE)
+    database.require("versions")
 
     def once() -> Added:
         with _fetched(source) as found, blobs.stage() as stage:

@@ -153,6 +153,7 @@ def add_many(
         raise NotFound(f"there is no {CONFIG} in or below {folder}", hint="is this the right folder?")
     if base is not None:
         check_text("base", base, limit=MAX_BASE)
+    database.require("versions")
     with database.read() as session:
         known = None if base is None else bases.named(session, base)
     said = _Said(base, known, _Layouts(database), task, tags, license, note, actor)

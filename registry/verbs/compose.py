@@ -62,6 +62,7 @@ def compose(
     for what, value in (("task", task), ("note", note)):
         if value is not None:
             check_text(what, value)
+    database.require("versions")
 
     def once() -> Composed:
         with database.read() as session:

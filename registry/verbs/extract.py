@@ -53,6 +53,7 @@ def extract(
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r}", hint=f"one of: {', '.join(DTYPES)}")
     truncate = _truncate(rank, energy)
+    database.require("versions")
     sides = [_opened(source) for source in (base, finetuned)]
     identity = _identity(sides[0][1], repo)
     kind: Literal["lora", "task_vector"] = "task_vector" if truncate is None else "lora"

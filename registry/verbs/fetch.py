@@ -52,6 +52,7 @@ def fetch(
     check_device(device)
     with database.read() as session:
         pins = [references.resolve(session, reference.parse(ref)) for ref in refs]
+    database.require("artifact_files")
     one = _One(database, blobs, device, base_path, actor)
     return tuple(
         _content.again_if_swept(partial(one.fetch, pin)) for pin in {pin.id: pin for pin in pins}.values()

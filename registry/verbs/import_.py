@@ -31,6 +31,7 @@ _MUCH = 64 << 20
 def import_bundle(
     database: Database, blobs: BlobStore, file: str | Path, *, actor: str, progress: Progress | None
 ) -> Imported:
+    database.require("revocations")
     with _container.open_bundle(expanded(file)) as bundle:
         if bundle.manifest.schema_ > HEAD:
             raise SchemaOutdated(

@@ -109,6 +109,7 @@ def publish(
         )
     title = _title(pin, message)
     if not dry_run:
+        database.require("publications")
         hub.require_token()
         _terms.ask_base(database, pin, actor)
     terms = _terms.terms(database, pin, into, presentation, public=not private)
@@ -301,7 +302,7 @@ def _looked(database: Database, latest: Mapping[Place, Entry]) -> Mapping[Place,
         for where, found in drift.items()
         if found.state == "moved" and found.head is not None and found.head != latest[where].seen
     ]
-    if seen:
+    if seen and database.allows("publications"):
         with database.write() as session:
             for each, commit in sorted(seen, key=lambda pair: pair[0].number):  # as all lock these rows
                 outbox.see(session, each.publish_id, commit)

@@ -48,6 +48,8 @@ def rebuild(
         targets = _asked(session, refs) if refs else staleness.followers(session, "latest")
     if base_path is not None:
         _check_one_base(targets)
+    if not dry_run:
+        database.require("versions")
     run = _Run(database, blobs, dry_run, device, base_path, actor, progress)
     done: dict[int, Rebuilt] = {}
     for number, target in enumerate(_in_order(targets), start=1):

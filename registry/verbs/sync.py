@@ -66,6 +66,8 @@ def sync(
     told: Told | None,
 ) -> SyncReport:
     _check(options)
+    if not options.dry_run:
+        database.require("publications")
     began, clock = datetime.now(UTC), time.monotonic()
     with database.read() as session:
         chosen = catalog.listing(session, rules)

@@ -44,6 +44,7 @@ def unpublish(
     actor: str,
 ) -> Unpublished:
     reason = _checked(reason)
+    database.require("publications")
     repo = _repo(database, what)
     if delete:
         if revision is not None:
