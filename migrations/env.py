@@ -1,6 +1,7 @@
 """Alembic's entry point: runs the revisions on the connection it is given, or on the configured URL."""
 
 from alembic import context
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from registry import settings
@@ -13,11 +14,14 @@ def run(connection: Connection) -> None:
         # A migration that cannot get its lock soon should fail, not queue every other client behind it.
         connection.execute(text("SET lock_timeout = '10s'"))
         connection.commit()
+    is_new = not MigrationContext.configure(connection).get_current_heads()
+    connection.rollback()
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
         render_as_batch=connection.dialect.name == "sqlite",
-        transaction_per_migration=True,
+        # A catalog is made at once: one that was left half made would be an old one to whoever opens it.
+        transaction_per_migration=not is_new,
         transactional_ddl=True,
         compare_type=True,
         autogenerate_plugins=["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],

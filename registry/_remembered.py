@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from registry import _partial
 from registry.digest import is_digest
 
 FORMAT = 1
@@ -75,12 +75,6 @@ class Remembered:
         return {}
 
     def _write(self, path: Path) -> None:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                json.dump({"format": FORMAT, "files": self._files}, file)
-            Path(name).replace(path)
-        except BaseException:
-            with suppress(OSError):
-                Path(name).unlink()
-            raise
+        with _partial.new(path.parent, path.name, folder=False) as written:
+            written.write_text(json.dumps({"format": FORMAT, "files": self._files}))
+            written.replace(path)

@@ -5,6 +5,7 @@ Verbs are imported when called, so that looking something up never pays for torc
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -600,7 +601,8 @@ class Registry:
         """Find bytes that nothing refers to, and leftovers of interrupted work; remove them on ``apply``."""
         from registry.verbs import gc
 
-        return gc.gc(self._database, self._blobs, apply=apply, actor=self._config.actor)
+        places = (self._config.home, Path(tempfile.gettempdir()))
+        return gc.gc(self._database, self._blobs, apply=apply, actor=self._config.actor, places=places)
 
     # -- many at once
 

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from glob import escape
@@ -30,7 +31,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
-from registry import _hub_answers, _hub_log, base_layout, digest
+from registry import _hub_answers, _hub_log, _partial, base_layout, digest
 from registry._hub_errors import SIGN_IN, clean, translated
 from registry._hub_patience import gate, patiently
 from registry._paths import expanded
@@ -252,8 +253,8 @@ def resolve(repo: str, revision: str | None) -> str:
 
 def read_checked(repo: str, commit: str, path: str, listed: RemoteFile) -> bytes:
     """The content of a small file, which is what the Hub lists. Raises ``IntegrityFailure``."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "file"
+    with _temporary() as folder:
+        file = folder / "file"
         file.write_bytes(read(repo, commit, path))
         _check(f"{path} of {repo}", file, listed)
         return file.read_bytes()
@@ -270,6 +271,11 @@ def read(repo: str, commit: str, path: str) -> bytes:
         return answer.content
 
     return patiently(f"read {path} of {repo}", ask)
+
+
+def _temporary() -> AbstractContextManager[Path]:
+    """A folder that is removed in the end: by this process or, where it is killed, by the next that needs one."""
+    return _partial.new(Path(tempfile.gettempdir()), "registry", folder=True)
 
 
 def license_of(repo: str, revision: str | None) -> str | None:
@@ -432,9 +438,10 @@ def fetch_adapter(repo: str, revision: str | None) -> FetchedRepo:
             )
     if listed[_CONFIG].size > _MAX_CONFIG:
         raise Refused(f"{_CONFIG} of {repo} has {listed[_CONFIG].size} bytes, more than {_MAX_CONFIG}")
-    folder = Path(tempfile.mkdtemp(prefix="registry-"))
+    stack = ExitStack()
+    folder = stack.enter_context(_temporary())
     fetched = FetchedRepo(folder, commit, listed)
-    weakref.finalize(fetched, shutil.rmtree, folder, ignore_errors=True)
+    weakref.finalize(fetched, stack.close)
     for name in (_CONFIG, _TENSORS):
         with translated(f"download {name} of {repo}"), _hub_answers.downloads.of(listed[name].size):
             _api().hf_hub_download(repo, name, revision=commit, local_dir=folder)

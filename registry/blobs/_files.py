@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,18 +56,6 @@ def make(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         fsync(folder.parent)
         fsync(folder.parent.parent)
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder with all that is in it; what cannot be removed is left to gc.
-
-    It is what ends every way out, so a Ctrl-C meanwhile waits for it: what is half removed would stay.
-    """
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-    except KeyboardInterrupt:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def fsync(path: Path) -> None:

@@ -13,10 +13,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
+from registry._partial import remove
 from registry._paths import expanded
 from registry._remembered import stamp
 from registry.blobs import BlobStore, Missing, Room
-from registry.blobs._files import fsync, in_use, locked, make, remove, storage
+from registry.blobs._files import fsync, in_use, locked, make, storage
 from registry.digest import PREFIX, is_digest
 
 _LOCK = "lock"

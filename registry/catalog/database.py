@@ -102,7 +102,7 @@ class Database:
     @contextmanager
     def apart(self) -> Iterator[Connection]:
         """A connection of one's own, ended with the block: one that is held for long is not to be missed elsewhere."""
-        with _translated(self.url), self._glancer.connect() as connection:
+        with translated(self.url), self._glancer.connect() as connection:
             driver: Any = connection.connection.driver_connection
             connection.detach()
             try:

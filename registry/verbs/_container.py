@@ -12,16 +12,15 @@ import json
 import os
 import stat
 import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from registry import digest
+from registry import _partial, digest
 from registry._paths import expanded
 from registry.catalog.bundle_lines import FORMAT, FORMER, TABLES, Digest
 from registry.errors import IntegrityFailure, NotFound, Refused, StorageFailure
@@ -141,23 +140,19 @@ def new_file(target: Path) -> Iterator[BinaryIO]:
     """
     target = expanded(target).absolute()
     refuse_existing(target)
-    try:
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
-    except OSError as error:
-        raise StorageFailure(f"cannot write to {target.parent}: {error.strerror}") from error
-    staged = Path(name)
-    with _writing(target):
+    with ExitStack() as stack:
         try:
-            with os.fdopen(descriptor, "wb", buffering=_PIECE) as file:
-                yield file
-                file.flush()
-                os.fsync(descriptor)
-            staged.chmod(0o666 & ~_umask())
-            refuse_existing(target)
-            staged.rename(target)
-        except BaseException:
-            staged.unlink(missing_ok=True)
-            raise
+            staged = stack.enter_context(_partial.new(target.parent, target.name, folder=False))
+        except OSError as error:
+            raise StorageFailure(f"cannot write to {target.parent}: {error.strerror}") from error
+        stack.enter_context(_writing(target))
+        with staged.open("wb", buffering=_PIECE) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        staged.chmod(0o666 & ~_umask())
+        refuse_existing(target)
+        staged.rename(target)
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from registry import _partial
 from registry._paths import expanded
-from registry.blobs._files import remove
 from registry.errors import Conflict, StorageFailure
-
-_ABANDONED_S = 3600
 
 
 @contextmanager
@@ -25,26 +21,15 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     target = expanded(target).absolute()
     refuse_existing(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
-        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial"))
-    except OSError as error:
-        raise StorageFailure(f"cannot write to {target.parent}: {error.strerror}") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            staging = stack.enter_context(_partial.new(target.parent, target.name, folder=True))
+        except OSError as error:
+            raise StorageFailure(f"cannot write to {target.parent}: {error.strerror}") from error
         yield staging
         refuse_existing(target)
         _publish(staging, target)
-    finally:
-        remove(staging)  # gone already after the rename
-
-
-def _sweep(target: Path) -> None:
-    """Remove what a killed process left of this very folder: partial, and not touched for an hour."""
-    for left in target.parent.glob(f".{target.name}.*.partial"):
-        newest = max(path.stat().st_mtime for path in [left, *left.rglob("*")])
-        if time.time() - newest > _ABANDONED_S:
-            remove(left)
 
 
 def refuse_existing(target: Path) -> None:

@@ -212,32 +212,36 @@ class Merge:
                 )
             return made
 
-        content = None
+        def told(made: MergedModel, content: Content | None) -> tuple[Realisation, tuple[str, ...]]:
+            realisation = Realisation(
+                recipe_digest=job.recipe.digest,
+                target="model",
+                variant=variant,
+                output_digest=made.digest,
+                device=",".join(map(str, devices)),
+                dtype=self.options.dtype or "as the base",
+                seed=job.recipe.seed,
+                seconds=time.perf_counter() - self.started,
+                libraries=libraries(),
+                report=tuple(report),
+                files={path: {"size": file.size, "sha256": file.sha256} for path, file in made.files.items()},
+            )
+            kept = self.database.allows("realisations")
+            return realisation, self._record(job, realisation, content, fingerprint) if kept else ()
+
         if out is not None:
             with new_folder(out) as staging:
                 made = merged(staging)
+                # A folder that has its name cannot be made again: by then it is recorded what it holds.
+                realisation, differs = told(made, None)
         else:
             with self.blobs.stage() as stage:
                 made = merged(stage)
                 digests = {name: file.sha256 for name, file in made.files.items()}
                 files = _content.put(self.blobs, stage, made.files, digests=digests)
                 content = self._content(base, made, files)
-        realisation = Realisation(
-            recipe_digest=job.recipe.digest,
-            target="model",
-            variant=variant,
-            output_digest=made.digest,
-            device=",".join(map(str, devices)),
-            dtype=self.options.dtype or "as the base",
-            seed=job.recipe.seed,
-            seconds=time.perf_counter() - self.started,
-            libraries=libraries(),
-            report=tuple(report),
-            files={path: {"size": file.size, "sha256": file.sha256} for path, file in made.files.items()},
-        )
-        kept = self.database.allows("realisations")
-        differs = self._record(job, realisation, content, fingerprint) if kept else ()
-        said = _said(job.pin, made, kept=kept)
+            realisation, differs = told(made, content)
+        said = _said(job.pin, made, kept=self.database.allows("realisations"))
         return self._result(job, realisation, out, cached=False, differs=differs, warnings=said)
 
     def _content(self, base: BaseCheckpoint, made: MergedModel, files: Mapping[str, File]) -> Content:

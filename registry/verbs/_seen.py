@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from registry import _partial
 from registry._remembered import SETTLED_NS, Stamp, stamp
 from registry.digest import is_digest
 from registry.peft_format import CONFIG, TENSORS
@@ -75,9 +75,11 @@ class Seen:
     def _compact(self) -> None:
         if self._path is None:
             return
-        with suppress(OSError, UnicodeEncodeError):
-            descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
-            with os.fdopen(descriptor, "wb") as file:
+        with (
+            suppress(OSError, UnicodeEncodeError),
+            _partial.new(self._path.parent, self._path.name, folder=False) as written,
+        ):
+            with written.open("wb") as file:
                 for folder, (stamped, known) in self._known.items():
                     file.write(json.dumps([folder, stamped, known]).encode() + b"\n")
-            Path(name).replace(self._path)
+            written.replace(self._path)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from registry import digest, hub, kinds, peft_format, signing
+from registry import _partial, digest, hub, kinds, peft_format, signing
 from registry import recipe as recipes
 from registry._paths import expanded
 from registry.blobs import BlobStore
@@ -332,7 +332,7 @@ def _model(
     """The digest over the files of the merged model, made again; the files that differ are problems."""
     from registry.verbs import _model as models
 
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="registry-")))
+    folder = stack.enter_context(_partial.new(Path(tempfile.gettempdir()), "registry", folder=True))
     labels = {each: _label(there.statement, each) for each in inputs}
     base = _base_folder(there.statement.base, ways)
     made = models.merged_again(

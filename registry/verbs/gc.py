@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import compress
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
+from registry import _partial
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, turns
 from registry.catalog.database import Database
@@ -24,11 +26,21 @@ GRACE = timedelta(hours=1)
 _AT_ONCE = 16  # questions to the blob store: one that is far away takes its time over each
 
 
-def gc(database: Database, blobs: BlobStore, *, apply: bool, actor: str, grace: timedelta = GRACE) -> Garbage:
+def gc(
+    database: Database,
+    blobs: BlobStore,
+    *,
+    apply: bool,
+    actor: str,
+    grace: timedelta = GRACE,
+    places: Sequence[Path] = (),
+) -> Garbage:
     """Rows go first, in one transaction; then, while no writer can record a blob, the bytes without a row.
 
-    A crash in between leaves bytes without rows, which the next run takes.
+    A crash in between leaves bytes without rows, which the next run takes. ``places`` are other folders in which
+    killed processes may have left what they were writing.
     """
+    partial = [str(path) for place in places for path in _partial.abandoned(place)]
     sizes = dict(blobs.digests())
     leftovers = blobs.leftovers(grace)
     with database.read() as session:
@@ -36,7 +48,7 @@ def gc(database: Database, blobs: BlobStore, *, apply: bool, actor: str, grace: 
         known = artifacts.recorded(session)
     strays = _those(lambda digest: blobs.unused_for(digest, grace), sizes.keys() - known)
     if not apply:
-        return _report(sizes, sorted({*free, *strays}), leftovers, applied=False)
+        return _report(sizes, sorted({*free, *strays}), [*leftovers, *partial], applied=False)
     freed = database.transact(_forget)
     with database.write() as session:
         artifacts.exclude_writers(session)
@@ -48,7 +60,9 @@ def gc(database: Database, blobs: BlobStore, *, apply: bool, actor: str, grace: 
             record(session, actor, "gc", "blobs", removed=len(taken))
     _each(blobs.discard, leftovers)
     turns.sweep(database)
-    return _report(sizes, taken, leftovers, applied=True)
+    for place in places:
+        _partial.sweep(place)
+    return _report(sizes, taken, [*leftovers, *partial], applied=True)
 
 
 def _forget(session: Session) -> list[str]:

@@ -11,8 +11,11 @@ from typing import Any
 from sqlalchemy import text
 
 from registry import Registry
+from registry._partial import SUFFIX
 from registry.digest import of_bytes
+from registry.errors import SchemaOutdated
 from registry.results import Event, Version
+from registry.testing.hub import HubServer
 from registry.verbs.gc import gc
 
 WHOLE = {
@@ -21,25 +24,54 @@ WHOLE = {
 }
 
 
-def broken(folder: Path, url: str) -> list[str]:
+def broken(folder: Path, url: str, hub: HubServer | None = None) -> list[str]:
     """What does not hold, of a home below ``folder`` that was just left. Nothing has to help it open."""
     with Registry.open(folder / "home", database_url=url) as catalog:
         found = [
             f"{each.ref}: {problem}" for each in catalog.verify() for problem in each.problems if not each.ok
         ]
         found += [*_numbers(catalog), *_references(catalog), *_replayed(catalog), *_blobs(catalog)]
+        if hub is not None:
+            found += _published(catalog, hub)
     return found + list(_folders(folder / "work"))
+
+
+def half_upgraded(folder: Path, url: str) -> list[str]:
+    """What does not hold of a catalog that an upgrade left before its end: it is at some revision, and says so."""
+    schema = Registry.schema(folder / "home", database_url=url)
+    if schema.current is not None and schema.current >= schema.head:
+        return [f"it is at {schema.current}, which is not before {schema.head}"]
+    try:
+        Registry.open(folder / "home", database_url=url).close()
+    except SchemaOutdated as error:
+        return [] if "registry db upgrade" in (error.hint or "") else [f"no way on: {error.hint}"]
+    # What holds nothing yet is made when it is opened.
+    return [] if schema.current is None else [f"it opens at {schema.current}"]
 
 
 def leftovers(folder: Path, url: str) -> list[str]:
     """What garbage collection leaves behind that nothing live needs."""
     with Registry.open(folder / "home", database_url=url) as catalog:
-        gc(catalog._database, catalog._blobs, apply=True, actor="tester", grace=timedelta(0))
+        places = (folder / "home", folder / "tmp")
+        gc(
+            catalog._database,
+            catalog._blobs,
+            apply=True,
+            actor="tester",
+            grace=timedelta(0),
+            places=places,
+        )
         found = [f"left behind: {name}" for name in catalog._blobs.leftovers(timedelta(0))]
         recorded = set(_all(catalog, "SELECT digest FROM blobs"))
         held = {digest for digest, _ in catalog._blobs.digests()}
         found += [f"bytes without a row: {digest}" for digest in held - recorded]
+    for place in (folder / "work", folder / "home", folder / "tmp"):
+        found += [f"left behind: {path}" for path in place.rglob("*") if _is_partial(path)]
     return found
+
+
+def _is_partial(path: Path) -> bool:
+    return path.suffix == SUFFIX or path.parent.name == "tmp"
 
 
 def _all(catalog: Registry, query: str) -> list[Any]:
@@ -156,6 +188,15 @@ def _blobs(catalog: Registry) -> Iterator[str]:
         for digest in held
         if of_bytes(catalog._blobs.path(digest).read_bytes()) != digest
     )
+
+
+def _published(catalog: Registry, hub: HubServer) -> Iterator[str]:
+    """What is said to be on the Hub was committed there."""
+    for each in catalog.publications():
+        repo = hub._store.get(each.repo)
+        # One that is gone is being unpublished: it is removed there before that is recorded here.
+        if each.state == "done" and repo is not None and each.commit not in repo.commits:
+            yield f"{each.ref} is not in {each.repo} at {each.commit}, as is recorded"
 
 
 def _folders(work: Path) -> Iterator[str]:

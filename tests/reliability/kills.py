@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.reliability.invariants import broken, leftovers
+from registry import Registry
+from tests.reliability.invariants import broken, half_upgraded, leftovers
 from tests.reliability.nursery import Ended, Nursery
 from tests.reliability.places import Copies
-from tests.reliability.steps import Fault
+from tests.reliability.scenarios import SCENARIOS
+from tests.reliability.state import State, differences, state
+from tests.reliability.steps import Fault, meets
 
 
 @dataclass(frozen=True)
 class Tried:
-    """One fault, what the process said, and what does not hold after it."""
+    """One fault (or none, at 0), what the process said, and what does not hold after it."""
 
     scenario: str
     fault: Fault
@@ -23,32 +26,59 @@ class Tried:
     findings: tuple[str, ...]
 
 
-def trial(nursery: Nursery, scenario: str, folder: Path, url: str, *, at: int | None, fault: Fault) -> Tried:
-    """One fault in one fresh catalog: what holds after it, and whether the same can simply be done again."""
-    ended = nursery.run(scenario, folder, url, at=at, fault=fault)
-    findings = [] if ended.expected else [f"not an error of ours: {ended.error}"]
-    findings += broken(folder, url)
-    again = nursery.run(scenario, folder, url)
-    if again.signal or again.error is not None:
-        findings.append(f"it cannot be done again: {again.error or again.signal}")
-    findings += [f"afterwards, {finding}" for finding in [*broken(folder, url), *leftovers(folder, url)]]
-    return Tried(scenario, fault, at or 0, ended, tuple(findings))
+class Trials:
+    """A scenario, undisturbed first, and then with faults at its steps."""
+
+    def __init__(self, nursery: Nursery, catalogs: Copies, scenario: str) -> None:
+        self._nursery = nursery
+        self._catalogs = catalogs
+        self._name = scenario
+        self._scenario = SCENARIOS[scenario]
+        self._end: State = {}
+        self.whole = self._undisturbed()
+
+    def of(self, fault: Fault, most: int | None = None) -> Iterator[Tried]:
+        """One fault in one fresh catalog after another."""
+        steps = self.whole.ended.steps
+        able = [at for at, step in enumerate(steps, 1) if meets(fault, step, sqlite=self._catalogs.sqlite)]
+        for at in spread(able, most):
+            with self._catalogs.fresh(self._scenario.start) as (folder, url):
+                yield self._trial(folder, url, at, fault)
+
+    def _undisturbed(self) -> Tried:
+        with self._catalogs.fresh(self._scenario.start) as (folder, url):
+            ended = self._nursery.run(self._name, folder, url)
+            findings = [] if ended.error is None else [f"it fails undisturbed: {ended.error}"]
+            self._end = state(folder, url, self._catalogs.hub)
+            findings += self._after(folder, url)
+        return Tried(self._name, "kill", 0, ended, tuple(findings))
+
+    def _trial(self, folder: Path, url: str, at: int, fault: Fault) -> Tried:
+        """What holds after a fault, and whether the same can simply be done again."""
+        ended = self._nursery.run(self._name, folder, url, at=at, fault=fault)
+        findings = [] if ended.expected else [f"not an error of ours: {ended.error}"]
+        if ended.error is not None and "\n" in ended.error.strip():
+            findings.append(f"more than a line: {ended.error}")
+        if Registry.schema(folder / "home", database_url=url).ok:
+            findings += broken(folder, url, self._catalogs.hub)
+        else:
+            findings += half_upgraded(folder, url)
+        return Tried(self._name, fault, at, ended, (*findings, *self._after(folder, url)))
+
+    def _after(self, folder: Path, url: str) -> Sequence[str]:
+        """What does not hold once it is done again, which has to end as it does undisturbed."""
+        again = self._nursery.run(self._name, folder, url)
+        if again.signal or again.error is not None:
+            return [f"it cannot be done again: {again.error or again.signal}"]
+        found = broken(folder, url, self._catalogs.hub)
+        if self._scenario.again:
+            found += differences(self._end, state(folder, url, self._catalogs.hub))
+        return [f"afterwards, {finding}" for finding in [*found, *leftovers(folder, url)]]
 
 
-def points(steps: int, most: int | None) -> Iterable[int]:
+def spread(steps: Sequence[int], most: int | None) -> Sequence[int]:
     """Which steps are tried: all, or ``most`` of them evenly, with the first and the last."""
-    if most is None or steps <= most:
-        return range(1, steps + 1)
-    return sorted({1 + round(place * (steps - 1) / (most - 1)) for place in range(most)})
-
-
-def trials(
-    nursery: Nursery, scenario: str, catalogs: Copies, *, fault: Fault, most: int | None
-) -> Iterator[Tried]:
-    """A scenario, undisturbed first, and then with a fault at its steps."""
-    with catalogs.fresh() as (folder, url):
-        whole = trial(nursery, scenario, folder, url, at=None, fault=fault)
-    yield whole
-    for at in points(whole.ended.steps, most):
-        with catalogs.fresh() as (folder, url):
-            yield trial(nursery, scenario, folder, url, at=at, fault=fault)
+    if most is None or len(steps) <= most:
+        return steps
+    places = {round(place * (len(steps) - 1) / max(1, most - 1)) for place in range(most)}
+    return [steps[place] for place in sorted(places)]

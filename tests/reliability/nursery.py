@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,23 +15,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.reliability.steps import Fault
+from tests.reliability.steps import TERMINATED, Fault
 
 PROJECT = Path(__file__).parents[2]
+FURNISH = "furnish"
+"""What makes the catalog that the scenarios begin with."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: by which signal (0 for none), how many steps it came, the last of them, and its error.
+    """How a process ended: by which signal (0 for none), after which steps, and with which error.
 
     ``expected`` says that the error was one of ours, or an interrupt.
     """
 
     signal: int
-    steps: int
-    last: str
+    steps: tuple[str, ...]
     error: str | None
     expected: bool
+
+    @property
+    def last(self) -> str:
+        return self.steps[-1] if self.steps else ""
 
 
 class Nursery:
@@ -47,24 +53,34 @@ class Nursery:
         wanted = {"scenario": scenario, "folder": str(folder), "url": url, "at": at, "fault": fault}
         print(json.dumps(wanted), file=stdin, flush=True)
         status = int(stdout.readline())
-        steps = (folder / "steps").read_text(errors="replace").splitlines()
         said = folder / "error.json"
         told: dict[str, Any] = json.loads(said.read_text()) if said.exists() else {}
         return Ended(
             signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
-            steps=len(steps),
-            last=steps[-1] if steps else "",
+            steps=tuple((folder / "steps").read_text(errors="replace").splitlines()),
             error=told.get("error"),
             expected=bool(told.get("expected", True)),
         )
 
 
 @contextmanager
-def nursery() -> Iterator[Nursery]:
+def nursery(hub: str, token: str) -> Iterator[Nursery]:
+    """``hub`` is the address of the one Hub that the processes know."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.reliability.nursery"],
+        [sys.executable, "-W", "ignore", "-m", "tests.reliability.nursery"],
         cwd=PROJECT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "REGISTRY_ACTOR": "tester"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(PROJECT),
+            "OMP_NUM_THREADS": "1",
+            "REGISTRY_ACTOR": "tester",
+            "HF_ENDPOINT": hub,
+            "HF_TOKEN": token,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        },
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -76,37 +92,64 @@ def nursery() -> Iterator[Nursery]:
 
 
 def _work(wanted: dict[str, Any]) -> None:
-    from registry import Registry
+    import registry._hub_patience
     from registry.errors import RegistryError
+    from tests.reliability.furniture import furnish
     from tests.reliability.scenarios import SCENARIOS
     from tests.reliability.steps import Steps
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # who started this may have it ignored
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # as the command line does
+    vars(registry._hub_patience)["rest"] = lambda _: None
     folder = Path(wanted["folder"])
     (folder / "error.json").unlink(missing_ok=True)
+    tempfile.tempdir = str(folder / "tmp")
+    os.environ["HF_HOME"] = str(folder / "hf")
     steps = Steps(folder, folder / "steps", wanted["at"], wanted["fault"])
     error: BaseException | None = None
     try:
         steps.install()
-        with Registry.open(folder / "home", database_url=wanted["url"]) as catalog:
-            SCENARIOS[wanted["scenario"]](catalog, folder)
-    except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 (what it is, is what is asked)
+        run = furnish if wanted["scenario"] == FURNISH else SCENARIOS[wanted["scenario"]].run
+        run(folder, wanted["url"])
+    except BaseException as caught:  # noqa: BLE001 (what it is, is what is asked)
         error = caught
     steps.rest()
     if error is not None:
+        told_to = isinstance(error, SystemExit) and error.code == TERMINATED
         said = {
             "error": f"{type(error).__name__}: {error}",
-            "expected": isinstance(error, RegistryError | KeyboardInterrupt),
+            "expected": isinstance(error, RegistryError | KeyboardInterrupt) or told_to,
             "traceback": traceback.format_exception(error),
         }
         (folder / "error.json").write_text(json.dumps(said))
 
 
 def main() -> None:
-    import torch  # noqa: F401 (paid for once)
+    # Paid for once, as everything here.
+    import torch  # noqa: F401
 
+    import tests.reliability.furniture
     import tests.reliability.scenarios  # noqa: F401
-    from registry.verbs import add, checkout, compose, export, import_, materialize, rebuild, sync_dir  # noqa: F401
+    from registry.verbs import (  # noqa: F401
+        add,
+        add_many,
+        annotate,
+        bases,
+        checkout,
+        compose,
+        export,
+        fetch,
+        gc,
+        import_,
+        materialize,
+        publish,
+        rebuild,
+        revoke,
+        rules,
+        sync,
+        sync_dir,
+        unpublish,
+    )
 
     for line in sys.stdin:
         child = os.fork()

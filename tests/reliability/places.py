@@ -1,4 +1,4 @@
-"""Fresh copies of one furnished catalog, each in a folder and a database of its own."""
+"""Fresh copies of one furnished catalog and its Hub, each in a folder and a database of its own."""
 
 from __future__ import annotations
 
@@ -8,44 +8,82 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from alembic import command
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 
-from tests.reliability.furniture import furnish
+from registry.catalog import migrate
+from registry.catalog.database import make_engine
+from registry.testing.hub import HubServer
+from tests.reliability.nursery import FURNISH, Nursery
+from tests.reliability.scenarios import Start
 
 
 class Copies:
     """Makes copies; ``server`` is where their databases are, or None for SQLite files."""
 
-    def __init__(self, root: Path, template: Path, server: URL | None, database: str) -> None:
+    def __init__(self, root: Path, server: URL | None, hub: HubServer, nursery: Nursery) -> None:
+        self.sqlite = server is None
+        self.hub = hub
         self._root = root
-        self._template = template
         self._server = server
-        self._database = database
+        self._made: dict[Start, tuple[Path, str | None]] = {}
+        template = root / "furnished"
+        (template / "tmp").mkdir(parents=True)
+        hub.turn_to(template / "hub")
+        url = self._database("furnished", template)
+        done = nursery.run(FURNISH, template, url)
+        if done.error is not None:
+            raise RuntimeError(f"furnishing failed: {(template / 'error.json').read_text()}")
+        shutil.rmtree(template / "tmp")  # libraries keep things there
+        (template / "tmp").mkdir()
+        self._nursery = nursery
+        self._made["furnished"] = template, make_url(url).database
 
     @contextmanager
-    def fresh(self) -> Iterator[tuple[Path, str]]:
-        """A folder with a home in it, and the address of its database."""
-        folder = self._root / uuid.uuid4().hex[:8]
-        shutil.copytree(self._template, folder)
+    def fresh(self, start: Start = "furnished") -> Iterator[tuple[Path, str]]:
+        """A folder with a home in it, and the address of its database. The Hub turns to it too."""
+        if start not in self._made:
+            self._made[start] = self._prepared(start)
+        folder, url = self._copy(*self._made[start])
+        self.hub.turn_to(folder / "hub")
         try:
-            if self._server is None:
-                yield folder, f"sqlite:///{folder}/home/registry.db"
-            else:
-                name = f"registry_{uuid.uuid4().hex[:12]}"
-                execute(self._server, f'CREATE DATABASE "{name}" TEMPLATE "{self._database}"')
-                yield folder, address(self._server, name)
-                execute(self._server, f'DROP DATABASE "{name}" WITH (FORCE)')
+            yield folder, url
         finally:
+            if self._server is not None:
+                execute(self._server, f'DROP DATABASE "{make_url(url).database}" WITH (FORCE)')
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _prepared(self, start: Start) -> tuple[Path, str | None]:
+        if start == "nothing":
+            folder, url = self._copy(self._made["furnished"][0], None)
+            shutil.rmtree(folder / "home")
+            return folder, None
+        folder, url = self._copy(*self._made["furnished"])
+        self.hub.turn_to(folder / "hub")
+        self._nursery.run("fetch", folder, url)  # versions that are known only came later than these schemas
+        take_back(url, start)
+        return folder, make_url(url).database
 
-def copies(root: Path, server: URL | None, url: str | None) -> Copies:
-    """Copies of a catalog that is furnished once: in ``url`` on ``server``, or in a SQLite file."""
-    template = root / "template"
-    template.mkdir()
-    furnish(template, url or f"sqlite:///{template}/home/registry.db")
-    return Copies(root, template, server, "" if url is None else make_url(url).database or "")
+    def _copy(self, template: Path, database: str | None) -> tuple[Path, str]:
+        folder = self._root / uuid.uuid4().hex[:8]
+        shutil.copytree(template, folder)
+        return folder, self._database(folder.name, folder, database)
+
+    def _database(self, name: str, folder: Path, template: str | None = None) -> str:
+        if self._server is None:
+            return f"sqlite:///{folder}/home/registry.db"
+        name = f"registry_{name}_{uuid.uuid4().hex[:6]}"
+        execute(self._server, f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
+        return address(self._server, name)
+
+
+def take_back(url: str, revision: str) -> None:
+    """Take a catalog's schema back to what an earlier release made."""
+    engine = make_engine(make_url(url)).execution_options(registry_write=True)
+    with engine.connect() as connection:
+        command.downgrade(migrate.configuration(connection), revision)
+    engine.dispose()
 
 
 def address(server: URL, database: str) -> str:

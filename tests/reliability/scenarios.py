@@ -1,15 +1,35 @@
-"""What is done while something happens: each changes the catalog or the disk, and can be done again."""
+"""What is done while something happens: each changes the catalog, the disk or the Hub, and can be done again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from registry import Registry
+from registry.errors import HubFailure
 from registry.verbs.gc import gc
 
-Scenario = Callable[[Registry, Path], object]
+Start = str
+"""Where one begins: in a ``furnished`` catalog, in one taken back to a schema revision, or with ``nothing``."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """``run`` is given a folder and the address of a database; ``again``: doing it twice is doing it once."""
+
+    run: Callable[[Path, str], object]
+    start: Start = "furnished"
+    again: bool = True
+
+
+def _on(change: Callable[[Registry, Path], object]) -> Callable[[Path, str], object]:
+    def run(folder: Path, url: str) -> object:
+        with Registry.open(folder / "home", database_url=url) as catalog:
+            return change(catalog, folder)
+
+    return run
 
 
 def add(catalog: Registry, folder: Path) -> object:
@@ -18,6 +38,19 @@ def add(catalog: Registry, folder: Path) -> object:
 
 def add_next(catalog: Registry, folder: Path) -> object:
     return catalog.add(folder / "new", "a", parents=["b"])
+
+
+def add_many(catalog: Registry, folder: Path) -> object:
+    return catalog.add_all(folder / "many", tags={"k": "v"})
+
+
+def add_hub(catalog: Registry, _: Path) -> object:
+    """A composition, whose input comes along as known."""
+    return catalog.add("hf://team/right", "right")
+
+
+def fetch(catalog: Registry, _: Path) -> object:
+    return catalog.fetch(["up"])
 
 
 def compose(catalog: Registry, _: Path) -> object:
@@ -51,8 +84,22 @@ def alias(catalog: Registry, _: Path) -> object:
     return catalog.set_alias("a", "prod", 1)
 
 
+def alias_delete(catalog: Registry, _: Path) -> object:
+    if any(each.alias == "old" for each in catalog.aliases("a")):
+        return catalog.delete_alias("a", "old")
+    return None
+
+
 def tag(catalog: Registry, _: Path) -> object:
     return catalog.set_tags("a", {"stage": "done"})
+
+
+def untag(catalog: Registry, _: Path) -> object:
+    return catalog.delete_tags("a", ["k"]) if "k" in catalog.show("a").tags else None
+
+
+def note(catalog: Registry, _: Path) -> object:
+    return catalog.set_note("a", "worth a look")
 
 
 def evaluate(catalog: Registry, _: Path) -> object:
@@ -63,10 +110,30 @@ def revoke(catalog: Registry, _: Path) -> object:
     return catalog.revoke("b", "poisoned")
 
 
+def unrevoke(catalog: Registry, _: Path) -> object:
+    return catalog.unrevoke("bad") if catalog.show("bad").revoked else None
+
+
 def delete(catalog: Registry, _: Path) -> object:
     if any(version.name == "spare" for version in catalog.list(limit=100).versions):
         return catalog.delete("spare")
     return None
+
+
+def base_add(catalog: Registry, folder: Path) -> object:
+    return catalog.add_base_model("tiny/base", base_path=folder / "base")
+
+
+def base_alias(catalog: Registry, _: Path) -> object:
+    return catalog.set_base_alias("tiny", "tiny/base")
+
+
+def rule(catalog: Registry, _: Path) -> object:
+    return catalog.add_rule("a", "team/{name}-ruled")
+
+
+def rule_delete(catalog: Registry, _: Path) -> object:
+    return [catalog.delete_rule(each.id) for each in catalog.rules()]
 
 
 def export(catalog: Registry, folder: Path) -> object:
@@ -87,10 +154,60 @@ def sync_dir(catalog: Registry, folder: Path) -> object:
     return catalog.sync_dir(folder / "work" / "served", alias="live")
 
 
-SCENARIOS: Mapping[str, Scenario] = {
-    function.__name__.replace("_", "-"): function
-    for function in (
-        add, add_next, compose, rebuild, materialize, materialize_out, checkout, alias, tag, evaluate, revoke, delete,
-        export, import_bundle, sync_dir, collect,
-    )
-}  # fmt: skip
+def publish(catalog: Registry, _: Path) -> object:
+    return catalog.publish("mix", "team/published")
+
+
+def publish_again(catalog: Registry, _: Path) -> object:
+    """Another version to a repo of ours, under a tag."""
+    return catalog.publish("b", "team/out", tag="v2")
+
+
+def publish_model(catalog: Registry, folder: Path) -> object:
+    return catalog.publish("mix", "team/merged", into="model", base_path=folder / "base")
+
+
+def propose(catalog: Registry, _: Path) -> object:
+    return catalog.publish("b", "team/out", propose=True)
+
+
+def sync(catalog: Registry, _: Path) -> object:
+    report = catalog.sync(jobs=1, retries=0, backoff=0)
+    for each in report.results:
+        if each.outcome == "failed":  # which the command says with its exit code
+            raise (HubFailure if each.code else RuntimeError)(each.reason or "")
+    return report
+
+
+def unpublish(catalog: Registry, _: Path) -> object:
+    return catalog.unpublish("team/out", reason="leaked")
+
+
+def unpublish_delete(catalog: Registry, _: Path) -> object:
+    return catalog.unpublish("team/whole", delete=True)
+
+
+def upgrade(folder: Path, url: str) -> object:
+    return Registry.upgrade(folder / "home", database_url=url)
+
+
+def first(_: Registry, __: Path) -> object:
+    """Opening is all: there is no catalog before."""
+
+
+def _scenarios() -> Mapping[str, Scenario]:
+    simple = (
+        add, add_next, add_many, add_hub, fetch, compose, rebuild, materialize, materialize_out, checkout, alias,
+        alias_delete, tag, untag, note, revoke, unrevoke, delete, base_add, base_alias, rule, rule_delete, export,
+        import_bundle, sync_dir, collect, publish, publish_again, publish_model, propose, sync, unpublish,
+        unpublish_delete,
+    )  # fmt: skip
+    found = {each.__name__.replace("_", "-"): Scenario(_on(each)) for each in simple}
+    found["evaluate"] = Scenario(_on(evaluate), again=False)
+    found["first"] = Scenario(_on(first), start="nothing")
+    for revision in ("0001", "0002"):
+        found[f"upgrade-from-{revision}"] = Scenario(upgrade, start=revision)
+    return found
+
+
+SCENARIOS: Mapping[str, Scenario] = _scenarios()

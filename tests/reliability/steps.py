@@ -1,7 +1,7 @@
-"""The steps of a running command: every change of a file below a folder, every statement, every commit.
+"""The steps of a running command: every change of a file below a folder, every statement and commit, every request.
 
-They are seen from outside: by Python's audit events, SQLAlchemy's events, and ``os.fsync``. Nothing of this is in the
-program itself.
+They are seen from outside: by Python's audit events, SQLAlchemy's events, ``os.fsync`` and the Hub client's transport.
+Nothing of this is in the program itself.
 """
 
 from __future__ import annotations
@@ -12,25 +12,46 @@ import signal
 import socket
 import sqlite3
 import sys
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import httpx2
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
-Fault = Literal["kill", "no space", "bad disk", "interrupt", "connection lost"]
-FAULTS: tuple[Fault, ...] = ("kill", "no space", "bad disk", "interrupt", "connection lost")
+Fault = Literal[
+    "kill", "no space", "bad disk", "read only", "interrupt", "terminate", "connection lost", "hub lost"
+]
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+TERMINATED = 128 + signal.SIGTERM
+"""What the command line exits with when it is told to end."""
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CHANGES = {
     "os.rename": 2, "os.link": 2, "os.symlink": 2, "os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.truncate": 1,
     "os.chmod": 1, "os.utime": 1,
 }  # fmt: skip
-_ERRNO = {"no space": errno.ENOSPC, "bad disk": errno.EIO}
-_SAID = {"no space": "database or disk is full", "bad disk": "disk I/O error"}
+_ERRNO = {"no space": errno.ENOSPC, "bad disk": errno.EIO, "read only": errno.EROFS}
+_SAID = {
+    "no space": "database or disk is full", "bad disk": "disk I/O error", "read only": "attempt to write a readonly database",
+}  # fmt: skip
+
+
+def meets(fault: Fault, step: str, *, sqlite: bool) -> bool:
+    """Whether a fault can happen at a step, of which the log has this line."""
+    what = step.split(" ", 2)[1]
+    if fault in {"kill", "interrupt", "terminate"}:
+        return True
+    if fault == "hub lost":
+        return what in {"request", "answer"}
+    if what in {"SQL", "commit"}:
+        reading = step.split(" ", 3)[2:3] in (["SELECT"], ["PRAGMA"], ["BEGIN"])
+        return not sqlite if fault == "connection lost" else sqlite and (fault == "bad disk" or not reading)
+    return fault in _ERRNO and what not in {"request", "answer"}
 
 
 class Steps:
@@ -42,6 +63,7 @@ class Steps:
         self._at = at
         self._fault = fault
         self._count = 0
+        self._one = threading.Lock()
 
     def install(self) -> None:
         sys.addaudithook(self._audit)
@@ -55,6 +77,16 @@ class Steps:
             real(fd)
 
         os.fsync = fsync
+        send = httpx2.HTTPTransport.handle_request
+
+        def handle(transport: httpx2.HTTPTransport, request: httpx2.Request) -> httpx2.Response:
+            what = f"{request.method} {request.url.path}"
+            self._step(f"request {what}", request=request)
+            response = send(transport, request)
+            self._step(f"answer {what}", request=request)
+            return response
+
+        vars(httpx2)["HTTPTransport"].handle_request = handle
 
     def rest(self) -> None:
         """What follows is nobody's step."""
@@ -81,17 +113,26 @@ class Steps:
             # Where this is called from, SQLAlchemy does not wrap errors as it does those of the commit itself.
             raise OperationalError("COMMIT", None, error) from error
 
-    def _step(self, name: str, *, file: bool = False, connection: Any = None) -> None:
-        self._count += 1
-        os.write(self._log, f"{self._count} {name}\n".encode())
-        if self._count == self._at:
-            self._strike(file, connection)
+    def _step(
+        self, name: str, *, file: bool = False, connection: Any = None, request: httpx2.Request | None = None
+    ) -> None:
+        with self._one:
+            self._count += 1
+            strikes = self._count == self._at
+            os.write(self._log, f"{self._count} {name}\n".encode())
+        if strikes:
+            self._strike(file, connection, request)
 
-    def _strike(self, file: bool, connection: Any) -> None:
+    def _strike(self, file: bool, connection: Any, request: httpx2.Request | None) -> None:
         if self._fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif self._fault == "interrupt":
             signal.raise_signal(signal.SIGINT)
+        elif self._fault == "terminate":
+            signal.raise_signal(signal.SIGTERM)
+        elif self._fault == "hub lost":
+            if request is not None:
+                raise httpx2.ReadError("the connection was reset", request=request)
         elif self._fault == "connection lost":
             if connection is not None and not isinstance(connection, sqlite3.Connection):
                 with socket.socket(fileno=os.dup(connection.fileno())) as line:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -140,6 +141,14 @@ class HubServer:
     def commits(self, repo: str, revision: str = "main") -> list[Commit]:
         """The history of a repository, newest first."""
         return self._commits(repo, revision)
+
+    def turn_to(self, root: Path) -> None:
+        """Serve what is below another folder from now on, at the same address; nothing may be in progress."""
+        root = Path(root).resolve()
+        self._store, self._objects = Store(root / "repos"), Objects(root)
+        if self._running is not None:
+            site, server, thread = self._running
+            self._running = replace(site, store=self._store, objects=self._objects), server, thread
 
     def start(self) -> None:
         """Listen and serve, in a thread of its own."""
