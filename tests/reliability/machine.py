@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -45,6 +46,7 @@ NUMBER = st.integers(1, 4)
 ALIAS = st.sampled_from(ALIASES)
 FOLLOWED = st.sampled_from((*NAMES, "a@prod", "team/B@Next", "c@prod"))
 WEIGHT = st.sampled_from(("0.5", "1", "2"))
+TEXT = st.text("xyz é'\"%", max_size=4).filter(lambda text: not text or text.strip() == text)
 EXPECT = st.sampled_from((None, None, "none", 1, 2))
 Key = tuple[str, int]
 Expect = int | Literal["none"] | None
@@ -197,6 +199,16 @@ class Catalog(RuleBasedStateMachine):
         line.append(version)
         assert made.version == len(line)
 
+    @initialize(furnished=st.sampled_from((True, True, False)))
+    def begin(self, *, furnished: bool) -> None:
+        """Most begin with something to follow."""
+        if furnished:
+            for source, name in enumerate(NAMES):
+                self.add(name=name, source=source)
+                self.point(name=name, alias=ALIASES[source % 2], number=1, expect=None, protect=False)
+            self._compose("mix", (("0.5", "a"), ("1", "c")))
+            self._compose("top", (("2", "team/B@Next"), ("1", "mix")))
+
     # -- versions
 
     @step(name=NAME, source=st.integers(0, SOURCES - 1))
@@ -212,8 +224,12 @@ class Catalog(RuleBasedStateMachine):
             assert added.created
             self._append(name, added, Made(what, added.digest))
 
-    @step(name=ANY, one=FOLLOWED, other=NAME, weight=WEIGHT)
+    @step(name=NAME, one=FOLLOWED, other=NAME, weight=WEIGHT)
     def compose(self, name: str, one: str, other: str, weight: str) -> None:
+        self._compose(name, ((weight, one), ("1", other)))
+
+    @step(name=st.sampled_from(MADE), one=FOLLOWED, other=NAME, weight=WEIGHT)
+    def follow(self, name: str, one: str, other: str, weight: str) -> None:
         self._compose(name, ((weight, one), ("1", "mix" if name == "top" else other)))
 
     def _compose(self, name: str, terms: tuple[tuple[str, str], ...]) -> None:
@@ -236,10 +252,17 @@ class Catalog(RuleBasedStateMachine):
             assert (made.created, made.version) == (False, known[-1])
         else:
             assert made.created
+            self.did["versions composed"] += 1
             self._append(name, made, Made(what, made.digest, terms, pins))
 
-    @step(lambda self: self._compositions() and self._in_order() is not None)
-    def rebuild(self) -> None:
+    @step(name=NAME, source=st.integers(0, SOURCES - 1))
+    def rebuild(self, name: str, source: int) -> None:
+        """After something moved that others may follow."""
+        self.add(name=name, source=source)
+        if self._in_order() is not None:
+            self._rebuild()
+
+    def _rebuild(self) -> None:
         told = {each.ref: each for each in self._catalog.rebuild(device="cpu")}
         states: dict[str, str] = {}
         for name, number in self._in_order() or ():
@@ -255,6 +278,7 @@ class Catalog(RuleBasedStateMachine):
                 states[name] = "failed"
             else:
                 states[name] = "made"
+                self.did["versions rebuilt"] += 1
                 assert told[ref].made == f"{name}@{len(self._lines[name]) + 1}"
                 made = self._catalog.show(told[ref].made or "")
                 new = Made(
@@ -339,18 +363,24 @@ class Catalog(RuleBasedStateMachine):
         else:
             self._protected.discard((name, alias))
 
-    @step(
-        name=ANY,
-        number=NUMBER,
-        value=st.text("xyz é'\"%", max_size=4).filter(lambda text: not text or text.strip()),
-    )
-    def tag(self, name: str, number: int, value: str) -> None:
+    @step(name=ANY, number=NUMBER, text=TEXT, what=st.sampled_from(("tag", "untag", "evaluate", "note")))
+    def say(self, name: str, number: int, text: str, what: str) -> None:
+        match what:
+            case "tag":
+                self._tag(name, number, text)
+            case "untag":
+                self._untag(name, number)
+            case "evaluate":
+                self._evaluate(name, number, len(text) / 7, text[:1] or "x")
+            case _:
+                self._write(name, number, text or None)
+
+    def _tag(self, name: str, number: int, value: str) -> None:
         self._say(name, number, lambda ref: self._catalog.set_tags(ref, {"k": value}))
         if self._lives(name, number):
             self._made((name, number)).tags["k"] = value
 
-    @step(name=ANY, number=NUMBER)
-    def untag(self, name: str, number: int) -> None:
+    def _untag(self, name: str, number: int) -> None:
         if self._lives(name, number) and "k" not in self._made((name, number)).tags:
             with pytest.raises(NotFound):
                 self._catalog.delete_tags(f"{name}@{number}", ["k"])
@@ -359,14 +389,12 @@ class Catalog(RuleBasedStateMachine):
         if self._lives(name, number):
             del self._made((name, number)).tags["k"]
 
-    @step(name=ANY, number=NUMBER, value=st.floats(-10, 10), dataset=st.sampled_from("xy"))
-    def evaluate(self, name: str, number: int, value: float, dataset: str) -> None:
+    def _evaluate(self, name: str, number: int, value: float, dataset: str) -> None:
         self._say(name, number, lambda ref: self._catalog.add_evaluation(ref, "m", value, dataset=dataset))
         if self._lives(name, number):
             self._made((name, number)).values[dataset] = value
 
-    @step(name=ANY, number=NUMBER, note=st.sampled_from((None, "one", "two\nlines")))
-    def write(self, name: str, number: int, note: str | None) -> None:
+    def _write(self, name: str, number: int, note: str | None) -> None:
         self._say(name, number, lambda ref: self._catalog.set_note(ref, note))
         if self._lives(name, number):
             self._made((name, number)).note = note
