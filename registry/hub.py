@@ -35,7 +35,7 @@ from registry import _hub_answers, _hub_log, _partial, base_layout, digest
 from registry._hub_errors import SIGN_IN, clean, translated
 from registry._hub_patience import gate, patiently
 from registry._paths import expanded
-from registry._safetensors import DTYPES
+from registry._safetensors import DTYPES, parse_object
 from registry.base_layout import BaseLayout
 from registry.errors import (
     Conflict,
@@ -511,10 +511,10 @@ def describe_model(repo: str, revision: str | None) -> DescribedModel:
         raise Refused(
             f"{repo} keeps weights outside the large file storage", hint="download it, and use --base-path"
         )
+    config = _config(repo, commit)
     try:
-        config = json.loads(read(repo, commit, "config.json"))
         tensors = [tensor for shard in shards for tensor in _tensors(repo, commit, shard)]
-        found = base_layout.layout(tensors, dict(config))
+        found = base_layout.layout(tensors, config)
     except (ValueError, TypeError, RecursionError):
         raise Refused(f"config.json of {repo} is malformed") from None
     return DescribedModel(commit, digest.of_json(sorted(map(str, hashes))), found)
@@ -522,11 +522,13 @@ def describe_model(repo: str, revision: str | None) -> DescribedModel:
 
 def model_config(repo: str, revision: str | None) -> dict[str, Any]:
     """A model's ``config.json``, and nothing else of it."""
-    commit = resolve(repo, revision)
-    try:
-        return dict(json.loads(read(repo, commit, "config.json")))
-    except (ValueError, TypeError, RecursionError):
-        raise Refused(f"config.json of {repo} is malformed") from None
+    return _config(repo, resolve(repo, revision))
+
+
+def _config(repo: str, commit: str) -> dict[str, Any]:
+    """Infinity passes, as it does in a folder."""
+    raw = read(repo, commit, "config.json")
+    return parse_object(raw, name=f"config.json of {repo}", hint="give a transformers model", constants=True)
 
 
 def _tensors(repo: str, commit: str, shard: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:

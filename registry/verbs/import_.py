@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from registry.catalog.bundle_check import Checked
 from registry.catalog.bundle_import import Comparison, Written
 from registry.catalog.bundle_lines import BlobLine
 from registry.catalog.database import HEAD, Database
-from registry.errors import SchemaOutdated
+from registry.errors import SchemaOutdated, StorageFailure
 from registry.results import Imported
 from registry.verbs import _container, _content
 from registry.verbs._container import Bundle
@@ -32,13 +32,24 @@ def import_bundle(
     database: Database, blobs: BlobStore, file: str | Path, *, actor: str, progress: Progress | None
 ) -> Imported:
     database.require("revocations")
-    with _container.open_bundle(expanded(file)) as bundle:
+    with _reading(file), _container.open_bundle(expanded(file)) as bundle:
         if bundle.manifest.schema_ > HEAD:
             raise SchemaOutdated(
                 f"{bundle.path} was exported from schema revision {bundle.manifest.schema_}, this release has {HEAD}",
                 hint="upgrade adapter-registry",
             )
         return _content.again_if_swept(lambda: _import(database, blobs, bundle, actor, progress))
+
+
+@contextmanager
+def _reading(file: str | Path) -> Iterator[None]:
+    """What the catalog's own disk and database fail at is told by them."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailure(
+            f"cannot read {file}: {error.strerror}", hint="check the disk that it is on, or copy it again"
+        ) from error
 
 
 def _import(

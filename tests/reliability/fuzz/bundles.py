@@ -66,7 +66,8 @@ def exported(folder: Path) -> Path:
     base = folder / "base"
     base.mkdir()
     (base / "config.json").write_text('{"model_type": "llama"}')
-    with Registry.open(folder / "made") as catalog:
+    here = f"sqlite:///{folder / 'made.db'}"
+    with Registry.open(folder / "made", database_url=here, blobs=str(folder / "made" / "blobs")) as catalog:
         for seed, name in enumerate(("a", "b", "gone")):
             catalog.add(make_lora(folder / name, modules={Q0: (8, 8)}, seed=seed), name)
         shutil.copy(folder / "a" / TENSORS, base / "model.safetensors")

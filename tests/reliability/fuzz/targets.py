@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from registry import (
+    Registry,
     checkpoint,
     expression,
     filters,
@@ -47,7 +48,7 @@ _TYPED = (
 )  # fmt: skip
 _SEARCHED = (
     b"alias = 'prod' AND eval.accuracy > 0.8", b"NOT revoked = true", b"name LIKE 'a%' OR tag.k IN ('x', 'y')",
-    b"created_at > '7d' AND (task = 'qa' OR kind = 'lora')", b"free words", b"eval.acc['imdb', 'test'] >= 1e-3 AND `tags`.`a b` IS NULL",
+    b"created_at > '7d' AND (task = 'qa' OR kind = 'lora')", b"free words", b"eval.acc['imdb', 'test'] >= 1e-3 AND tags.`a b` IS NULL",
 )  # fmt: skip
 
 
@@ -66,9 +67,22 @@ def _expression(_: Path) -> Iterator[Target]:
 
 @contextmanager
 def _filter(_: Path) -> Iterator[Target]:
-    yield Target(
-        tuple(each for each in _SEARCHED if b"`tags`" not in each), lambda case: filters.parse(_text(case))
-    )
+    yield Target(_SEARCHED, lambda case: filters.parse(_text(case)))
+
+
+@contextmanager
+def _search(folder: Path) -> Iterator[Target]:
+    """A filter that is searched by."""
+    with Registry.open(folder / "home") as catalog:
+        catalog.add(
+            make_lora(folder / "lora", modules={"h.0.q": (6, 4)}, r=2),
+            "a",
+            tags={"k": "x"},
+            task="qa",
+            note="free words",
+        )
+        catalog.add_evaluation("a", "acc", 0.5, dataset="imdb")
+        yield Target(_SEARCHED, lambda case: catalog.list(_text(case)))
 
 
 @contextmanager
@@ -129,25 +143,20 @@ def _reading(name: str) -> Callable[[Path], Any]:
         place.mkdir()
 
         def run(case: bytes) -> None:
+            if case in own:
+                _used(peft_format.read(own[case]))
+                return
             # Beside another file than its own it is as good a case.
             other = next(
                 (path for path in made if kept[path][name][:60] == case[:60]), made[len(case) % len(made)]
             )
             for each in (CONFIG, TENSORS):
                 (place / each).write_bytes(case if each == name else kept[other][each])
-            _used(peft_format.read(place))
+            with _impatient(asked=True):
+                _used(peft_format.read(place))
 
-        seeds = tuple(files[name] for files in kept.values())
         own = {files[name]: path for path, files in kept.items()}
-
-        def run_seed(case: bytes) -> None:
-            if case in own:
-                _used(peft_format.read(own[case]))
-            else:
-                run(case)
-
-        with _impatient():
-            yield Target(seeds, run_seed, "also" if name == CONFIG else "no")
+        yield Target(tuple(own), run, "also" if name == CONFIG else "no")
 
     return make
 
@@ -158,29 +167,27 @@ def _pattern(_: Path) -> Iterator[Target]:
     names = [f"model.layers.{layer}.self_attn.{name}_proj" for layer in range(8) for name in "qkvo"] + [
         "a" * 300
     ]
+    seeds = (
+        rb"^model\.layers\.(0|1)\.(q|k)_proj",
+        b"q_proj",
+        rb".*\.(?=q)q_proj",
+        rb"[a-z]{1,20}[^.]+",
+        rb"(b|bb)+c",
+    )
 
     def run(case: bytes) -> None:
-        found = _patterns.Patterns("rank_pattern", {_text(case): 2.0})
-        for name in names:
-            found.value(name, 1.0)
+        with _impatient(asked=case not in seeds):
+            found = _patterns.Patterns("rank_pattern", {_text(case): 2.0})
+            for name in names:
+                found.value(name, 1.0)
 
-    with _impatient():
-        yield Target(
-            (
-                rb"^model\.layers\.(0|1)\.(q|k)_proj",
-                b"q_proj",
-                rb".*\.(?=q)q_proj",
-                rb"[a-z]{1,20}[^.]+",
-                rb"(b|bb)+c",
-            ),
-            run,
-        )
+    yield Target(seeds, run)
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
+def _impatient(*, asked: bool) -> Iterator[None]:
     """Patterns that take long are given up soon, so that there is time for others."""
-    before, _patterns.SECONDS = _patterns.SECONDS, 0.02
+    before, _patterns.SECONDS = _patterns.SECONDS, 0.02 if asked else _patterns.SECONDS
     try:
         yield
     finally:
@@ -426,6 +433,7 @@ def _template(_: Path) -> Iterator[Target]:
 TARGETS = {
     "expression": Maker(_expression, 12),
     "filter": Maker(_filter, 14),
+    "search": Maker(_search, 2),
     "reference": Maker(_reference, 20),
     "safetensors": Maker(_reading(TENSORS), 4),
     "adapter_config": Maker(_reading(CONFIG), 4),
