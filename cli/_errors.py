@@ -7,6 +7,7 @@ import os
 import re
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -18,7 +19,12 @@ from ._text import clean, tint
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
+_SECRET_VARIABLES = (
+    "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+    "PGPASSWORD", "REGISTRY_SIGNING_PASSWORD",
+)  # fmt: skip
+_PASSWORDS = re.compile(r"(?i)(?<=[?&])(?:ssl)?password=([^&]+)|://[^:/@]*:([^@]+)@")
+_SHORTEST_SECRET = 6
 _SECRETS = (
     # Hub tokens: long, or mixed as no folder's name is (``hf_adapters`` stays readable).
     (re.compile(r"(?<![A-Za-z0-9])hf_(?:[A-Za-z0-9]{16,}|(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{8,})"), "hf_***"),
@@ -41,10 +47,12 @@ class Line(NamedTuple):
 
 def redact(text: str) -> str:
     """Take tokens and passwords out of a text."""
-    for variable in _TOKEN_VARIABLES:
-        token = os.environ.get(variable, "")
-        if len(token) >= 6:
-            text = text.replace(token, "***")
+    secrets = [os.environ.get(variable, "") for variable in _SECRET_VARIABLES]
+    found = _PASSWORDS.findall(os.environ.get("REGISTRY_DATABASE_URL", ""))
+    secrets += [unquote(each) for pair in found for each in pair]
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_SECRET:  # a shorter one would be found in what is none
+            text = text.replace(secret, "***")
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
@@ -24,7 +24,7 @@ class Settings:
     """``home`` holds ``registry.db`` and ``blobs/`` unless the two URLs point elsewhere."""
 
     home: Path
-    database_url: str
+    database_url: str = field(repr=False)  # may have a password in it
     blobs: str
     given_actor: str | None
     cache_size: int = _ROOM

@@ -42,7 +42,7 @@ def test_the_commands_are_found() -> None:
 def test_every_command_parses(line: str) -> None:
     words = shlex.split(line)[1:]
     command: click.Command = root
-    ctx = click.Context(root, info_name="registry")
+    ctx = click.Context(root, info_name="registry", **root.context_settings)  # -h is decided once for all
     while isinstance(command, click.Group):
         found = command.get_command(ctx, words[0])
         assert found is not None, line

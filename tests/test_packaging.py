@@ -23,7 +23,11 @@ SOURCES = ("registry", "cli", "migrations")
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, so that neither an old build folder nor this test leaves traces."""
-    folder = tmp_path_factory.mktemp("wheel")
+    return built(tmp_path_factory.mktemp("wheel"))
+
+
+def built(folder: Path) -> Path:
+    """The wheel, made in this folder as of a day in the past."""
     source = folder / "source"
     source.mkdir()
     for name in SOURCES:
@@ -34,10 +38,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (source / "README.md").exists():
         (source / "README.md").write_text("# adapter-registry\n")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
-    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    day = {**os.environ, "SOURCE_DATE_EPOCH": "1760000000"}
+    done = subprocess.run(build, capture_output=True, text=True, check=False, env=day)
     assert done.returncode == 0, done.stdout + done.stderr
-    (built,) = folder.glob("*.whl")
-    return built
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+def test_the_same_sources_give_the_same_bytes(wheel: Path, tmp_path: Path) -> None:
+    assert built(tmp_path).read_bytes() == wheel.read_bytes()
 
 
 @pytest.fixture(scope="module")
