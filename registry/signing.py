@@ -42,13 +42,14 @@ def sign(files: Mapping[str, str], key: Path) -> bytes:
     pem = _read(key)
     _private(key, pem)
     known = _manifest_of(hashing, files)
-    with tempfile.TemporaryDirectory(prefix="registry-") as folder:
-        # The package reads the key from a path, so it is given the very bytes that were checked.
-        given, made = Path(folder, "key.pem"), Path(folder, SIGNATURE)
-        given.touch(mode=0o600)
-        given.write_bytes(pem)
+    with tempfile.TemporaryDirectory(prefix="registry-") as folder, tempfile.TemporaryFile() as given:
+        # The package reads the key from a path, so it is given the very bytes that were checked. The file has no name:
+        # it goes with this process, whatever ends it.
+        given.write(pem)
+        given.seek(0)
+        path, made = Path(f"/dev/fd/{given.fileno()}"), Path(folder, SIGNATURE)
         config = signing.Config().set_hashing_config(known)
-        config.use_elliptic_key_signer(private_key=given, password=_password()).sign(folder, made)
+        config.use_elliptic_key_signer(private_key=path, password=_password()).sign(folder, made)
         return made.read_bytes()
 
 

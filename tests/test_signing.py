@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,23 @@ def test_what_was_signed_is_read_back(curve: Any, tmp_path: Path) -> None:
     assert signing.sign(DIGESTS, private) != made  # which is why a publish looks before it signs anew
     with pytest.raises(IntegrityFailure, match="not a signature by this key"):
         signing.signed(made, keys(tmp_path, "other")[1])
+
+
+def test_a_process_that_is_killed_while_it_signs_leaves_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the folder when all is done was there, by its name, when it might have been killed."""
+    left: list[str] = []
+
+    class Seen(tempfile.TemporaryDirectory[str]):
+        def cleanup(self) -> None:
+            left.extend(path.name for path in Path(self.name).rglob("*"))
+            super().cleanup()
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", Seen)
+    private, public = keys(tmp_path)
+    assert signing.signed(signing.sign(DIGESTS, private), public) == DIGESTS
+    assert left == [signing.SIGNATURE, "key.pub", signing.SIGNATURE]
 
 
 def test_the_packages_own_command_verifies_a_download(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import selectors
@@ -37,6 +38,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from registry.catalog import _frozen
 from registry.catalog._rights import needed
 from registry.errors import Denied, RegistryError, SchemaOutdated, StorageFailure, UsageError
 
@@ -75,12 +77,14 @@ class Database:
     def read(self) -> Iterator[Session]:
         with translated(self.url), Session(self._reader, autoflush=False) as session:
             yield session
+            _frozen.check(session)
 
     @contextmanager
     def glance(self) -> Iterator[Session]:
         """For what single statements answer: each sees its own state, and none begins or ends a transaction."""
         with translated(self.url), Session(self._glancer, autoflush=False) as session:
             yield session
+            _frozen.check(session)
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -159,6 +163,8 @@ def make_engine(url: URL) -> Engine:
     try:
         if url.get_backend_name() == "postgresql":
             engine = create_engine(url)
+            # It says a second time, to stderr, that a connection was lost.
+            logging.getLogger("psycopg").addHandler(logging.NullHandler())
             event.listen(engine, "checkin", _on_checkin)
             event.listen(engine, "checkout", _on_checkout)
             return engine
@@ -167,6 +173,7 @@ def make_engine(url: URL) -> Engine:
         raise UsageError(
             f"no driver for {shown(url)}", hint="for PostgreSQL: pip install 'adapter-registry[postgres]'"
         ) from error
+    _frozen.readable(engine)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine
@@ -288,11 +295,12 @@ def _normalize(text_url: str) -> URL:
     return url
 
 
-def _on_connect(connection: Any, _record: Any) -> None:
+def _on_connect(connection: Any, record: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # transactions are begun below, not guessed by the driver
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-    cursor.execute("PRAGMA journal_mode = WAL")
+    if not _frozen.is_frozen(record):
+        cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -397,7 +405,11 @@ def _advice(reason: str) -> str:
     if "full" in reason or "disk I/O" in reason:
         return "the disk is full or failing: free some space; nothing was changed"
     if "readonly" in reason or "read-only" in reason:
-        return "the file or its folder is read-only for you"
+        return (
+            "the file or its folder is read-only for you: it can be read, and changed by who may write there"
+        )
+    if "unable to open" in reason:
+        return "the file or its folder cannot be opened by you; if a writer was killed there, open it once as its owner"
     if "locked" in reason:
         return f"another process kept it locked for {_BUSY_TIMEOUT_MS // 1000} s; try again"
     return "check that it is reachable and that you may use it; nothing was changed"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -25,7 +27,7 @@ from tests.reliability.kills import Trials
 from tests.reliability.nursery import nursery
 from tests.reliability.places import Copies
 from tests.reliability.scenarios import SCENARIOS
-from tests.reliability.steps import FAULTS, Fault
+from tests.reliability.steps import FAULTS, TERMINATED, Fault
 
 DATABASES = ("sqlite", "postgresql")
 HARNESSES = ("kills", "faults", "crowd", "model", "fuzz")
@@ -47,6 +49,7 @@ def main() -> int:
     add("--sequences", type=int, default=2000, help="Of changes, that the model is compared over.")
     add("--cases", type=int, default=1_000_000, help="Of hostile input.")
     wanted = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # what was started is stopped
     counts: Counts = {}
     for harness in wanted.only or HARNESSES:
         for title, counted in _run(harness, wanted):
@@ -93,7 +96,7 @@ def stopped(database: str, wanted: argparse.Namespace, faults: tuple[Fault, ...]
             trials = Trials(processes, catalogs, scenario)
             counts["undisturbed"] += 1
             for fault in faults:
-                for tried in trials.of(fault, wanted.most):
+                for tried in trials.of(fault, wanted.most, wanted.seed):
                     counts[fault] += 1
                     where = f"{database} {scenario}, {fault} at {tried.ended.last}"
                     _report(where, tried.findings, counts)

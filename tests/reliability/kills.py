@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +38,14 @@ class Trials:
         self._end: State = {}
         self.whole = self._undisturbed()
 
-    def of(self, fault: Fault, most: int | None = None) -> Iterator[Tried]:
-        """One fault in one fresh catalog after another."""
+    def of(self, fault: Fault, most: int | None = None, seed: int = 0) -> Iterator[Tried]:
+        """One fault in one fresh catalog after another: at all steps, or at ``most`` that are chosen by chance."""
         steps = self.whole.ended.steps
         able = [at for at, step in enumerate(steps, 1) if meets(fault, step, sqlite=self._catalogs.sqlite)]
-        for at in spread(able, most):
+        if most is not None and len(able) > most:
+            chance = random.Random(f"{seed} {self._name} {fault}")  # noqa: S311 (any steps will do)
+            able = sorted(chance.sample(able, most))
+        for at in able:
             with self._catalogs.fresh(self._scenario.start) as (folder, url):
                 yield self._trial(folder, url, at, fault)
 
@@ -74,11 +78,3 @@ class Trials:
         if self._scenario.again:
             found += differences(self._end, state(folder, url, self._catalogs.hub))
         return [f"afterwards, {finding}" for finding in [*found, *leftovers(folder, url)]]
-
-
-def spread(steps: Sequence[int], most: int | None) -> Sequence[int]:
-    """Which steps are tried: all, or ``most`` of them evenly, with the first and the last."""
-    if most is None or len(steps) <= most:
-        return steps
-    places = {round(place * (len(steps) - 1) / max(1, most - 1)) for place in range(most)}
-    return [steps[place] for place in sorted(places)]

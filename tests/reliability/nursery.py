@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -139,7 +140,6 @@ def main() -> None:
         compose,
         export,
         fetch,
-        gc,
         import_,
         materialize,
         publish,
@@ -151,6 +151,7 @@ def main() -> None:
         unpublish,
     )
 
+    gc.freeze()  # what all share is not copied for being looked through
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

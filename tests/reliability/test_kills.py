@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import cycle, islice
+from itertools import cycle
 
 import pytest
 
@@ -16,8 +16,12 @@ from tests.reliability.scenarios import SCENARIOS
 from tests.reliability.steps import FAULTS
 
 DATABASES = ("sqlite", "postgresql")
-HALF = list(zip(SCENARIOS, cycle(DATABASES), strict=False))
-"""Each scenario on one of the databases: both meet all in the full run."""
+SMALL = (
+    "add", "add-many", "add-hub", "fetch", "compose", "rebuild", "materialize", "materialize-out", "checkout", "alias", "delete",
+    "base-add", "export", "import-bundle", "sync-dir", "collect", "publish-again", "propose", "unpublish", "first", "upgrade-from-0001",
+)  # fmt: skip
+HALF = list(zip(SMALL, cycle(DATABASES), strict=False))
+"""What is tried here, on one of the databases each: in the full run both meet all there is."""
 MET = [
     ("add", "sqlite", ("no space", "bad disk", "interrupt")),
     ("compose", "postgresql", ("connection lost", "terminate")),
@@ -61,6 +65,7 @@ def furnished(
 
 def test_both_databases_and_all_faults_are_met() -> None:
     assert {database for _, database in HALF} == set(DATABASES)
+    assert set(SMALL) <= set(SCENARIOS)
     assert {fault for _, _, faults in MET for fault in faults} == set(FAULTS[1:])
 
 
@@ -70,7 +75,7 @@ def test_a_command_that_was_killed_leaves_a_catalog_that_holds(
 ) -> None:
     trials = Trials(processes, furnished[database], scenario)
     assert trials.whole.findings == ()
-    (tried,) = islice(trials.of("kill", most=3), 1, 2)  # in its midst
+    (tried,) = trials.of("kill", most=1)
     assert tried.findings == ()
     assert tried.ended.signal == 9
 

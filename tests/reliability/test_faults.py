@@ -1,0 +1,205 @@
+"""Folders that cannot be written to, and a database that somebody keeps: one line says so, and nothing is half done."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import text
+
+from cli import root
+from registry import Registry
+from registry.catalog import database
+from registry.errors import StorageFailure
+from tests.adapters import make_lora
+from tests.reliability.ordinary import read_only
+
+Q = {"model.layers.0.self_attn.q_proj": (8, 8)}
+READING = [
+    ["list"], ["list", "task = 'x'"], ["show", "mix"], ["log", "mix"], ["lineage", "mix"], ["events"], ["stale"], ["alias", "list"],
+    ["publications"], ["check", "a + b"], ["diff", "a", "b"], ["verify"], ["db", "current"], ["db", "check"], ["gc"],
+    ["checkout", "mix", "{out}/mix"], ["export", "{out}/bundle.tar"],
+]  # fmt: skip
+CHANGING = [
+    ["add", "{new}", "new"], ["compose", "other", "a - b", "--device", "cpu"], ["alias", "set", "a", "prod", "1"], ["delete", "a"],
+    ["tag", "set", "a", "k=v"], ["revoke", "a", "--reason", "bad"], ["gc", "--apply"], ["note", "a", "x"],
+]  # fmt: skip
+
+
+@pytest.fixture
+def home(sqlite_url: str, tmp_path: Path) -> Path:
+    """A catalog that nobody has open."""
+    with Registry.open(tmp_path / "home", database_url=sqlite_url) as catalog:
+        for seed, name in enumerate(("a", "b", "spare")):
+            catalog.add(make_lora(tmp_path / name, modules=Q, seed=seed), name)
+        catalog.compose("mix", "a + b", device="cpu")
+        catalog.delete("spare")
+    make_lora(tmp_path / "new", modules=Q, seed=9)
+    (tmp_path / "out").mkdir()
+    assert not (tmp_path / "home" / "registry.db-wal").exists()
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[[list[str]], Result]:
+    def command(words: list[str]) -> Result:
+        places = {"out": tmp_path / "out", "new": tmp_path / "new"}
+        return CliRunner().invoke(root, [word.format(**places) for word in words])
+
+    return command
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def is_one_line(done: Result) -> bool:
+    """What an error looks like: a line, and perhaps one that says what to do."""
+    lines = done.stderr.strip().splitlines()
+    return (
+        done.exit_code == 1
+        and done.stdout == ""
+        and lines[0].startswith("error: ")
+        and all(line.startswith("hint: ") for line in lines[1:2])
+        and len(lines) <= 2
+        and "internal error" not in done.stderr
+    )
+
+
+@pytest.mark.parametrize("words", READING, ids=" ".join)
+def test_a_read_only_catalog_can_be_read(
+    words: list[str], home: Path, run: Callable[[list[str]], Result]
+) -> None:
+    before = content(home)
+    with read_only(home):
+        done = run(words)
+    assert (done.exit_code, done.stderr if done.exit_code else "") == (0, "")
+    assert content(home) == before
+
+
+@pytest.mark.parametrize("words", CHANGING, ids=" ".join)
+def test_a_read_only_catalog_is_not_changed_and_one_line_says_so(
+    words: list[str], home: Path, run: Callable[[list[str]], Result]
+) -> None:
+    before = content(home)
+    with read_only(home):
+        done = run(words)
+    assert is_one_line(done), done.stderr
+    assert content(home) == before
+
+
+def test_a_catalog_that_a_writer_has_open_can_be_read_and_the_writer_goes_on(
+    home: Path, run: Callable[[list[str]], Result]
+) -> None:
+    """Its log and its locks are there, and are read as they are."""
+    with Registry.open(home) as writer:
+        writer.set_alias("a", "newest", 1)
+        with read_only(home):
+            shown = run(["show", "a@newest", "--format", "quiet"])
+        assert (shown.exit_code, shown.stdout) == (0, "a@1\n")
+        writer.set_alias("b", "newest", 1)
+
+
+def test_what_was_written_while_it_was_read_is_refused_and_then_seen(home: Path) -> None:
+    """A file that is read as one that nobody changes is looked at again before what it said counts."""
+    with read_only(home):
+        reader = database.open_database(f"sqlite:///{home}/registry.db")
+        session = reader.read()
+        asked = session.__enter__().execute(text("SELECT count(*) FROM aliases")).scalar_one()
+    with Registry.open(home) as writer:
+        writer.set_alias("a", "newest", 1)
+    assert asked == 0
+    with pytest.raises(StorageFailure, match="was changed while it was read"):
+        session.__exit__(None, None, None)
+    with read_only(home), reader.read() as again:
+        assert again.execute(text("SELECT count(*) FROM aliases")).scalar_one() == 1
+    reader.close()
+
+
+def test_a_log_without_its_locks_is_told(
+    home: Path, tmp_path: Path, run: Callable[[list[str]], Result]
+) -> None:
+    """What a writer left that was killed, in a copy that lacks a file: reading it as it is would lose the log."""
+    copy = tmp_path / "copy"
+    with Registry.open(home) as writer:
+        writer.set_alias("a", "newest", 1)
+        shutil.copytree(home, copy)
+    (copy / "registry.db-shm").unlink()
+    assert (copy / "registry.db-wal").stat().st_size > 0
+    shutil.rmtree(home)
+    copy.rename(home)
+    with read_only(home):
+        done = run(["show", "a@newest"])
+    assert is_one_line(done), done.stderr
+    assert "open it once" in done.stderr
+    assert run(["show", "a@newest"]).exit_code == 0
+
+
+@pytest.mark.parametrize("words", [CHANGING[0], CHANGING[1]], ids=" ".join)
+def test_blobs_that_cannot_be_written(
+    words: list[str], home: Path, run: Callable[[list[str]], Result]
+) -> None:
+    with Registry.open(home) as catalog:
+        before = catalog.events()
+    with read_only(home / "blobs"):
+        done = run(words)
+    assert is_one_line(done), done.stderr
+    with Registry.open(home) as catalog:
+        assert catalog.events() == before
+        assert all(found.ok for found in catalog.verify())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["checkout", "mix", "{out}/mix"], ["export", "{out}/mix.tar"], ["sync-dir", "{out}", "--alias", "live"],
+     ["materialize", "mix", "--out", "{out}/mix"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_an_output_that_cannot_be_written(
+    words: list[str], home: Path, tmp_path: Path, run: Callable[[list[str]], Result]
+) -> None:
+    before = content(home)
+    with read_only(tmp_path / "out"):
+        done = run(words)
+    assert is_one_line(done), done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+    assert content(home) == before
+
+
+def test_a_home_that_cannot_be_made(
+    tmp_path: Path, run: Callable[[list[str]], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setenv("REGISTRY_HOME", str(tmp_path / "closed" / "home"))
+    with read_only(tmp_path / "closed"):
+        done = run(["list"])
+    assert is_one_line(done), done.stderr
+    assert "REGISTRY_HOME" in done.stderr
+    (tmp_path / "closed" / "home").mkdir()
+    with read_only(tmp_path / "closed"):
+        done = run(["list"])
+    assert is_one_line(done), done.stderr
+
+
+def test_a_database_that_somebody_keeps_locked(
+    home: Path, run: Callable[[list[str]], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_TIMEOUT_MS", 50)
+    holder = sqlite3.connect(home / "registry.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    assert run(["show", "a"]).exit_code == 0
+    done = run(["alias", "set", "a", "prod", "1"])
+    assert is_one_line(done), done.stderr
+    assert "locked" in done.stderr
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert run(["alias", "set", "a", "prod", "1"]).exit_code == 0
