@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -19,9 +19,10 @@ from registry.checkpoint import BaseCheckpoint
 from registry.errors import IntegrityFailure, NotHeld, RegistryError, UsageError
 from registry.peft_format import StoredAdapter
 from registry.results import Verification
-from registry.verbs import _content, _recipes
+from registry.verbs import _content, _recipes, _rot
 from registry.verbs._again import Again, computed
 from registry.verbs._grounds import on_base
+from registry.verbs._healing import Healer, whole
 from registry.verbs._recipes import Job, recipe_of, told_recipe
 
 _HUB = "hf://"
@@ -44,6 +45,15 @@ class _Target:
 
 
 @dataclass(frozen=True)
+class _How:
+    """What is done beside reading."""
+
+    rebuild: bool
+    base_path: str | Path | None
+    healer: Healer | None
+
+
+@dataclass(frozen=True)
 class _Rebuilt:
     """What computing a recipe again gave: its digest, and how far it is from the stored adapter if not equal."""
 
@@ -60,10 +70,12 @@ def verify(
     rebuild: bool,
     base_path: str | Path | None = None,
     key: str | Path | None = None,
+    healer: Healer | None = None,
 ) -> tuple[Verification, ...]:
     """Check the given versions, or all live ones; nothing is raised for damage, it is reported.
 
-    What begins with ``hf://`` is a repo on the Hub, whose signature is verified with ``key``.
+    What begins with ``hf://`` is a repo on the Hub, whose signature is verified with ``key``. A ``healer`` replaces bytes
+    that are damaged or missing.
     """
     if key is not None and not any(ref.startswith(_HUB) for ref in refs):
         raise UsageError(
@@ -72,8 +84,9 @@ def verify(
     with database.read() as session:
         named = [reference.parse(ref) for ref in refs if not ref.startswith(_HUB)]
         wanted = named if refs else search.live(session)
-        targets = [_target(session, references.resolve(session, ref)) for ref in wanted]
-    own = iter([_verify(blobs, target, rebuild=rebuild, base_path=base_path) for target in targets])
+        targets = [_target(session, references.resolve(session, ref), rows=bool(refs)) for ref in wanted]
+    how = _How(rebuild, base_path, healer)
+    own = iter([_verified(blobs, target, how) for target in targets])
     if not refs:
         return tuple(own)
     from registry.verbs import _verify_hub
@@ -84,7 +97,37 @@ def verify(
     )
 
 
-def _target(session: Session, pin: Pin) -> _Target:
+def _verified(blobs: BlobStore, target: _Target, how: _How) -> Verification:
+    """One version, and once more after what was found of it was healed."""
+    found = _verify(blobs, target, rebuild=how.rebuild, base_path=how.base_path)
+    healer = how.healer
+    if found.ok or healer is None:
+        return found
+    files = [
+        file for each in (target.files, *(model.files for model in target.models)) for file in each.values()
+    ]
+    bad = [digest for digest in {file.digest: None for file in files} if not whole(blobs, digest)]
+    healed = {digest: source for digest in bad if (source := healer.heal(digest))}
+    again = _verify(blobs, target, rebuild=how.rebuild, base_path=how.base_path) if bad else found
+    notes = [note for digest in bad if digest not in healed for note in healer.notes.get(digest, ())]
+    # What another version that shares them had healed is told here as well.
+    told = {file.digest: healer.tried.get(file.digest, "") for file in files}
+    return again.model_copy(
+        update={
+            "quarantined": tuple(digest for digest in told if digest in healer.aside),
+            "healed": {digest: source for digest, source in told.items() if source},
+            "notes": (*again.notes, *notes),
+        }
+    )
+
+
+def _target(session: Session, pin: Pin, *, rows: bool) -> _Target:
+    damage = _rot.problems_of(session, pin.id) if rows else ()
+    found = _found(session, pin)
+    return replace(found, problems=(*damage, *found.problems)) if damage else found
+
+
+def _found(session: Session, pin: Pin) -> _Target:
     files = artifacts.files(session, pin.digest)
     if not files and pin.origin is not None:
         place = views.version(session, pin.id).source or pin.origin
