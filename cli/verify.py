@@ -96,6 +96,10 @@ def _print(results: tuple[Verification, ...], database: DatabaseCheck | None) ->
         emit_all(database.damage, _damage, quiet=str, empty="")
     if database.more:
         warn([f"{database.more} more were found and are not shown"])
+    if database.quarantined:
+        say(
+            f"{plural(len(database.quarantined), 'damaged file')} put aside: registry gc --quarantine --apply removes them"
+        )
     for note in database.notes:
         say(note)
 

@@ -625,11 +625,16 @@ class Registry:
 
         return watch.watch(self._database, _texts(refs))
 
-    def gc(self, *, apply: bool = False) -> Garbage:
-        """Find bytes that nothing refers to, and leftovers of interrupted work; remove them on ``apply``."""
+    def gc(self, *, apply: bool = False, quarantine: bool = False) -> Garbage:
+        """Find bytes that nothing refers to, and leftovers of interrupted work; remove them on ``apply``.
+
+        With ``quarantine`` also the damaged bytes that a repair put aside, which nothing else removes.
+        """
         from registry.verbs import gc
 
-        return gc.gc(self._database, self._blobs, apply=apply, actor=self._config.actor)
+        return gc.gc(
+            self._database, self._blobs, apply=apply, actor=self._config.actor, quarantine=quarantine
+        )
 
     # -- many at once
 

@@ -791,7 +791,8 @@ class Damage(Result):
 class DatabaseCheck(Result):
     """The outcome of checking what the database holds: ``damage`` is empty when all is as it was written.
 
-    Of very many, ``more`` were left out. ``problems`` says them in a line each.
+    Of very many, ``more`` were left out. ``problems`` says them in a line each. ``quarantined`` are the files that were
+    put aside, by any repair, and are kept until ``gc`` is told to remove them.
     """
 
     ref: Literal["database"] = "database"
@@ -799,6 +800,7 @@ class DatabaseCheck(Result):
     problems: tuple[str, ...] = ()
     damage: tuple[Damage, ...] = ()
     more: int = 0
+    quarantined: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 

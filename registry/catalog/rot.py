@@ -6,8 +6,11 @@ finding. What other rows determine is computed again, and is all that can be men
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, cast
@@ -161,6 +164,38 @@ def _file(session: Session) -> Iterator[Rotten]:
     for (line,) in session.connection().exec_driver_sql(f"PRAGMA integrity_check({MOST})"):
         if line != "ok":
             yield Rotten("", "", f"the file is damaged: {' '.join(str(line).split())}")
+
+    yield from _schema(session)
+
+
+def _schema(session: Session) -> Iterator[Rotten]:
+    """Tables and indexes that are not as the migrations make them: their texts are bytes of the file as well."""
+    driver: Any = session.connection().connection.driver_connection
+    missing = _as_made() - _made(driver)
+    for kind, name, _, _ in sorted(missing, key=str):
+        yield Rotten("", "", f"the {kind} {name} is not defined as this release defines it")
+
+
+@cache
+def _as_made() -> frozenset[tuple[str, ...]]:
+    """What a new catalog has."""
+    import sqlite3
+
+    from registry.catalog import migrate
+
+    with tempfile.TemporaryDirectory(prefix="registry-") as folder:
+        file = f"{folder}/new.db"
+        migrate.upgrade(f"sqlite:///{file}")
+        with closing(sqlite3.connect(file)) as connection:
+            return _made(connection)
+
+
+def _made(driver: Any) -> frozenset[tuple[str, ...]]:
+    before, driver.text_factory = driver.text_factory, _text
+    try:
+        return frozenset(driver.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
+    finally:
+        driver.text_factory = before
 
 
 def unchecked(session: Session) -> str | None:

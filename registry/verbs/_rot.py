@@ -37,6 +37,7 @@ def check(database: Database, blobs: BlobStore, healer: Healer | None) -> Databa
             "ok": found.ok and not open_,
             "problems": (*found.problems, *(_line(each.table, each.row, each.problem) for each in open_)),
             "damage": (*found.damage, *bad),
+            "quarantined": tuple(name for name, _, _ in blobs.quarantined()),
         }
     )
 

@@ -24,13 +24,23 @@ GRACE = timedelta(hours=1)
 _AT_ONCE = 16  # questions to the blob store: one that is far away takes its time over each
 
 
-def gc(database: Database, blobs: BlobStore, *, apply: bool, actor: str, grace: timedelta = GRACE) -> Garbage:
+def gc(
+    database: Database,
+    blobs: BlobStore,
+    *,
+    apply: bool,
+    actor: str,
+    grace: timedelta = GRACE,
+    quarantine: bool = False,
+) -> Garbage:
     """Rows go first, in one transaction; then, while no writer can record a blob, the bytes without a row.
 
     A crash in between leaves bytes without rows, which the next run takes.
     """
     sizes = dict(blobs.digests())
     leftovers = blobs.leftovers(grace)
+    if quarantine:  # damaged bytes are somebody's last copy until he says that they are not
+        leftovers += [name for name, _, _ in blobs.quarantined()]
     with database.read() as session:
         free = [] if apply else artifacts.only_in(session, artifacts.unneeded(session))
         known = artifacts.recorded(session)

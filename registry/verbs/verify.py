@@ -101,22 +101,20 @@ def _verified(blobs: BlobStore, target: _Target, how: _How) -> Verification:
     """One version, and once more after what was found of it was healed."""
     found = _verify(blobs, target, rebuild=how.rebuild, base_path=how.base_path)
     healer = how.healer
-    if found.ok or healer is None:
+    if healer is None:
         return found
-    files = [
-        file for each in (target.files, *(model.files for model in target.models)) for file in each.values()
-    ]
-    bad = [digest for digest in {file.digest: None for file in files} if not whole(blobs, digest)]
-    healed = {digest: source for digest in bad if (source := healer.heal(digest))}
+    owned = (target.files, *(model.files for model in target.models))
+    digests = list({file.digest: None for files in owned for file in files.values()})
+    bad = [] if found.ok else [digest for digest in digests if not whole(blobs, digest)]
+    for each in bad:
+        healer.heal(each)
     again = _verify(blobs, target, rebuild=how.rebuild, base_path=how.base_path) if bad else found
-    notes = [note for digest in bad if digest not in healed for note in healer.notes.get(digest, ())]
-    # What another version that shares them had healed is told here as well.
-    told = {file.digest: healer.tried.get(file.digest, "") for file in files}
+    # What was healed for another version that shares it is told here as well.
     return again.model_copy(
         update={
-            "quarantined": tuple(digest for digest in told if digest in healer.aside),
-            "healed": {digest: source for digest, source in told.items() if source},
-            "notes": (*again.notes, *notes),
+            "quarantined": tuple(digest for digest in digests if digest in healer.aside),
+            "healed": {digest: source for digest in digests if (source := healer.tried.get(digest))},
+            "notes": (*again.notes, *(note for digest in bad for note in healer.notes.get(digest, ()))),
         }
     )
 

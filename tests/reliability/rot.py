@@ -142,7 +142,7 @@ def _outcome(home: Path, before: list[Any]) -> str:
         return f"{type(error).__name__}: {error}"
     try:
         return "unchanged" if dump(target) == before else "overlooked"
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeError) as error:
         return f"overlooked, though it cannot be read: {error}"
 
 
@@ -152,7 +152,9 @@ def template(folder: Path) -> Path:
     with Registry.open(home, database_url=f"sqlite:///{home / 'registry.db'}") as catalog:
         furnish(catalog, folder)
     with closing(sqlite3.connect(home / "registry.db")) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("PRAGMA journal_mode = delete")
+        connection.execute("PRAGMA page_size = 512")  # so that few bits are of no meaning
+        connection.execute("VACUUM")
     file = folder / "template.db"
     shutil.copyfile(home / "registry.db", file)
     return file
