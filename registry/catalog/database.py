@@ -333,7 +333,9 @@ def _translated(url: URL) -> Iterator[None]:
     except RegistryError:
         raise
     except UnicodeDecodeError as error:  # what SQLite calls its columns
-        raise DatabaseDamaged(f"the database {shown(url)} is damaged: it holds no text where there was") from error
+        raise DatabaseDamaged(
+            f"the database {shown(url)} is damaged: it holds no text where there was"
+        ) from error
     except OperationalError as error:
         if getattr(error.orig, "sqlstate", None) in _CONTENTION:
             raise Contended(

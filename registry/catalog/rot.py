@@ -331,6 +331,18 @@ def _ids(found: list[Any]) -> list[int]:
 
 
 def _references(session: Session) -> Iterator[Rotten]:
+    for table, columns, target, query in _orphans():
+        for row in session.connection().execute(query).mappings():
+            values: dict[str, Any] = dict.fromkeys(table.c.keys()) | dict(row)
+            name = ", ".join(f"{column} {value}" for column, value in row.items())
+            problem = f"its {columns} refers to nothing in {target}"
+            yield Rotten(table.name, name, problem, tuple(_versions(session, table, values)))
+
+
+@cache
+def _orphans() -> list[tuple[Table, str, str, Select[Any]]]:
+    """For each foreign key: its table, columns and target, and what asks for the rows that refer to nothing."""
+    found = []
     for table in Base.metadata.sorted_tables:
         for key in table.foreign_key_constraints:
             target = key.referred_table
@@ -339,17 +351,9 @@ def _references(session: Session) -> Iterator[Rotten]:
             there = exists().where(and_(*[own == other for own, other in pairs])).select_from(parent)
             given = and_(*[own.is_not(None) for own, _ in pairs])
             query = select(*table.primary_key.columns).where(given, ~there).limit(MOST)
-            for row in session.connection().execute(query).mappings():
-                columns = ", ".join(own.name for own, _ in pairs)
-                values = {column.name: None for column in table.c} | dict(row)
-                affected = _versions(session, table, values)
-                name = ", ".join(f"{column} {value}" for column, value in row.items())
-                yield Rotten(
-                    table.name,
-                    name,
-                    f"its {columns} refers to nothing in {target.name}",
-                    tuple(affected),
-                )
+            columns = ", ".join(own.name for own, _ in pairs)
+            found.append((table, columns, target.name, query))
+    return found
 
 
 # What rows determine

@@ -56,8 +56,7 @@ def _publish(catalog: Registry) -> None:
     """What the Hub would have been told, without one."""
     with catalog._database.write() as session:
         pin = references.resolve(session, parse("c"))
-        for number in range(2):
-            publish_id = f"push-{number}"
+        for publish_id in ("first", "second"):
             publications.begin(
                 session, pin, publish_id=publish_id, repo="team/c", revision="main", target="adapter",
                 files={"adapter_config.json": pin.digest}, actor="tester", proposed=True, tag="v1",
@@ -74,7 +73,7 @@ def _publish(catalog: Registry) -> None:
             publications.tagged(session, publish_id, ref=pin.ref, actor="tester")
             publications.merged(session, publish_id, commit=COMMIT, url="u", ref=pin.ref, actor="tester")
         publications.withdraw(
-            session, "push-0", ref=pin.ref, reason="poisoned", actor="tester", commit=COMMIT, deleted=False
+            session, "first", ref=pin.ref, reason="poisoned", actor="tester", commit=COMMIT, deleted=False
         )
 
 
@@ -160,16 +159,13 @@ def template(folder: Path) -> Path:
     return file
 
 
-def full(seed: int, count: int) -> tuple[Counter[str], list[str]]:
-    """Flip that many random bits of a database; what came of them, and what should not have."""
+def full(seed: int, count: int) -> Counter[str]:
+    """Flip that many random bits of a database; what came of them, and each ``finding`` of what should not have."""
     with tempfile.TemporaryDirectory(prefix="rot-") as name:
         folder = Path(name)
         file = template(folder)
-        outcomes: Counter[str] = Counter()
-        findings: list[str] = []
         chance = random.Random(seed)  # noqa: S311 (any bits will do)
-        for bit, outcome in flips(file, folder / "home", chance, count):
-            outcomes[outcome if outcome in FINE else "findings"] += 1
-            if outcome not in FINE:
-                findings.append(f"bit {bit}: {outcome}")
-    return outcomes, findings
+        return Counter(
+            outcome if outcome in FINE else f"finding, bit {bit}: {outcome}"
+            for bit, outcome in flips(file, folder / "home", chance, count)
+        )
