@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 @click.command("gc")
 @click.option("--apply", is_flag=True, help="Remove it; without this nothing is touched.")
+@click.option("--quarantine", is_flag=True, help="Also damaged files that verify --repair put aside.")
 @common
-def command(*, apply: bool) -> None:
+def command(*, apply: bool, quarantine: bool) -> None:
     """Find, and with --apply remove, what nothing refers to.
 
     That is stored bytes without a version, and leftovers of interrupted work.
@@ -32,7 +33,7 @@ def command(*, apply: bool) -> None:
       registry gc --apply
     """
     with open_registry() as catalog:
-        result = catalog.gc(apply=apply)
+        result = catalog.gc(apply=apply, quarantine=quarantine)
     emit(result, _garbage, quiet=lambda garbage: garbage.blobs)
     if mode() == "human" and not apply and (result.blobs or result.leftovers):
         hint("registry gc --apply removes it")

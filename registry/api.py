@@ -24,6 +24,7 @@ from registry.results import (
     Checkout,
     Comparison,
     Composed,
+    DatabaseCheck,
     Deleted,
     Difference,
     Evaluation,
@@ -543,6 +544,8 @@ class Registry:
         rebuild: bool = False,
         base_path: str | Path | None = None,
         key: str | Path | None = None,
+        repair: bool = False,
+        sources: Iterable[str | Path] = (),
     ) -> tuple[Verification, ...]:
         """Check stored bytes and digests of the given versions, or of all live ones.
 
@@ -552,17 +555,44 @@ class Registry:
 
         ``rebuild`` computes derived versions again from their recipes and compares the digests; ``base_path`` is
         the base model's folder, for those whose inputs hold parameters whole or use DoRA.
-        """
-        from registry.verbs import verify
 
-        return verify.verify(
-            self._database,
-            self._blobs,
-            _texts(refs),
-            rebuild=rebuild,
-            base_path=base_path,
-            key=key,
-        )
+        ``repair`` puts damaged bytes aside and good copies in their places: from ``sources`` (other blob stores, homes
+        of other catalogs, bundles; raises ``UsageError`` for anything else), from where they were published or added
+        from, or from the recipe. What cannot be healed is reported as it is.
+        """
+        from registry.verbs import _healing, verify
+
+        with _healing.healer(
+            self._database, self._blobs, self._config, sources, base_path, repair=repair
+        ) as healer:
+            return verify.verify(
+                self._database,
+                self._blobs,
+                _texts(refs),
+                rebuild=rebuild,
+                base_path=base_path,
+                key=key,
+                healer=healer,
+            )
+
+    def verify_database(
+        self,
+        *,
+        repair: bool = False,
+        sources: Iterable[str | Path] = (),
+        base_path: str | Path | None = None,
+    ) -> DatabaseCheck:
+        """Check what the database holds, every row against its seal, and the stored bytes of no live version.
+
+        ``repair`` computes again what other rows determine, and heals bytes as :meth:`verify` does. Nothing is raised
+        for damage: it is reported, with the versions that it affects.
+        """
+        from registry.verbs import _healing, _rot
+
+        with _healing.healer(
+            self._database, self._blobs, self._config, sources, base_path, repair=repair
+        ) as healer:
+            return _rot.check(self._database, self._blobs, healer)
 
     def fetch(
         self,
@@ -597,12 +627,21 @@ class Registry:
 
         return watch.watch(self._database, _texts(refs))
 
-    def gc(self, *, apply: bool = False) -> Garbage:
-        """Find bytes that nothing refers to, and leftovers of interrupted work; remove them on ``apply``."""
+    def gc(self, *, apply: bool = False, quarantine: bool = False) -> Garbage:
+        """Find bytes that nothing refers to, and leftovers of interrupted work; remove them on ``apply``.
+
+        With ``quarantine`` also the damaged bytes that a repair put aside, which nothing else removes.
+        """
         from registry.verbs import gc
 
-        places = (self._config.home, Path(tempfile.gettempdir()))
-        return gc.gc(self._database, self._blobs, apply=apply, actor=self._config.actor, places=places)
+        return gc.gc(
+            self._database,
+            self._blobs,
+            apply=apply,
+            actor=self._config.actor,
+            places=(self._config.home, Path(tempfile.gettempdir())),
+            quarantine=quarantine,
+        )
 
     # -- many at once
 

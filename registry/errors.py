@@ -138,6 +138,18 @@ class Denied(StorageFailure):
     code = "DENIED"
 
 
+class DatabaseDamaged(StorageFailure):
+    """The database gives what nobody wrote there, or cannot be read at all."""
+
+    code = "INTEGRITY"
+    exit_code = 5
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            what, hint="see what is damaged: registry verify; restore it from a backup or a bundle"
+        )
+
+
 class HubFailure(RegistryError):
     """The Hub answered with an error."""
 

@@ -449,6 +449,12 @@ def fetch_adapter(repo: str, revision: str | None) -> FetchedRepo:
     return fetched
 
 
+def fetch_file(repo: str, commit: str, path: str, folder: Path) -> Path:
+    """Download one file into a folder; what it holds is the caller's to check."""
+    with translated(f"download {path} of {repo}"):
+        return Path(_api().hf_hub_download(repo, path, revision=commit, local_dir=folder))
+
+
 def fetch_model(repo: str, revision: str | None, into: Path | None = None) -> tuple[Path, str]:
     """A base model's folder and commit: its safetensors, config, tokenizer and what is needed to use them.
 

@@ -753,6 +753,9 @@ class Verification(Result):
     Of a repo on the Hub, ``ref`` is ``hf://REPO@COMMIT``, ``digest`` the content that its provenance tells of, ``known``
     this catalog's version with that content, ``published`` whether this catalog published this very commit, ``signed`` whether
     a signature was verified with a key that was given (None without one), and ``notes`` what was seen without being wrong.
+
+    After a repair, ``quarantined`` are the digests of the damaged files that were put aside, and ``healed`` says by digest
+    where a good copy came from.
     """
 
     ref: str
@@ -765,6 +768,39 @@ class Verification(Result):
     known: str | None = None
     published: bool | None = None
     signed: bool | None = None
+    notes: tuple[str, ...] = ()
+    quarantined: tuple[str, ...] = ()
+    healed: dict[str, str] = {}
+
+
+class Damage(Result):
+    """Something in the database that is not as it was written, and the ``versions`` that it affects.
+
+    ``table`` and ``row`` say where, as far as it is in a row. What is ``derived`` from other rows is computed again by a
+    repair; ``repaired`` says that it was.
+    """
+
+    table: str
+    row: str
+    problem: str
+    versions: tuple[str, ...] = ()
+    derived: bool = False
+    repaired: bool = False
+
+
+class DatabaseCheck(Result):
+    """The outcome of checking what the database holds: ``damage`` is empty when all is as it was written.
+
+    Of very many, ``more`` were left out. ``problems`` says them in a line each. ``quarantined`` are the files that were
+    put aside, by any repair, and are kept until ``gc`` is told to remove them.
+    """
+
+    ref: Literal["database"] = "database"
+    ok: bool
+    problems: tuple[str, ...] = ()
+    damage: tuple[Damage, ...] = ()
+    more: int = 0
+    quarantined: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -83,6 +83,21 @@ class BlobStore:
         """Remove a blob; a missing one is a success."""
         raise NotImplementedError
 
+    def quarantine(self, digest: str) -> bool:
+        """Put a blob that is damaged aside, where nothing serves it; False where it is missing, or whole after all.
+
+        What was put aside stays until :meth:`discard`. Nobody else may be recording blobs meanwhile.
+        """
+        raise NotImplementedError
+
+    def quarantined(self) -> Iterator[tuple[str, str, int]]:
+        """What was put aside: its name (for :meth:`discard`), the digest it should have had, its size in bytes."""
+        raise NotImplementedError
+
+    def copy_of_quarantined(self, name: str, into: Path) -> None:
+        """Copy what was put aside to a new file."""
+        raise NotImplementedError
+
     def digests(self) -> Iterator[tuple[str, int]]:
         """Every blob with its size in bytes, in no particular order."""
         raise NotImplementedError

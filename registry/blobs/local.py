@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,7 @@ class LocalBlobStore(BlobStore):
         self._blobs = folder / "sha256"
         self._seen = folder / "seen"
         self._staging = folder / "staging"
+        self._aside = folder / "quarantine"
 
     @classmethod
     def open(cls, url: str, room: Room | None = None) -> Self:  # noqa: ARG003 (nothing is copied)
@@ -112,6 +114,35 @@ class LocalBlobStore(BlobStore):
             self._path(digest).unlink(missing_ok=True)
             self._note(digest).unlink(missing_ok=True)
 
+    def quarantine(self, digest: str) -> bool:
+        path = self._path(digest)
+        with storage(path):
+            try:
+                if _is_whole(path, digest):
+                    return False
+            except FileNotFoundError:
+                return False
+            except OSError:  # the disk does not give it back: its name can still be moved
+                pass
+            make(self._aside)
+            # Never over what was put aside before.
+            path.replace(self._aside / f"{digest.removeprefix(PREFIX)}.{time.time_ns():x}")
+            fsync(self._aside)
+            fsync(path.parent)
+            self._note(digest).unlink(missing_ok=True)
+        return True
+
+    def quarantined(self) -> Iterator[tuple[str, str, int]]:
+        for file in sorted(self._aside.glob("*")):
+            digest = PREFIX + file.stem
+            if is_digest(digest):
+                with suppress(FileNotFoundError):
+                    yield str(file), digest, file.stat().st_size
+
+    def copy_of_quarantined(self, name: str, into: Path) -> None:
+        with storage(into):
+            shutil.copyfile(name, into)
+
     def digests(self) -> Iterator[tuple[str, int]]:
         for file in sorted(self._blobs.glob("*/*")):
             digest = f"{PREFIX}{file.parent.name}{file.name}"
@@ -131,7 +162,12 @@ class LocalBlobStore(BlobStore):
         ]
 
     def discard(self, leftover: str) -> None:
-        remove(Path(leftover))  # what cannot be removed is reported again next time
+        path = Path(leftover)  # what cannot be removed is reported again next time
+        if path.parent == self._aside:
+            with storage(path):
+                path.unlink(missing_ok=True)
+        else:
+            remove(path)
 
     def _see(self, digest: str, found: os.stat_result) -> None:
         """Note what a whole blob looked like before it was read: as long as it does, it need not be read again.

@@ -64,6 +64,7 @@ _URL = re.compile(
     r"s3://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]{1,254})(?P<prefix>(/(?!\.+(?:/|$))[A-Za-z0-9!_.*'()=-]+)*)/*"
 )
 _UPLOAD = "?uploadId="
+_ASIDE = "quarantine/"
 _AGAIN = "nothing is lost: run it again later, and uploads go on where they stopped"
 _DOCS = "see docs/storage.md"
 
@@ -140,6 +141,37 @@ class S3BlobStore(BlobStore):
             self._ask("delete from", self._client.delete_object, Key=key)
         self._cache.drop(digest)
 
+    def quarantine(self, digest: str) -> bool:
+        head = self._head(digest)
+        if head is None:
+            return False
+        try:
+            self.recheck(digest)
+        except IntegrityFailure:
+            pass
+        else:
+            return False
+        name = digest.removeprefix(PREFIX)
+        aside = f"{self._prefix}{_ASIDE}{name}.{head['ETag'].strip(chr(34))}"
+        source = {"Bucket": self._bucket, "Key": self._key(digest)}
+        with self._explained("write"):  # the SDK's own copying, which takes large objects in parts
+            self._client.copy(source, self._bucket, aside)
+        self.delete(digest)
+        return True
+
+    def quarantined(self) -> Iterator[tuple[str, str, int]]:
+        start = f"{self._prefix}{_ASIDE}"
+        for page in self._pages("list_objects_v2", Prefix=start):
+            for found in page.get("Contents", ()):
+                digest = PREFIX + found["Key"].removeprefix(start).partition(".")[0]
+                if is_digest(digest):
+                    yield f"s3://{self._bucket}/{found['Key']}", digest, found["Size"]
+
+    def copy_of_quarantined(self, name: str, into: Path) -> None:
+        key = name.removeprefix(f"s3://{self._bucket}/")
+        with self._explained("read"):
+            self._client.download_file(self._bucket, key, str(into))
+
     def digests(self) -> Iterator[tuple[str, int]]:
         start = f"{self._prefix}sha256/"
         for page in self._pages("list_objects_v2", Prefix=start):
@@ -162,6 +194,9 @@ class S3BlobStore(BlobStore):
 
     def discard(self, leftover: str) -> None:
         key, is_upload, upload = leftover.removeprefix(f"s3://{self._bucket}/").partition(_UPLOAD)
+        if leftover.startswith(f"s3://{self._bucket}/{self._prefix}{_ASIDE}"):
+            self._ask("delete from", self._client.delete_object, Key=key)
+            return
         if not is_upload:
             self._cache.discard(leftover)
             return

@@ -13,6 +13,7 @@ from sqlalchemy import Insert, delete, exists, literal_column, select, text
 from sqlalchemy.orm import Session, aliased
 
 from registry import recipe as recipes
+from registry.catalog import seals
 from registry.catalog.database import chunked, core, insert_or_ignore
 from registry.catalog.events import now
 from registry.catalog.tables import (
@@ -89,7 +90,7 @@ def _recording(dialect: str) -> Insert:
         new = sqlite.insert(table)
     # By name: in this place nothing is correlated, and the table itself would be read again.
     held = exists().where(ArtifactFileRow.artifact_digest == literal_column(f"{table.name}.digest"))
-    facts = {name: new.excluded[name] for name in _FACTS}
+    facts = {name: new.excluded[name] for name in (*_FACTS, "created_at", "seal")}
     statement: Insert = new.on_conflict_do_update(
         index_elements=[table.c.digest], set_=facts, where=~held
     ).inline()
@@ -109,7 +110,8 @@ def save(session: Session, content: Content) -> None:
         "created_at": now(),
     }
     if content.files:
-        session.connection().execute(_recording(session.get_bind().dialect.name), values)
+        statement = _recording(session.get_bind().dialect.name)
+        session.connection().execute(statement, seals.sealed(core(ArtifactRow), values))
     else:
         insert_or_ignore(session, ArtifactRow, **values)
     for path, file in content.files.items():

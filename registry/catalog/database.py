@@ -38,11 +38,18 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from registry.catalog import _frozen
+from registry.catalog import _frozen, seals
 from registry.catalog._rights import needed
-from registry.errors import Denied, RegistryError, SchemaOutdated, StorageFailure, UsageError
+from registry.errors import (
+    DatabaseDamaged,
+    Denied,
+    RegistryError,
+    SchemaOutdated,
+    StorageFailure,
+    UsageError,
+)
 
-HEAD = "0003"
+HEAD = "0004"
 """The schema revision this release works with."""
 
 T = TypeVar("T")
@@ -53,6 +60,14 @@ _REFUSED_TABLE = re.compile(r"permission denied for (?:table|sequence) (\w+?)(?:
 _CONTENTION = {"40P01", "40001"}  # PostgreSQL's deadlock, and its failure to serialize
 _CACHE_KIB = 65_536  # SQLite's own 2 MB hold the upper levels of no large index
 _LONG_REST = 60.0  # seconds
+# Of SQLite, whose schema has been compared when it was opened.
+_SIGNS_OF_DAMAGE = (
+    "malformed",
+    "decode to UTF-8",
+    "no such column:",
+    "no such table:",
+    "unsupported file format",
+)
 _ATTEMPTS = 5  # locks are taken in one order, so that losing even one of them is rare
 
 
@@ -236,35 +251,41 @@ def core(table: Any) -> Table:
 def insert(session: Session, table: Any, *rows: Mapping[str, Any]) -> None:
     """Insert rows at once, past the unit of work: writing a version is mostly what happens around the statements."""
     if rows:
-        session.connection().execute(_insert(table, ""), list(rows))
+        statement = _insert(table, session.get_bind().dialect.name, ignoring=False)
+        session.connection().execute(statement, [seals.sealed(core(table), row) for row in rows])
 
 
 def insert_or_ignore(session: Session, table: Any, **values: Any) -> None:
     """Insert a row unless a constraint says it is there: the loser of a race re-reads what the winner wrote."""
-    session.connection().execute(_insert(table, session.get_bind().dialect.name), values)
+    statement = _insert(table, session.get_bind().dialect.name, ignoring=True)
+    session.connection().execute(statement, seals.sealed(core(table), values))
 
 
 def inserted(session: Session, table: Any, **values: Any) -> bool:
     """The same, and whether it was new; not inside of :func:`batched`, where nothing is answered."""
-    statement = _insert(table, session.get_bind().dialect.name)
+    statement = _insert(table, session.get_bind().dialect.name, ignoring=True)
+    values = seals.sealed(core(table), values)
     # The count is closed with the cursor otherwise.
     done = session.connection().execute(statement, values, execution_options={"preserve_rowcount": True})
     return done.rowcount == 1
 
 
 @cache
-def _insert(table: Any, ignoring: str) -> Insert:
-    """The statement, built once; ``ignoring`` rows that are there where it names the dialect."""
+def _insert(table: Any, dialect: str, *, ignoring: bool) -> Insert:
+    """The statement, built once; ``ignoring`` rows that are there."""
     target = core(table)
     if not ignoring:
-        return sqlalchemy.insert(target).inline()
-    if ignoring == "postgresql":
+        return seals.inserting(sqlalchemy.insert(target), target, dialect).inline()
+    new: Insert
+    if dialect == "postgresql":
         from sqlalchemy.dialects import postgresql
 
-        return postgresql.insert(target).on_conflict_do_nothing().inline()
-    from sqlalchemy.dialects import sqlite
+        new = postgresql.insert(target).on_conflict_do_nothing()
+    else:
+        from sqlalchemy.dialects import sqlite
 
-    return sqlite.insert(target).on_conflict_do_nothing().inline()
+        new = sqlite.insert(target).on_conflict_do_nothing()
+    return seals.inserting(new, target, dialect).inline()
 
 
 def chunked(items: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -367,19 +388,24 @@ def translated(url: URL) -> Iterator[None]:
         yield
     except RegistryError:
         raise
+    except UnicodeDecodeError as error:  # what SQLite calls its columns
+        raise DatabaseDamaged(
+            f"the database {shown(url)} is damaged: it holds no text where there was"
+        ) from error
     except OperationalError as error:
         if getattr(error.orig, "sqlstate", None) in _CONTENTION:
             raise Contended(
                 f"the database {shown(url)} was busy with others: {_first_line(error)}", hint="try again"
             ) from error
+        if any(sign in str(error.orig) for sign in _SIGNS_OF_DAMAGE):
+            raise DatabaseDamaged(f"the database {shown(url)} is damaged: {_first_line(error)}") from error
         raise StorageFailure(
             f"the database {shown(url)} failed: {_first_line(error)}", hint=_advice(_first_line(error))
         ) from error
     except DBAPIError as error:
         if type(error) is DatabaseError:  # and none of its kinds: SQLite's word for a file that is damaged
-            raise StorageFailure(
-                f"the database {shown(url)} cannot be read: {_first_line(error)}",
-                hint="restore it from a copy, or point to another one",
+            raise DatabaseDamaged(
+                f"the database {shown(url)} cannot be read: {_first_line(error)}"
             ) from error
         if getattr(error.orig, "sqlstate", None) == _NOT_ALLOWED:
             raise denied(url, _first_line(error), error.statement or "") from error

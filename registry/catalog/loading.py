@@ -13,6 +13,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
+from registry.catalog import seals
+
 _PENDING = 10_000  # rows kept until they are written together
 
 Rows = list[dict[str, Any]]
@@ -82,12 +84,16 @@ def next_ids(session: Session, row: Any, count: int) -> Sequence[int]:
     """As many new ids of a table, ascending, above all that were given out before."""
     if count == 0:
         return ()
-    if session.get_bind().dialect.name != "postgresql":  # its one writer is this one
-        first = (session.scalar(select(func.max(row.id))) or 0) + 1
+    return _next_ids(session.connection(), row.__table__, count)
+
+
+def _next_ids(connection: Connection, table: Table, count: int) -> Sequence[int]:
+    if connection.dialect.name != "postgresql":  # its one writer is this one
+        first = (connection.scalar(select(func.max(table.c.id))) or 0) + 1
         return range(first, first + count)
-    sequence = func.pg_get_serial_sequence(row.__tablename__, "id")
+    sequence = func.pg_get_serial_sequence(table.name, "id")
     numbers = func.generate_series(1, count).table_valued("number")
-    return sorted(session.scalars(select(func.nextval(sequence)).select_from(numbers)))
+    return sorted(connection.scalars(select(func.nextval(sequence)).select_from(numbers)))
 
 
 def load(connection: Connection, row: Any, rows: Sequence[dict[str, Any]], *, ignore: bool = False) -> None:
@@ -100,6 +106,11 @@ def load(connection: Connection, row: Any, rows: Sequence[dict[str, Any]], *, ig
         return
     table: Table = row.__table__
     dialect = connection.dialect
+    if seals.is_sealed(table):
+        if "id" in table.c and "id" not in rows[0]:  # which the seal needs
+            ids = _next_ids(connection, table, len(rows))
+            rows = [{"id": row_id, **values} for row_id, values in zip(ids, rows, strict=True)]
+        rows = [seals.sealed(table, values) for values in rows]
     kinds = {name: table.c[name].type.dialect_impl(dialect) for name in rows[0]}
     names = ", ".join(f'"{name}"' for name in kinds)
     into = f'"{table.name}" ({names})'

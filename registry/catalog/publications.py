@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import CTE, ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
-from registry.catalog import views
+from registry.catalog import references, views
 from registry.catalog.database import chunked
 from registry.catalog.events import now, record
 from registry.catalog.references import Pin
@@ -74,6 +74,7 @@ def begin(
             files=dict(files),
             pull_request=0 if proposed else None,
             tag=tag,
+            tagged=False,
             created_at=now(),
             created_by=actor,
         )
@@ -345,6 +346,5 @@ def _entries(session: Session, *where: ColumnElement[bool]) -> list[Entry]:
 
 
 def _row(session: Session, publish_id: str) -> PublicationRow:
-    return session.execute(
-        select(PublicationRow).where(PublicationRow.publish_id == publish_id).with_for_update()
-    ).scalar_one()
+    one = references.locking(select(PublicationRow).where(PublicationRow.publish_id == publish_id))
+    return session.execute(one).scalar_one()

@@ -5,6 +5,7 @@ Changing anything here needs a revision under ``migrations/versions``; a test co
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -29,8 +30,31 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
+from registry.errors import DatabaseDamaged
 
-class UTCDateTime(TypeDecorator[datetime]):
+
+class _Stored(TypeDecorator[Any]):
+    """What SQLite keeps as text, which may have become one that says nothing."""
+
+    __abstract__ = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        process = super().result_processor(dialect, coltype)
+        if process is None or dialect.name != "sqlite":
+            return process
+
+        def read(value: Any) -> Any:
+            try:
+                return process(value)
+            except (ValueError, TypeError, RecursionError) as error:
+                raise DatabaseDamaged(
+                    f"the database holds {str(value)[:40]!a} where nobody wrote it"
+                ) from error
+
+        return read
+
+
+class UTCDateTime(_Stored):
     """Timezone-aware UTC on every database; SQLite alone would drop the zone."""
 
     impl = DateTime(timezone=True)
@@ -48,7 +72,7 @@ def in_utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class Json(TypeDecorator[Any]):
+class Json(_Stored):
     """JSON, as JSONB on PostgreSQL, whose dialect is imported only where it is used."""
 
     impl = JSON
@@ -88,7 +112,13 @@ class Base(DeclarativeBase):
     }
 
 
-class BaseModelRow(Base):
+class Sealed:
+    """Content: ``seal`` is a checksum over the row, by which ``registry.catalog.seals`` sees that it was not changed."""
+
+    seal: Mapped[int | None] = mapped_column(BigInteger, sort_order=1)
+
+
+class BaseModelRow(Sealed, Base):
     """A base model; ``revision`` is '' where it was never said. The fingerprint is set once, when seen.
 
     ``license`` is an identifier as the Hub has them; NULL where nobody said, nor the Hub.
@@ -108,7 +138,7 @@ class BaseModelRow(Base):
     )
 
 
-class BaseAliasRow(Base):
+class BaseAliasRow(Sealed, Base):
     """A short name for a base model."""
 
     __tablename__ = "base_aliases"
@@ -122,7 +152,7 @@ class BaseAliasRow(Base):
     __table_args__ = (CheckConstraint("alias_key = lower(alias)", name="alias_key"),)
 
 
-class BaseLayoutRow(Base):
+class BaseLayoutRow(Sealed, Base):
     """What the weight files with this fingerprint hold: see ``registry.base_layout``."""
 
     __tablename__ = "base_layouts"
@@ -132,7 +162,7 @@ class BaseLayoutRow(Base):
     created_at: Mapped[datetime]
 
 
-class AdapterRow(Base):
+class AdapterRow(Sealed, Base):
     """A named line. ``last_version`` is the counter that version numbers come from; it never goes back."""
 
     __tablename__ = "adapters"
@@ -150,7 +180,7 @@ class AdapterRow(Base):
     )
 
 
-class BlobRow(Base):
+class BlobRow(Sealed, Base):
     """Bytes in the blob store. The row is written after the bytes and removed before them."""
 
     __tablename__ = "blobs"
@@ -165,7 +195,7 @@ class BlobRow(Base):
     )
 
 
-class ArtifactRow(Base):
+class ArtifactRow(Sealed, Base):
     """Content: an adapter by its content digest, or a merged model by the digest over its files."""
 
     __tablename__ = "artifacts"
@@ -189,7 +219,7 @@ class ArtifactRow(Base):
     )
 
 
-class ArtifactFileRow(Base):
+class ArtifactFileRow(Sealed, Base):
     """A file of an artifact, relative path to bytes."""
 
     __tablename__ = "artifact_files"
@@ -201,7 +231,7 @@ class ArtifactFileRow(Base):
     blob_digest: Mapped[str] = mapped_column(ForeignKey("blobs.digest", ondelete="RESTRICT"), index=True)
 
 
-class RecipeRow(Base):
+class RecipeRow(Sealed, Base):
     """A recipe's canonical JSON, as text: the digest is over these very bytes."""
 
     __tablename__ = "recipes"
@@ -213,7 +243,7 @@ class RecipeRow(Base):
     __table_args__ = (CheckConstraint("digest LIKE 'sha256:%'", name="digest"),)
 
 
-class RealisationRow(Base):
+class RealisationRow(Sealed, Base):
     """What a recipe gave, once: several rows with different outputs are a finding, never an overwrite.
 
     ``variant`` tells model outputs apart (base fingerprint, dtype, shard size); it is '' for adapters.
@@ -243,7 +273,7 @@ class RealisationRow(Base):
     )
 
 
-class VersionRow(Base):
+class VersionRow(Sealed, Base):
     """An immutable, numbered entry. Only the note, the tombstone and ``latest_of`` ever change.
 
     ``latest_of`` is the adapter's id on its latest live version and NULL on all others: unique, so there is at
@@ -300,7 +330,7 @@ class VersionRow(Base):
     )
 
 
-class LineageRow(Base):
+class LineageRow(Sealed, Base):
     """An edge of the lineage graph. Parents are older than children, so the graph has no cycle."""
 
     __tablename__ = "lineage"
@@ -318,7 +348,7 @@ class LineageRow(Base):
     )
 
 
-class FollowedRow(Base):
+class FollowedRow(Sealed, Base):
     """A reference of an expression that moves: an alias, or '' for the latest, and the version it meant then.
 
     Where it means another one today, the composition is stale.
@@ -334,7 +364,7 @@ class FollowedRow(Base):
     __table_args__ = (Index("ix_followed_adapter_id_alias_key", "adapter_id", "alias_key"),)
 
 
-class RevocationRow(Base):
+class RevocationRow(Sealed, Base):
     """A version that is bad: nothing derived from it may be published."""
 
     __tablename__ = "revocations"
@@ -356,7 +386,7 @@ class AffectedRow(Base):
     )
 
 
-class AliasRow(Base):
+class AliasRow(Sealed, Base):
     """A movable pointer to a version of the same adapter. A ``protected`` one moves only by compare-and-set.
 
     ``version_id`` is the row id of the version called ``number``.
@@ -383,7 +413,7 @@ class AliasRow(Base):
     )
 
 
-class TagRow(Base):
+class TagRow(Sealed, Base):
     """Free key=value metadata of a version; never part of any digest."""
 
     __tablename__ = "tags"
@@ -417,7 +447,7 @@ class WordRow(Base):
     )
 
 
-class EvaluationRow(Base):
+class EvaluationRow(Sealed, Base):
     """A metric's value for a version on a dataset; ``split`` is '' where there is none."""
 
     __tablename__ = "evaluations"
@@ -437,7 +467,7 @@ class EvaluationRow(Base):
     )
 
 
-class RuleRow(Base):
+class RuleRow(Sealed, Base):
     """What is to be published where: the versions that an alias of the selected adapters points to.
 
     ``selector`` is an adapter's name or a filter, ``alias`` is '' for the latest version. ``repo``, ``revision`` and
@@ -466,7 +496,7 @@ class RuleRow(Base):
     )
 
 
-class PublicationRow(Base):
+class PublicationRow(Sealed, Base):
     """A push to the Hub: written before the push (``pending``), closed after it.
 
     ``pull_request`` is its number, 0 until it was opened, and NULL for a push to the branch itself. ``tag`` is the tag
@@ -510,7 +540,7 @@ class PublicationRow(Base):
     )
 
 
-class EventRow(Base):
+class EventRow(Sealed, Base):
     """Who changed what, written in the same transaction as the change, never changed afterwards."""
 
     __tablename__ = "events"

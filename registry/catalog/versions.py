@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Literal
 
 from sqlalchemy import Row, and_, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.orm import Session, aliased
+from sqlalchemy.sql.dml import ReturningInsert
 
 from registry.base_layout import BaseLayout
-from registry.catalog import artifacts, bases, database, references, revocations, words
+from registry.catalog import artifacts, bases, database, references, revocations, seals, words
 from registry.catalog.artifacts import Content
 from registry.catalog.database import insert_or_ignore
 from registry.catalog.events import now, record
@@ -115,7 +117,8 @@ def write(session: Session, draft: Draft) -> tuple[int, bool]:
         connection.execute(_COUNT, {"adapter": adapter.id})
         connection.execute(_NOT_LATEST, {"adapter": adapter.id})
     values = values_of(draft, adapter.id, number, base.id, latest=True, at=now())
-    row_id = int(connection.execute(_VERSION, values).scalar_one())
+    statement = _version(connection.dialect.name)
+    row_id = int(connection.execute(statement, seals.sealed(_VERSIONS, values)).scalar_one())
     with database.batched(session):
         _attach(session, row_id, draft)
         _record(session, f"{adapter.name}@{number}", draft)
@@ -297,7 +300,11 @@ _HELD_OF = (
 _BASE = select(BaseModelRow).where(
     BaseModelRow.repo == bindparam("repo"), BaseModelRow.revision == bindparam("revision")
 )
-_VERSION = insert(_VERSIONS).returning(_VERSIONS.c.id)
+
+
+@cache
+def _version(dialect: str) -> ReturningInsert[int]:
+    return seals.inserting(insert(_VERSIONS), _VERSIONS, dialect).returning(_VERSIONS.c.id)
 
 
 def _adapter(session: Session, draft: Draft) -> tuple[Row[int, str, int], bool]:

@@ -34,6 +34,7 @@ def gc(
     actor: str,
     grace: timedelta = GRACE,
     places: Sequence[Path] = (),
+    quarantine: bool = False,
 ) -> Garbage:
     """Rows go first, in one transaction; then, while no writer can record a blob, the bytes without a row.
 
@@ -43,6 +44,8 @@ def gc(
     partial = [str(path) for place in places for path in _partial.abandoned(place)]
     sizes = dict(blobs.digests())
     leftovers = blobs.leftovers(grace)
+    if quarantine:  # damaged bytes are somebody's last copy until he says that they are not
+        leftovers += [name for name, _, _ in blobs.quarantined()]
     with database.read() as session:
         free = [] if apply else artifacts.only_in(session, artifacts.unneeded(session))
         known = artifacts.recorded(session)

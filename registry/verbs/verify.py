@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -21,9 +21,10 @@ from registry.errors import IntegrityFailure, NotFound, NotHeld, RegistryError, 
 from registry.peft_format import StoredAdapter
 from registry.reference import Reference
 from registry.results import Verification
-from registry.verbs import _content, _recipes
+from registry.verbs import _content, _recipes, _rot
 from registry.verbs._again import Again, computed
 from registry.verbs._grounds import on_base
+from registry.verbs._healing import Healer, whole
 from registry.verbs._recipes import Job, recipe_of, told_recipe
 
 _HUB = "hf://"
@@ -46,6 +47,14 @@ class _Target:
 
 
 @dataclass(frozen=True)
+class _How:
+    """Whether recipes are computed again, and with which base model."""
+
+    rebuild: bool
+    base_path: str | Path | None
+
+
+@dataclass(frozen=True)
 class _Rebuilt:
     """What computing a recipe again gave: its digest, and how far it is from the stored adapter if not equal."""
 
@@ -62,10 +71,12 @@ def verify(
     rebuild: bool,
     base_path: str | Path | None = None,
     key: str | Path | None = None,
+    healer: Healer | None = None,
 ) -> tuple[Verification, ...]:
     """Check the given versions, or all live ones; nothing is raised for damage, it is reported.
 
-    What begins with ``hf://`` is a repo on the Hub, whose signature is verified with ``key``.
+    What begins with ``hf://`` is a repo on the Hub, whose signature is verified with ``key``. A ``healer`` replaces bytes
+    that are damaged or missing.
     """
     if key is not None and not any(ref.startswith(_HUB) for ref in refs):
         raise UsageError(
@@ -74,20 +85,22 @@ def verify(
     with database.read() as session:
         named = [reference.parse(ref) for ref in refs if not ref.startswith(_HUB)]
         wanted = named if refs else search.live(session)
-        targets = [_target(session, references.resolve(session, ref)) for ref in wanted]
+        targets = [_target(session, references.resolve(session, ref), rows=bool(refs)) for ref in wanted]
+    how = _How(rebuild, base_path)
 
     def checked(ref: Reference, target: _Target) -> Verification | None:
-        found = _verify(blobs, target, rebuild=rebuild, base_path=base_path)
-        if found.ok:
-            return found
-        try:
-            with database.read() as session:  # a version may have been deleted, and collected, meanwhile
-                again = _target(session, references.resolve(session, ref))
-        except NotFound:
-            if refs:
-                raise
-            return None
-        return found if again == target else checked(ref, again)
+        found = _verify(blobs, target, how)
+        if not found.ok:
+            try:
+                with database.read() as session:  # a version may have been deleted, and collected, meanwhile
+                    again = _target(session, references.resolve(session, ref), rows=bool(refs))
+            except NotFound:
+                if refs:
+                    raise
+                return None
+            if again != target:
+                return checked(ref, again)
+        return found if healer is None else _healed(blobs, target, how, healer, found)
 
     own = filter(None, [checked(ref, target) for ref, target in zip(wanted, targets, strict=True)])
     if not refs:
@@ -100,7 +113,33 @@ def verify(
     )
 
 
-def _target(session: Session, pin: Pin) -> _Target:
+def _healed(
+    blobs: BlobStore, target: _Target, how: _How, healer: Healer, found: Verification
+) -> Verification:
+    """What was found of a version, and found once more where some of it could be healed."""
+    owned = (target.files, *(model.files for model in target.models))
+    digests = list({file.digest: None for files in owned for file in files.values()})
+    bad = [] if found.ok else [digest for digest in digests if not whole(blobs, digest)]
+    for each in bad:
+        healer.heal(each)
+    again = _verify(blobs, target, how) if bad else found
+    # What was healed for another version that shares it is told here as well.
+    return again.model_copy(
+        update={
+            "quarantined": tuple(digest for digest in digests if digest in healer.aside),
+            "healed": {digest: source for digest in digests if (source := healer.tried.get(digest))},
+            "notes": (*again.notes, *(note for digest in bad for note in healer.notes.get(digest, ()))),
+        }
+    )
+
+
+def _target(session: Session, pin: Pin, *, rows: bool) -> _Target:
+    damage = _rot.problems_of(session, pin.id) if rows else ()
+    found = _found(session, pin)
+    return replace(found, problems=(*damage, *found.problems)) if damage else found
+
+
+def _found(session: Session, pin: Pin) -> _Target:
     files = artifacts.files(session, pin.digest)
     if not files and pin.origin is not None:
         place = views.version(session, pin.id).source or pin.origin
@@ -125,9 +164,7 @@ def _job(session: Session, pin: Pin) -> tuple[Job | None, tuple[str, ...]]:
         return None, (f"not rebuilt: {error.message}",)
 
 
-def _verify(
-    blobs: BlobStore, target: _Target, *, rebuild: bool, base_path: str | Path | None
-) -> Verification:
+def _verify(blobs: BlobStore, target: _Target, how: _How) -> Verification:
     pin, problems, rebuilt = target.pin, list(target.problems), None
     stored: StoredAdapter | None = None
     if not target.files and target.notes:
@@ -138,9 +175,9 @@ def _verify(
     except RegistryError as error:
         problems.append(error.message)
         stored = None
-    if rebuild and target.job is not None:
+    if how.rebuild and target.job is not None:
         try:
-            rebuilt = _rebuild(blobs, target.job, target, stored, base_path)
+            rebuilt = _rebuild(blobs, target.job, target, stored, how.base_path)
             problems = [] if rebuilt.mended else problems
             problems += _objections(target, rebuilt)
         except RegistryError as error:
@@ -158,7 +195,7 @@ def _verify(
         rebuilt=None if rebuilt is None else rebuilt.digest,
         error=None if rebuilt is None else rebuilt.error,
         mended=rebuilt is not None and rebuilt.mended,
-        notes=target.notes if rebuild else (),
+        notes=target.notes if how.rebuild else (),
     )
 
 

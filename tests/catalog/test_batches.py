@@ -77,7 +77,7 @@ def test_a_batch_is_what_the_single_writes_would_have_been(database: Database, t
             pin = references.resolve(session, parse("there"))
             session.execute(
                 text(
-                    "INSERT INTO revocations SELECT id, 'bad', created_at, 'x' FROM versions WHERE id = :id"
+                    "INSERT INTO revocations SELECT id, 'bad', created_at, 'x', seal FROM versions WHERE id = :id"
                 ),
                 {"id": pin.id},
             )

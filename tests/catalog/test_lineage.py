@@ -94,7 +94,7 @@ def test_a_parent_said_twice_is_one_parent(catalog: Registry, database: Database
 def test_a_cycle_cannot_be_written(diamond: Registry) -> None:
     """Parents are older than children: the database itself says so."""
     for child, parent in ((1, 5), (2, 2)):
-        insert = text("INSERT INTO lineage VALUES (:child, 9, :parent, 'declared', NULL)")
+        insert = text("INSERT INTO lineage VALUES (:child, 9, :parent, 'declared', NULL, NULL)")
         with pytest.raises(StorageFailure, match="acyclic"), diamond._database.write() as session:
             session.execute(insert, {"child": child, "parent": parent})
 

@@ -45,9 +45,9 @@ def crowded(database: Database) -> Database:
 def copy_rows(session: Session) -> None:
     bulk = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MANY}) "  # noqa: S608
     copies = {
-        "adapters": "1000 + i, 'bulk' || i, 'bulk' || i, 1, created_at, created_by",
+        "adapters": "1000 + i, 'bulk' || i, 'bulk' || i, 1, created_at, created_by, seal",
         "artifacts": "'sha256:' || substr('00000000' || i, -8, 8) || substr(digest, 16), target, kind, rank, "
-        "parameters, modules, dtype, size, not_composable, created_at",
+        "parameters, modules, dtype, size, not_composable, created_at, seal",
     }
     if session.get_bind().dialect.name == "postgresql":
         copies["artifacts"] = copies["artifacts"].replace(
@@ -236,7 +236,7 @@ def derived(crowded: Database) -> Database:
     """And among them compositions: each version from the one before, which it follows."""
     before = "FROM versions c JOIN versions p ON p.id = c.id - 1 WHERE c.id > 1001"
     inserts = {
-        "recipes": "SELECT digest, '{}', created_at FROM artifacts",
+        "recipes": "SELECT digest, '{}', created_at, seal FROM artifacts",
         "lineage (child_id, position, parent_id, relation)": f"SELECT c.id, 0, p.id, 'input' {before}",
         "followed (version_id, adapter_id, alias_key, pinned_id)": (
             "SELECT child_id, parent_id, 'prod', parent_id FROM lineage "

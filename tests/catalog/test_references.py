@@ -72,7 +72,7 @@ def test_a_digest_that_several_contents_start_with_is_ambiguous(database: Databa
         with database.write() as session:
             session.connection().exec_driver_sql(
                 f"INSERT INTO artifacts SELECT '{digest}', target, kind, rank, parameters, modules, dtype, size, "  # noqa: S608
-                f"not_composable, created_at FROM artifacts WHERE digest = '{content(name).digest}'"
+                f"not_composable, created_at, seal FROM artifacts WHERE digest = '{content(name).digest}'"
             )
             session.connection().exec_driver_sql(
                 f"UPDATE versions SET artifact_digest = '{digest}' WHERE artifact_digest = '{content(name).digest}'"  # noqa: S608

@@ -5,9 +5,11 @@ import json
 import pytest
 
 from registry import Registry
-from registry.results import Garbage, Schema
+from registry.results import Damage, DatabaseCheck, Garbage, Schema
 from tests.cli import samples
 from tests.cli.conftest import FakeRegistry, Run
+
+NOTHING_ELSE = {"base_path": None, "key": None, "repair": False, "sources": ()}
 
 
 def test_verify_prints_all_and_then_fails(fake: FakeRegistry, run: Run) -> None:
@@ -16,35 +18,84 @@ def test_verify_prints_all_and_then_fails(fake: FakeRegistry, run: Run) -> None:
         samples.verification(ref="detox@1", ok=False, problems=("adapter_model.safetensors is damaged",)),
     )
     done = run("verify", "toxic", "detox", "--rebuild")
-    assert fake.asked == {"refs": ("toxic", "detox"), "rebuild": True, "base_path": None, "key": None}
+    assert fake.asked == {**NOTHING_ELSE, "refs": ("toxic", "detox"), "rebuild": True}
+    assert "verify_database" not in dict(fake.calls)
     assert done.exit_code == 5
     assert "toxic@3" in done.stdout
     assert "adapter_model.safetensors is damaged" in done.stdout
     assert done.stderr.startswith("error: 1 version of 2 not as recorded: detox@1\n")
+    fake.answers["verify_database"] = DatabaseCheck(ok=True)
     as_json = run("verify", "--format", "json")
-    assert [item["ok"] for item in json.loads(as_json.stdout)] == [True, False]
+    told = [(item["ref"], item["ok"]) for item in json.loads(as_json.stdout)]
+    assert told == [("toxic@3", True), ("detox@1", False), ("database", True)]
     assert json.loads(as_json.stderr)["error"]["code"] == "INTEGRITY"
 
 
 def test_verify_passes_when_everything_holds(fake: FakeRegistry, run: Run) -> None:
     fake.answers["verify"] = (samples.verification(rebuilt=samples.DIGEST),)
+    fake.answers["verify_database"] = DatabaseCheck(ok=True)
     done = run("verify")
-    assert fake.asked == {"refs": (), "rebuild": False, "base_path": None, "key": None}
+    assert fake.asked == {**NOTHING_ELSE, "refs": (), "rebuild": False}
     assert done.exit_code == 0
     assert "same bytes" in done.stdout
+
+
+def test_what_is_damaged_in_the_database_is_shown_and_fails(fake: FakeRegistry, run: Run) -> None:
+    row = Damage(
+        table="tags",
+        row="version_id 3, key \x1b[31m",
+        problem="it is not what was written",
+        versions=("toxic@3",),
+    )
+    derived = Damage(table="words", row="version_id 4", problem="other words", derived=True, repaired=True)
+    fake.answers["verify"] = (samples.verification(),)
+    fake.answers["verify_database"] = DatabaseCheck(ok=False, damage=(row, derived), quarantined=("/aside",))
+    done = run("verify", "--repair", "--from", "/backup")
+    assert fake.asked == {
+        **NOTHING_ELSE,
+        "refs": (),
+        "rebuild": False,
+        "repair": True,
+        "sources": ("/backup",),
+    }
+    assert done.exit_code == 5
+    for part in ("tags", "it is not what was written", "toxic@3", "repaired"):
+        assert part in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "error: the database holds 1 thing that nobody wrote so" in done.stderr
+    assert "1 damaged file put aside" in done.stderr
+    fake.answers["verify_database"] = DatabaseCheck(ok=True, damage=(derived,))
+    assert run("verify", "--repair").exit_code == 0
+
+
+def test_a_catalog_too_damaged_to_be_verified_is_an_integrity_failure(fake: FakeRegistry, run: Run) -> None:
+    fake.answers["verify"] = ValueError("nonsense")
+    fake.answers["verify_database"] = DatabaseCheck(
+        ok=False, damage=(Damage(table="", row="", problem="malformed"),)
+    )
+    done = run("verify")
+    assert (done.exit_code, "malformed" in done.stdout) == (5, True)
+    fake.answers["verify_database"] = DatabaseCheck(ok=True)
+    assert run("verify").exit_code == 1
+
+
+def test_a_place_to_heal_from_without_repair_is_refused(fake: FakeRegistry, run: Run) -> None:
+    done = run("verify", "--from", "/backup")
+    assert (done.exit_code, fake.calls) == (2, [])
+    assert "--repair" in done.stderr
 
 
 def test_gc_looks_first_and_applies_when_told(fake: FakeRegistry, run: Run) -> None:
     fake.answers["gc"] = samples.garbage()
     done = run("gc")
-    assert fake.asked == {"apply": False}
+    assert fake.asked == {"apply": False, "quarantine": False}
     assert "would remove 1 blob and 1 leftover, 2.0 kB" in done.stdout
     assert samples.DIGEST in done.stdout
     assert "--apply" in done.stderr
     assert run("gc", "--format", "quiet").stdout == f"{samples.DIGEST}\n"
     fake.answers["gc"] = samples.garbage(applied=True)
     applied = run("gc", "--apply")
-    assert fake.asked == {"apply": True}
+    assert fake.asked == {"apply": True, "quarantine": False}
     assert "removed 1 blob" in applied.stdout
     assert applied.stderr == ""
     assert Garbage.model_validate_json(run("gc", "--format", "json").stdout) == samples.garbage(applied=True)

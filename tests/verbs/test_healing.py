@@ -1,0 +1,266 @@
+"""Damaged bytes: found wherever they are, put aside, and replaced by a good copy from wherever there is one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from registry import Registry
+from registry.errors import UsageError
+from registry.results import Verification
+from registry.testing.hub import HubServer
+from registry.verbs import gc
+from tests import hubs
+from tests.adapters import make_lora
+from tests.buckets import Bucket
+from tests.verbs.places import blob, damage
+
+TENSORS = "adapter_model.safetensors"
+
+
+@pytest.fixture
+def shelf(local: Registry, tmp_path: Path) -> Registry:
+    for seed, name in enumerate("ab"):
+        local.add(make_lora(tmp_path / name, seed=seed), name)
+    local.compose("c", "a - 0.4*b", device="cpu")
+    return local
+
+
+@pytest.fixture
+def copy(shelf: Registry, tmp_path: Path) -> Path:  # noqa: ARG001 (it fills the home)
+    """Another store with the same blobs."""
+    return Path(shutil.copytree(tmp_path / "home" / "blobs", tmp_path / "copy"))
+
+
+def by_ref(found: tuple[Verification, ...]) -> dict[str, Verification]:
+    return {each.ref: each for each in found}
+
+
+def digest_of(path: Path) -> str:
+    return f"sha256:{path.parent.name}{path.name}"
+
+
+def test_every_byte_of_every_stored_file_is_watched(shelf: Registry, tmp_path: Path) -> None:
+    files = sorted((tmp_path / "home" / "blobs" / "sha256").glob("*/*"))
+    assert len(files) == 6
+    for file in files:
+        before, size = file.read_bytes(), file.stat().st_size
+        for position in {0, size // 3, size // 2, size - 1}:
+            damage(file, position)
+            assert [each for each in shelf.verify() if not each.ok], (file, position)
+            file.write_bytes(before)
+    assert all(each.ok for each in shelf.verify())
+
+
+def test_without_repair_nothing_is_touched(shelf: Registry, tmp_path: Path) -> None:
+    damage(blob(shelf, "a"))
+    before = {path: path.read_bytes() for path in (tmp_path / "home" / "blobs").rglob("*") if path.is_file()}
+    events = shelf.events()
+    assert not by_ref(shelf.verify())["a@1"].ok
+    assert before == {path: path.read_bytes() for path in before}
+    assert shelf.events() == events
+    with pytest.raises(UsageError, match="nothing to take good copies for"):
+        shelf.verify(sources=[tmp_path])
+
+
+def test_what_cannot_be_healed_is_put_aside_and_stays_damaged(shelf: Registry) -> None:
+    path = blob(shelf, "a")
+    damage(path)
+    bytes_then = path.read_bytes()
+    found = by_ref(shelf.verify(repair=True))
+    assert (found["a@1"].ok, found["a@1"].healed) == (False, {})
+    assert found["a@1"].quarantined == (digest_of(path),)
+    assert "missing" in found["a@1"].problems[0]
+    assert found["b@1"].ok
+    assert not path.exists()
+    ((name, digest, size),) = shelf._blobs.quarantined()
+    assert (digest, size) == (digest_of(path), len(bytes_then))
+    assert Path(name).read_bytes() == bytes_then
+    assert [(event.action, event.subject) for event in shelf.events(limit=1)] == [("quarantine", digest)]
+    assert shelf.verify_database().quarantined == (name,)
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["damaged", "missing"])
+@pytest.mark.parametrize("place", ["store", "home", "bundle"])
+def test_a_good_copy_is_taken_from_another_place(
+    lost: bool, place: str, shelf: Registry, copy: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "other"
+    home.mkdir()
+    shutil.copytree(copy, home / "blobs")
+    shelf.export(tmp_path / "bundle.tar")
+    given = {"store": copy, "home": home, "bundle": tmp_path / "bundle.tar"}[place]
+    path = blob(shelf, "a")
+    whole = path.read_bytes()
+    if lost:
+        path.unlink()
+    else:
+        damage(path)
+    found = by_ref(shelf.verify(repair=True, sources=[given]))
+    assert found["a@1"].ok
+    assert found["a@1"].healed == {digest_of(path): str(given)}
+    assert path.read_bytes() == whole
+    assert all(each.ok and not each.healed for each in shelf.verify())
+    assert shelf.verify_database().ok
+    assert shelf.events(limit=1)[0].detail == {"source": str(given)}
+
+
+def test_a_copy_that_is_damaged_as_well_is_no_copy(shelf: Registry, copy: Path) -> None:
+    path = blob(shelf, "a")
+    damage(path)
+    damage(copy / "sha256" / path.parent.name / path.name, 5)
+    assert not by_ref(shelf.verify(repair=True, sources=[copy]))["a@1"].ok
+    assert not path.exists()
+
+
+def test_a_composition_is_made_again_once_its_inputs_are_healed(shelf: Registry, copy: Path) -> None:
+    for ref in ("a", "c"):
+        path = blob(shelf, ref)
+        damage(path)
+    (copy / "sha256" / path.parent.name / path.name).unlink()
+    whole = by_ref(shelf.verify("c", repair=True, sources=[copy]))["c@1"]
+    assert whole.ok
+    assert list(whole.healed.values()) == ["the recipe of c@1"]
+    assert all(each.ok for each in shelf.verify())
+
+
+def test_all_versions_that_share_a_file_are_named(shelf: Registry, copy: Path, tmp_path: Path) -> None:
+    shelf.add(tmp_path / "a", "same")
+    path = blob(shelf, "a")
+    damage(path)
+    assert [each.ref for each in shelf.verify() if not each.ok] == ["a@1", "same@1"]
+    found = by_ref(shelf.verify(repair=True, sources=[copy]))
+    assert [ref for ref, each in found.items() if each.healed] == ["a@1", "same@1"]
+    assert shelf.events(limit=2)[1].detail == {"versions": ["a@1", "same@1"]}
+
+
+def test_bytes_of_no_live_version_are_checked_with_the_database(shelf: Registry, copy: Path) -> None:
+    path = blob(shelf, "c")
+    shelf.delete("c")
+    damage(path)
+    assert all(each.ok for each in shelf.verify())
+    found = shelf.verify_database()
+    assert not found.ok
+    assert [each.row for each in found.damage] == [digest_of(path)]
+    assert shelf.verify_database(repair=True, sources=[copy]).ok
+    assert shelf.verify_database().ok
+
+
+def test_what_was_put_aside_goes_only_when_that_is_said(shelf: Registry) -> None:
+    damage(blob(shelf, "a"))
+    shelf.verify(repair=True)
+    ((name, _, _),) = shelf._blobs.quarantined()
+    collected = gc.gc(shelf._database, shelf._blobs, apply=True, actor="t", grace=timedelta(0))
+    assert name not in collected.leftovers
+    assert shelf.gc(quarantine=True).leftovers == (name,)
+    assert Path(name).exists()
+    shelf.gc(apply=True, quarantine=True)
+    assert list(shelf._blobs.quarantined()) == []
+
+
+def test_whoever_was_stopped_halfway_finds_the_bytes_again(shelf: Registry) -> None:
+    """A good blob that was moved aside, by somebody who was killed then, is put back."""
+    path = blob(shelf, "a")
+    aside = path.parents[2] / "quarantine"
+    aside.mkdir()
+    path.rename(aside / f"{path.parent.name}{path.name}.1")
+    found = by_ref(shelf.verify(repair=True))["a@1"]
+    assert (found.ok, found.healed) == (True, {digest_of(path): "quarantine"})
+
+
+def test_a_place_that_is_nothing_is_refused(shelf: Registry, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="neither a blob store"):
+        shelf.verify(repair=True, sources=[tmp_path / "nosuch"])
+    assert not (tmp_path / "nosuch").exists()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    with hubs.running(tmp_path, monkeypatch) as server:
+        yield server
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_good_copy_comes_from_where_it_was_published(shelf: Registry) -> None:
+    done = shelf.publish("a", "team/a")
+    path = blob(shelf, "a")
+    damage(path)
+    found = by_ref(shelf.verify("a", repair=True))["a@1"]
+    assert (found.ok, found.healed) == (True, {digest_of(path): f"hf://team/a@{done.commit}"})
+
+
+def test_in_a_bucket_a_damaged_object_is_put_aside_and_replaced(
+    bucket: Bucket, tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_BLOBS", bucket.url)
+    source = make_lora(tmp_path / "a", seed=1)
+    with Registry.open(tmp_path / "spare", blobs=str(tmp_path / "spare" / "blobs")) as other:
+        other.add(source, "a")
+    with Registry.open(tmp_path / "home", database_url=sqlite_url) as catalog:
+        catalog.add(source, "a")
+        damaged = digest_of(blob(catalog, "a"))
+        body = bytearray(blob(catalog, "a").read_bytes())
+        body[-3] ^= 1
+        bucket.rot(damaged, bytes(body))
+        assert not by_ref(catalog.verify())["a@1"].ok
+        found = by_ref(catalog.verify(repair=True, sources=[tmp_path / "spare"]))["a@1"]
+        assert (found.ok, list(found.healed)) == (True, [damaged])
+        ((aside, digest, _),) = catalog._blobs.quarantined()
+        assert digest == damaged
+        catalog._blobs.copy_of_quarantined(aside, tmp_path / "bad")
+        assert (tmp_path / "bad").read_bytes() == bytes(body)
+        assert all(each.ok for each in catalog.verify())
+        catalog.gc(apply=True, quarantine=True)
+        assert list(catalog._blobs.quarantined()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("UPDATE versions SET latest_of = NULL", "not marked as the latest"),
+        ("UPDATE adapters SET last_version = 7 WHERE name = 'a'", "its counter is 7, not 1"),
+        ("UPDATE words SET word = 'odd' WHERE word = 'fine'", "not the words of its note"),
+        ("UPDATE name_words SET word = 'odd' WHERE word = 'a'", "not the words of its name"),
+        ("DELETE FROM affected", "does not follow"),
+    ],
+)
+def test_what_rows_determine_is_computed_again(
+    change: str, says: str, catalog: Registry, tmp_path: Path
+) -> None:
+    for seed, name in enumerate("ab"):
+        catalog.add(make_lora(tmp_path / name, seed=seed), name, note="a fine one")
+    catalog.compose("c", "a + b", device="cpu")
+    catalog.revoke("a", "bad")
+    with catalog._database.write() as session:
+        session.execute(text(change))
+    found = catalog.verify_database()
+    assert not found.ok
+    assert any(says in problem for problem in found.problems)
+    mended = catalog.verify_database(repair=True)
+    assert mended.ok
+    assert all(each.repaired for each in mended.damage)
+    assert catalog.verify_database().damage == ()
+    assert catalog.events(limit=1)[0].action == "repair"
+
+
+def test_a_row_that_was_written_can_only_be_restored(catalog: Registry, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        catalog.add(make_lora(tmp_path / name, seed=ord(name)), name, tags={"k": "v"})
+    with catalog._database.write() as session:
+        session.execute(text("UPDATE tags SET value = 'w' WHERE version_id = 1"))
+    found = catalog.verify_database(repair=True)
+    assert [(each.table, each.versions, each.repaired) for each in found.damage if not each.derived] == [
+        ("tags", ("a@1",), False)
+    ]
+    assert "tags" in by_ref(catalog.verify("a"))["a@1"].problems[0]
+    assert by_ref(catalog.verify("b"))["b@1"].ok
+    before = catalog.events(limit=1)
+    with pytest.raises(Exception, match="is not what was written there") as caught:
+        catalog.set_tags("a", {"k": "other"})
+    assert caught.value.exit_code == 5  # type: ignore[attr-defined]
+    assert catalog.events(limit=1) == before
