@@ -28,6 +28,7 @@ from sqlalchemy.exc import (
     DatabaseError,
     DBAPIError,
     DisconnectionError,
+    IntegrityError,
     NoSuchModuleError,
     OperationalError,
     ProgrammingError,
@@ -46,6 +47,7 @@ _CHUNK = 500  # bound parameters in one statement
 _CONTENTION = {"40P01", "40001"}  # PostgreSQL's deadlock, and its failure to serialize
 _CACHE_KIB = 65_536  # SQLite's own 2 MB hold the upper levels of no large index
 _LONG_REST = 60.0  # seconds
+_REVISION = "SELECT version_num FROM alembic_version"
 _ATTEMPTS = 5  # locks are taken in one order, so that losing even one of them is rare
 
 
@@ -54,32 +56,36 @@ class Contended(StorageFailure):
 
 
 class Database:
-    """Transactions on one catalog. ``read()`` sees one consistent state; ``write()`` is all or nothing."""
+    """Transactions on one catalog. ``read()`` sees one consistent state; ``write()`` is all or nothing.
+
+    Both raise ``SchemaOutdated`` where the catalog was upgraded since it was opened.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = _normalize(url)
         self._engine = make_engine(self.url)
-        self._writer = self._engine.execution_options(registry_write=True)
-        self._reader, self._glancer = self._engine, self._engine.execution_options(registry_glance=True)
+        self._writer = self._engine.execution_options(registry_write=True, registry_revision=HEAD)
+        self._reader = self._engine.execution_options(registry_revision=HEAD)
+        self._glancer = self._engine.execution_options(registry_glance=True)
         if self._engine.dialect.name == "postgresql":
-            self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
+            self._reader = self._reader.execution_options(isolation_level="REPEATABLE READ")
             self._glancer = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        with _translated(self.url), Session(self._reader, autoflush=False) as session:
+        with self._translated(), Session(self._reader, autoflush=False) as session:
             yield session
 
     @contextmanager
     def glance(self) -> Iterator[Session]:
         """For what single statements answer: each sees its own state, and none begins or ends a transaction."""
-        with _translated(self.url), Session(self._glancer, autoflush=False) as session:
+        with self._translated(), Session(self._glancer, autoflush=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One transaction, committed at the end of the block and rolled back if it raises."""
-        with _translated(self.url), Session(self._writer) as session, session.begin():
+        with self._translated(), Session(self._writer) as session, session.begin():
             yield session
 
     def transact(self, work: Callable[[Session], T]) -> T:
@@ -99,7 +105,7 @@ class Database:
         Raises ``SchemaOutdated`` for a database that holds something else.
         """
         current, tables = None, set()
-        with _translated(self.url):
+        with translated(self.url):
             try:
                 with self._engine.connect() as connection:
                     current = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
@@ -114,6 +120,19 @@ class Database:
                 f"{shown(self.url)} holds tables, but not a registry's", hint="point to a database of its own"
             )
         return current
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Also where a statement of this release does not fit a catalog that was upgraded since."""
+        try:
+            with translated(self.url):
+                yield
+        except StorageFailure as error:
+            if isinstance(error.__cause__, DBAPIError) and _misfits(error.__cause__):
+                revision = self.revision()
+                if revision is not None and revision != HEAD:
+                    raise outdated(self.url, revision) from error
+            raise
 
     def _tables(self) -> set[str]:
         with self._engine.connect() as connection:
@@ -130,6 +149,7 @@ def make_engine(url: URL) -> Engine:
             engine = create_engine(url)
             event.listen(engine, "checkin", _on_checkin)
             event.listen(engine, "checkout", _on_checkout)
+            event.listen(engine, "begin", _on_begin_of_server)
             return engine
         engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
     except (ModuleNotFoundError, NoSuchModuleError) as error:
@@ -302,6 +322,42 @@ def _on_begin(connection: Connection) -> None:
         return
     write = options.get("registry_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    if "registry_revision" in options:
+        driver: Any = connection.connection.driver_connection
+        _refuse_another(connection, driver.execute(_REVISION).fetchone())
+
+
+def _on_begin_of_server(connection: Connection) -> None:
+    """Hold the revision for the length of the transaction, in the round trip that begins it anyway.
+
+    An upgrade waits for those who hold it, and they see all of an upgrade or nothing: a table that is made anew is
+    empty to whoever looks with a snapshot of before, and LOCK takes none.
+    """
+    if "registry_revision" not in connection.get_execution_options():
+        return
+    import psycopg
+
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.pipeline():
+            driver.execute("LOCK TABLE alembic_version IN ACCESS SHARE MODE")
+            cursor = driver.execute(_REVISION)
+        row = cursor.fetchone()
+    except psycopg.Error as error:  # what is asked past SQLAlchemy is not SQLAlchemy's to wrap
+        raise DBAPIError.instance(
+            _REVISION,
+            None,
+            error,
+            psycopg.Error,
+            dialect=connection.dialect,
+            connection_invalidated=driver.broken,
+        ) from error
+    _refuse_another(connection, row)
+
+
+def _refuse_another(connection: Connection, row: Any) -> None:
+    if (revision := row[0] if row else "none") != HEAD:
+        raise outdated(connection.engine.url, revision)
 
 
 def _make_private_folder(folder: Path) -> None:
@@ -312,7 +368,8 @@ def _make_private_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _translated(url: URL) -> Iterator[None]:
+def translated(url: URL) -> Iterator[None]:
+    """Errors of the database as errors of ours."""
     try:
         yield
     except RegistryError:
@@ -333,6 +390,18 @@ def _translated(url: URL) -> Iterator[None]:
             ) from error
         what = "went away" if error.connection_invalidated else "refused this"
         raise StorageFailure(f"the database {shown(url)} {what}: {_first_line(error)}") from error
+
+
+def _misfits(error: DBAPIError) -> bool:
+    """Whether a statement speaks of tables or columns that are not there, or leaves out one that has to be said."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return state[:2] in {"23", "42"} or state == "0A000"
+    return (
+        isinstance(error, IntegrityError)
+        or "no such" in str(error.orig)
+        or "has no column" in str(error.orig)
+    )
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -91,6 +91,13 @@ def next_ids(session: Session, row: Any, count: int) -> Sequence[int]:
 
 
 def load(connection: Connection, row: Any, rows: Sequence[dict[str, Any]], *, ignore: bool = False) -> None:
+    """Insert rows of a model: see :func:`load_into`."""
+    load_into(connection, row.__table__, rows, ignore=ignore)
+
+
+def load_into(
+    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], *, ignore: bool = False
+) -> None:
     """Insert rows that all have the same columns.
 
     What a constraint forbids is an error, as with any insert; with ``ignore``, a row that is there stays as it is, and
@@ -98,7 +105,6 @@ def load(connection: Connection, row: Any, rows: Sequence[dict[str, Any]], *, ig
     """
     if not rows:
         return
-    table: Table = row.__table__
     dialect = connection.dialect
     kinds = {name: table.c[name].type.dialect_impl(dialect) for name in rows[0]}
     names = ", ".join(f'"{name}"' for name in kinds)
