@@ -1168,6 +1168,13 @@ class Registry:
         return migrate.status(settings.load(home, database_url=database_url).database_url)
 
     @staticmethod
+    def check_schema(home: str | Path | None = None, *, database_url: str | None = None) -> Schema:
+        """The same, and what of its tables, columns, indexes, constraints and triggers is not what this release makes."""
+        from registry.catalog import migrate
+
+        return migrate.check(settings.load(home, database_url=database_url).database_url)
+
+    @staticmethod
     def upgrade(home: str | Path | None = None, *, database_url: str | None = None) -> Schema:
         """Bring the catalog's schema to this release's revision, one transaction per step."""
         from registry.catalog import migrate

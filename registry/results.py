@@ -911,12 +911,16 @@ class Restored(Result):
 
 
 class Schema(Result):
-    """The database's schema revision beside the one this release needs."""
+    """The database's schema revision beside the one this release needs.
+
+    ``problems`` names what ``db check`` found to be different from what that revision makes.
+    """
 
     url: str
     current: str | None
     head: str
     ok: bool
+    problems: tuple[str, ...] = ()
 
 
 class Page(Result):

@@ -36,6 +36,24 @@ def status(url: str) -> Schema:
     return Schema(url=shown(database.url), current=current, head=HEAD, ok=current == HEAD)
 
 
+def check(url: str) -> Schema:
+    """The same, and whether the tables are what this release makes, to the last index. Changes nothing."""
+    from registry.catalog import drift
+
+    found = status(url)
+    if not found.ok:
+        return found
+    database = Database(url)
+    engine = make_engine(database.url)
+    try:
+        with translated(database.url):
+            problems = drift.differences(engine)
+    finally:
+        engine.dispose()
+        database.close()
+    return found.model_copy(update={"ok": not problems, "problems": problems})
+
+
 def upgrade(url: str) -> Schema:
     """Run the missing revisions, each in its own transaction; two upgraders wait for one another."""
     database = Database(url)

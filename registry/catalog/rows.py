@@ -32,7 +32,8 @@ _KINDS: tuple[tuple[type[Any], str], ...] = (
     (types.Float, "number"),
     (types.String, "text"),
 )
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+# Sorted, as PostgreSQL's JSONB keeps no order of keys.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
 
 
 def tables(connection: Connection) -> dict[str, Table]:

@@ -45,6 +45,22 @@ def execute(url: str, statement: str) -> Any:
     return found
 
 
+def rewritten(url: str, table: str, before: str, after: str) -> None:
+    """Change what SQLite thinks that a table is."""
+    engine = make_engine(make_url(url))
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA writable_schema = on")
+        done = connection.execute(
+            text(
+                "UPDATE sqlite_master SET sql = replace(sql, :before, :after) WHERE name = :table AND sql <> replace(sql, :before, :after)"
+            ),
+            {"table": table, "before": before, "after": after},
+        )
+        assert done.rowcount == 1
+        connection.commit()
+    engine.dispose()
+
+
 def populate(url: str, tmp_path: Path) -> None:
     """At least one row in every table that the verbs of this release write."""
     with Registry.open(tmp_path / "home", database_url=url) as catalog:

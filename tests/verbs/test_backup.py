@@ -28,8 +28,9 @@ def kept(database_url: str, tmp_path: Path) -> Iterator[Registry]:
     home = tmp_path / "home"
     source = tmp_path / "source"
     unpack(RELEASES[-1], f"sqlite:///{source}/registry.db", source)
-    Registry.upgrade(source)
-    Registry.backup(tmp_path / "source.backup", source)
+    address = f"sqlite:///{source}/registry.db"
+    Registry.upgrade(source, database_url=address)
+    Registry.backup(tmp_path / "source.backup", source, database_url=address)
     Registry.restore(tmp_path / "source.backup", home, database_url=database_url)
     with Registry.open(home, database_url=database_url) as catalog:
         yield catalog
@@ -103,11 +104,12 @@ def test_a_backup_without_blobs_names_what_is_missing(
     file = tmp_path / "rows.backup"
     done = Registry.backup(file, tmp_path / "home", database_url=database_url, with_blobs=False)
     assert done.blobs is False
-    restored = Registry.restore(file, tmp_path / "there")
+    there, third_url = (f"sqlite:///{tmp_path}/{name}/registry.db" for name in ("there", "third"))
+    restored = Registry.restore(file, tmp_path / "there", database_url=there)
     assert (restored.stored, restored.missing) == (0, done.counts["blobs"])
-    shared = Registry.restore(file, tmp_path / "third", blobs=str(tmp_path / "home" / "blobs"))
-    assert shared.missing == 0
-    with Registry.open(tmp_path / "third", blobs=str(tmp_path / "home" / "blobs")) as third:
+    where = {"database_url": third_url, "blobs": str(tmp_path / "home" / "blobs")}
+    assert Registry.restore(file, tmp_path / "third", **where).missing == 0
+    with Registry.open(tmp_path / "third", **where) as third:
         assert told(third) == told(kept)
 
 
@@ -134,8 +136,9 @@ def test_writers_and_a_collection_go_on_beside_a_backup(database_url: str, tmp_p
             taken += 1
         writer.join()
     for number in range(min(taken, 4)):
-        Registry.restore(tmp_path / f"{number}", tmp_path / f"there{number}")
-        with Registry.open(tmp_path / f"there{number}") as other:
+        there = f"sqlite:///{tmp_path}/there{number}/registry.db"
+        Registry.restore(tmp_path / f"{number}", tmp_path / f"there{number}", database_url=there)
+        with Registry.open(tmp_path / f"there{number}", database_url=there) as other:
             versions = other.log("a")
             assert [each.version for each in versions] == list(range(len(versions), 0, -1))
             assert len(other.events(limit=100)) >= len(versions)
@@ -352,8 +355,8 @@ def test_links_devices_and_other_files_are_no_backups(file: Path, tmp_path: Path
     os.mkfifo(tmp_path / "pipe")
     refused(tmp_path / "pipe", tmp_path)
     local.export(tmp_path / "bundle.tar")
-    assert "is no backup" in refused(tmp_path / "bundle.tar", tmp_path).message
-    with Registry.open(tmp_path / "other") as other, pytest.raises(Refused, match="is no bundle"):
+    assert "is no sound backup: 'manifest.json'" in refused(tmp_path / "bundle.tar", tmp_path).message
+    with Registry.open(tmp_path / "other") as other, pytest.raises(Refused, match="is no sound bundle"):
         other.import_bundle(file)
     with pytest.raises(NotFound):
         Registry.restore(tmp_path / "nothing", tmp_path / "there")
