@@ -71,7 +71,8 @@ def test_what_is_restored_is_the_same_catalog(
         again = Registry.backup(tmp_path / "again.backup", there, database_url=empty_url)
         assert again.digest == done.digest
         # It goes on where it was: new rows have numbers of their own.
-        other.add(make_lora(tmp_path / "new", seed=77), "new")
+        shape = {"model.layers.0.self_attn.q_proj": (32, 32)}
+        other.add(make_lora(tmp_path / "new", modules=shape, seed=77), "new")
         other.add_rule("new", "team/new")
         other.add_evaluation("new", "acc", 1.0, dataset="d")
         assert other.compose("sum", "0.5*new + 0.5*new", device="cpu").ref == "sum@1"
@@ -107,10 +108,10 @@ def test_a_backup_without_blobs_names_what_is_missing(
     there, third_url = (f"sqlite:///{tmp_path}/{name}/registry.db" for name in ("there", "third"))
     restored = Registry.restore(file, tmp_path / "there", database_url=there)
     assert (restored.stored, restored.missing) == (0, done.counts["blobs"])
-    where = {"database_url": third_url, "blobs": str(tmp_path / "home" / "blobs")}
-    assert Registry.restore(file, tmp_path / "third", **where).missing == 0
-    with Registry.open(tmp_path / "third", **where) as third:
-        assert told(third) == told(kept)
+    third, stored = tmp_path / "third", str(tmp_path / "home" / "blobs")
+    assert Registry.restore(file, third, database_url=third_url, blobs=stored).missing == 0
+    with Registry.open(third, database_url=third_url, blobs=stored) as opened:
+        assert told(opened) == told(kept)
 
 
 def test_writers_and_a_collection_go_on_beside_a_backup(database_url: str, tmp_path: Path) -> None:
