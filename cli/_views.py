@@ -375,7 +375,8 @@ def unpublished(result: Unpublished, console: Console) -> Iterator[RenderableTyp
 
 
 def schema(result: Schema, console: Console) -> Iterator[RenderableType]:  # noqa: ARG001  (a view's signature)
-    state = line(("up to date", "green")) if result.ok else line(("another release's schema", "red"))
+    bad = "changed by hand" if result.problems else "another release's schema"
+    state = line(("up to date", "green")) if result.ok else line((bad, "red"))
     yield panel(
         line(("schema", "bold")),
         [
@@ -383,5 +384,6 @@ def schema(result: Schema, console: Console) -> Iterator[RenderableType]:  # noq
             ("current", result.current or "none"),
             ("needed", result.head),
             ("state", state),
+            *(("problem", problem) for problem in result.problems),
         ],
     )

@@ -13,6 +13,7 @@ from ._errors import redact
 from ._options import common
 from ._parts import line
 from ._render import emit, mode
+from ._text import few
 from ._views import schema
 
 if TYPE_CHECKING:
@@ -60,14 +61,20 @@ def current() -> None:
 def check() -> None:
     """Compare the schema with the one this release needs.
 
-    The exit code is 6 when they differ.
+    Tables, columns, indexes, constraints, defaults and triggers that were changed by hand are named. The exit code is 6
+    when anything differs.
 
     For example:
 
       registry db check
     """
-    result = _shown(Registry.schema())
+    result = _shown(Registry.check_schema())
     emit(result, schema, quiet=_revision)
+    if result.problems:
+        raise Stale(
+            f"the catalog's tables were changed by hand: {few(result.problems, most=3)}",
+            hint="undo it, or restore a backup into a new catalog: registry backup, registry restore",
+        )
     if not result.ok:
         raise Stale(
             f"the catalog's schema is {result.current or 'none'}, this release needs {result.head}",

@@ -2,9 +2,10 @@
 
 from alembic import context
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 
 from registry import settings
+from registry.catalog import migrate
 from registry.catalog.database import Database, make_engine
 from registry.catalog.tables import Base
 
@@ -12,8 +13,9 @@ from registry.catalog.tables import Base
 def run(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         # A migration that cannot get its lock soon should fail, not queue every other client behind it.
-        connection.execute(text("SET lock_timeout = '10s'"))
+        connection.execute(text(f"SET lock_timeout = '{migrate.PATIENCE}'"))
         connection.commit()
+        event.listen(connection, "begin", alone)
     is_new = not MigrationContext.configure(connection).get_current_heads()
     connection.rollback()
     context.configure(
@@ -28,6 +30,12 @@ def run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+
+
+def alone(connection: Connection) -> None:
+    """Each revision waits for those who look at the catalog or write to it, and they for it: see ``Database``."""
+    if connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL")):
+        connection.execute(text("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"))
 
 
 connection = context.config.attributes.get("connection")

@@ -17,6 +17,7 @@ from registry.results import (
     Added,
     AddedAll,
     Alias,
+    Backup,
     BaseAlias,
     BaseModelInfo,
     Card,
@@ -43,6 +44,7 @@ from registry.results import (
     Pinned,
     Publication,
     Rebuilt,
+    Restored,
     Revocation,
     Roles,
     Rule,
@@ -1148,6 +1150,56 @@ class Registry:
 
         return methods.method(name)
 
+    # -- copies of it all
+
+    @staticmethod
+    def backup(
+        file: str | Path,
+        home: str | Path | None = None,
+        *,
+        database_url: str | None = None,
+        blobs: str | None = None,
+        with_blobs: bool = True,
+        replace: bool = False,
+        progress: Progress | None = None,
+    ) -> Backup:
+        """Write the whole catalog, exactly as it is, to a new private ``file``, while others work with it.
+
+        Also that of an earlier release. Raises ``Conflict`` where the file exists, unless ``replace``,
+        ``IntegrityFailure`` where a blob is damaged or missing, and ``NotFound`` where there is no catalog.
+        """
+        from registry.verbs import backup
+
+        config = settings.load(home, database_url=database_url, blobs=blobs)
+        return backup.backup(config, file, with_blobs=with_blobs, replace=replace, progress=progress)
+
+    @staticmethod
+    def check_backup(file: str | Path, *, progress: Progress | None = None) -> Backup:
+        """Read every byte of a backup. Raises ``IntegrityFailure`` or ``Refused`` unless it is whole and sound."""
+        from registry.verbs import backup
+
+        return backup.check(file, progress=progress)
+
+    @staticmethod
+    def restore(
+        file: str | Path,
+        home: str | Path | None = None,
+        *,
+        database_url: str | None = None,
+        blobs: str | None = None,
+        progress: Progress | None = None,
+    ) -> Restored:
+        """Make the catalog that a backup holds, whole or not at all, in a home or database that holds none.
+
+        The backup of an earlier release becomes a catalog of that release, to be upgraded. Raises ``Conflict`` where a
+        catalog is there already, ``IntegrityFailure`` or ``Refused`` for a file that is damaged or no backup, and
+        ``SchemaOutdated`` for one of a later release.
+        """
+        from registry.verbs import backup
+
+        config = settings.load(home, database_url=database_url, blobs=blobs)
+        return backup.restore(config, file, progress=progress)
+
     # -- the schema
 
     @staticmethod
@@ -1156,6 +1208,13 @@ class Registry:
         from registry.catalog import migrate
 
         return migrate.status(settings.load(home, database_url=database_url).database_url)
+
+    @staticmethod
+    def check_schema(home: str | Path | None = None, *, database_url: str | None = None) -> Schema:
+        """The same, and what of its tables, columns, indexes, constraints and triggers is not what this release makes."""
+        from registry.catalog import migrate
+
+        return migrate.check(settings.load(home, database_url=database_url).database_url)
 
     @staticmethod
     def upgrade(home: str | Path | None = None, *, database_url: str | None = None) -> Schema:

@@ -915,13 +915,48 @@ class Imported(Result):
     kept: tuple[str, ...] = ()
 
 
+class Backup(Result):
+    """A backup that was written, or read and found whole: when it was taken, and how many rows it has by table.
+
+    ``digest`` is of all that it holds: equal for equal catalogs, whatever database they are in. ``size`` is in bytes.
+    """
+
+    path: str
+    size: int
+    digest: str
+    schema_revision: str
+    taken: datetime
+    blobs: bool
+    counts: dict[str, int]
+
+
+class Restored(Result):
+    """What a backup became: rows by table, ``stored`` blobs, and how many the backup did not have (``missing``).
+
+    Where ``schema_revision`` is older than ``head``, the catalog is to be upgraded.
+    """
+
+    path: str
+    digest: str
+    schema_revision: str
+    head: str
+    taken: datetime
+    counts: dict[str, int]
+    stored: int
+    missing: int
+
+
 class Schema(Result):
-    """The database's schema revision beside the one this release needs."""
+    """The database's schema revision beside the one this release needs.
+
+    ``problems`` names what ``db check`` found to be different from what that revision makes.
+    """
 
     url: str
     current: str | None
     head: str
     ok: bool
+    problems: tuple[str, ...] = ()
 
 
 class Roles(Result):

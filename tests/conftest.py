@@ -102,6 +102,19 @@ def database_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     return url
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of each sort without a single table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/empty.db"
+        return
+    server: URL = request.getfixturevalue("postgres")
+    name = f"empty_{uuid.uuid4().hex[:12]}"
+    _execute(server, f'CREATE DATABASE "{name}"')
+    yield _url(server.set(database=name))
+    _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
 @pytest.fixture
 def catalog(database_url: str, tmp_path: Path) -> Iterator[Registry]:
     """An open, empty registry on each database."""

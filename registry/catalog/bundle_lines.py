@@ -47,7 +47,7 @@ def _alias(value: str) -> str:
     return value
 
 
-def _inside(path: str) -> str:
+def inside(path: str) -> str:
     if _PATH.fullmatch(path) is None or not {".", ".."}.isdisjoint(path.split("/")):
         raise ValueError(f"{path[:100]!r} is not a path inside a folder")
     return path
@@ -98,7 +98,7 @@ def _reports(value: list[Any]) -> list[Any]:
 
 def _sizes(value: dict[str, Any]) -> dict[str, Any]:
     for path, item in value.items():
-        _inside(path)
+        inside(path)
         match item:
             case {"size": int(), "sha256": str()}:
                 continue
@@ -117,7 +117,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Target = Literal["adapter", "model"]
 Name = Annotated[Text, AfterValidator(_name)]
 AliasName = Annotated[Text, AfterValidator(_alias)]
-FilePath = Annotated[Text, AfterValidator(_inside)]
+FilePath = Annotated[Text, AfterValidator(inside)]
 Object = Annotated[dict[str, Any], AfterValidator(_storable)]
 Layout = Annotated[Object, AfterValidator(_layout)]
 Reports = Annotated[list[Any], AfterValidator(_storable), AfterValidator(_reports)]

@@ -31,6 +31,7 @@ from sqlalchemy.exc import (
     DatabaseError,
     DBAPIError,
     DisconnectionError,
+    IntegrityError,
     NoSuchModuleError,
     OperationalError,
     ProgrammingError,
@@ -68,6 +69,7 @@ _SIGNS_OF_DAMAGE = (
     "no such table:",
     "unsupported file format",
 )
+_REVISION = "SELECT version_num FROM alembic_version"
 _ATTEMPTS = 5  # locks are taken in one order, so that losing even one of them is rare
 
 
@@ -76,35 +78,39 @@ class Contended(StorageFailure):
 
 
 class Database:
-    """Transactions on one catalog. ``read()`` sees one consistent state; ``write()`` is all or nothing."""
+    """Transactions on one catalog. ``read()`` sees one consistent state; ``write()`` is all or nothing.
+
+    Both raise ``SchemaOutdated`` where the catalog was upgraded since it was opened.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = _normalize(url)
         self._engine = make_engine(self.url)
-        self._writer = self._engine.execution_options(registry_write=True)
+        self._writer = self._engine.execution_options(registry_write=True, registry_revision=HEAD)
         self._allowed: dict[str, bool] = {}
-        self._reader, self._glancer = self._engine, self._engine.execution_options(registry_glance=True)
+        self._reader = self._engine.execution_options(registry_revision=HEAD)
+        self._glancer = self._engine.execution_options(registry_glance=True)
         if self._engine.dialect.name == "postgresql":
-            self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
+            self._reader = self._reader.execution_options(isolation_level="REPEATABLE READ")
             self._glancer = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        with translated(self.url), Session(self._reader, autoflush=False) as session:
+        with self._translated(), Session(self._reader, autoflush=False) as session:
             yield session
             _frozen.check(session)
 
     @contextmanager
     def glance(self) -> Iterator[Session]:
         """For what single statements answer: each sees its own state, and none begins or ends a transaction."""
-        with translated(self.url), Session(self._glancer, autoflush=False) as session:
+        with self._translated(), Session(self._glancer, autoflush=False) as session:
             yield session
             _frozen.check(session)
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One transaction, committed at the end of the block and rolled back if it raises."""
-        with translated(self.url), Session(self._writer) as session, session.begin():
+        with self._translated(), Session(self._writer) as session, session.begin():
             yield session
 
     def transact(self, work: Callable[[Session], T]) -> T:
@@ -165,6 +171,19 @@ class Database:
             )
         return current
 
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Also where a statement of this release does not fit a catalog that was upgraded since."""
+        try:
+            with translated(self.url):
+                yield
+        except StorageFailure as error:
+            if isinstance(error.__cause__, DBAPIError) and _misfits(error.__cause__):
+                revision = self.revision()
+                if revision is not None and revision != HEAD:
+                    raise outdated(self.url, revision) from error
+            raise
+
     def _tables(self) -> set[str]:
         with self._engine.connect() as connection:
             return set(inspect(connection).get_table_names())
@@ -182,6 +201,7 @@ def make_engine(url: URL) -> Engine:
             logging.getLogger("psycopg").addHandler(logging.NullHandler())
             event.listen(engine, "checkin", _on_checkin)
             event.listen(engine, "checkout", _on_checkout)
+            event.listen(engine, "begin", _on_begin_of_server)
             return engine
         engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
     except (ModuleNotFoundError, NoSuchModuleError) as error:
@@ -361,6 +381,42 @@ def _on_begin(connection: Connection) -> None:
         return
     write = options.get("registry_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    if "registry_revision" in options:
+        driver: Any = connection.connection.driver_connection
+        _refuse_another(connection, driver.execute(_REVISION).fetchone())
+
+
+def _on_begin_of_server(connection: Connection) -> None:
+    """Hold the revision for the length of the transaction, in the round trip that begins it anyway.
+
+    An upgrade waits for those who hold it, and they see all of an upgrade or nothing: a table that is made anew is
+    empty to whoever looks with a snapshot of before, and LOCK takes none.
+    """
+    if "registry_revision" not in connection.get_execution_options():
+        return
+    import psycopg
+
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.pipeline():
+            driver.execute("LOCK TABLE alembic_version IN ACCESS SHARE MODE")
+            cursor = driver.execute(_REVISION)
+        row = cursor.fetchone()
+    except psycopg.Error as error:  # what is asked past SQLAlchemy is not SQLAlchemy's to wrap
+        raise DBAPIError.instance(
+            _REVISION,
+            None,
+            error,
+            psycopg.Error,
+            dialect=connection.dialect,
+            connection_invalidated=driver.broken,
+        ) from error
+    _refuse_another(connection, row)
+
+
+def _refuse_another(connection: Connection, row: Any) -> None:
+    if (revision := row[0] if row else "none") != HEAD:
+        raise outdated(connection.engine.url, revision)
 
 
 def make_private(url: URL) -> None:
@@ -420,6 +476,18 @@ def denied(url: URL, reason: str, statement: str) -> Denied:
     return Denied(
         f"you may not do this in {shown(url)}: {reason}",
         hint=f"it takes at least the role {role}; an administrator of the database grants it: see 'registry db roles'",
+    )
+
+
+def _misfits(error: DBAPIError) -> bool:
+    """Whether a statement speaks of tables or columns that are not there, or leaves out one that has to be said."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return state[:2] in {"23", "42"} or state == "0A000"
+    return (
+        isinstance(error, IntegrityError)
+        or "no such" in str(error.orig)
+        or "has no column" in str(error.orig)
     )
 
 

@@ -97,6 +97,13 @@ def _next_ids(connection: Connection, table: Table, count: int) -> Sequence[int]
 
 
 def load(connection: Connection, row: Any, rows: Sequence[dict[str, Any]], *, ignore: bool = False) -> None:
+    """Insert rows of a model: see :func:`load_into`."""
+    load_into(connection, row.__table__, rows, ignore=ignore)
+
+
+def load_into(
+    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], *, ignore: bool = False
+) -> None:
     """Insert rows that all have the same columns.
 
     What a constraint forbids is an error, as with any insert; with ``ignore``, a row that is there stays as it is, and
@@ -104,7 +111,6 @@ def load(connection: Connection, row: Any, rows: Sequence[dict[str, Any]], *, ig
     """
     if not rows:
         return
-    table: Table = row.__table__
     dialect = connection.dialect
     if seals.is_sealed(table):
         if "id" in table.c and "id" not in rows[0]:  # which the seal needs

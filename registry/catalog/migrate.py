@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
 
 from registry.catalog.database import HEAD, Database, make_engine, make_private, outdated, shown, translated
 from registry.errors import SchemaOutdated, StorageFailure
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _LOCK = 0x61646170  # one number for every process that upgrades this kind of catalog
+PATIENCE = "10s"
+"""How long a revision waits for a lock on PostgreSQL: everybody else waits behind it."""
+
+_NOT_AVAILABLE = "55P03"  # PostgreSQL's word for a lock that was not to be had in time
 
 
 def status(url: str) -> Schema:
@@ -31,48 +36,101 @@ def status(url: str) -> Schema:
     return Schema(url=shown(database.url), current=current, head=HEAD, ok=current == HEAD)
 
 
+def check(url: str) -> Schema:
+    """The same, and whether the tables are what this release makes, to the last index. Changes nothing."""
+    from registry.catalog import drift
+
+    found = status(url)
+    if not found.ok:
+        return found
+    database = Database(url)
+    engine = make_engine(database.url)
+    try:
+        with translated(database.url):
+            problems = drift.differences(engine)
+    finally:
+        engine.dispose()
+        database.close()
+    return found.model_copy(update={"ok": not problems, "problems": problems})
+
+
 def upgrade(url: str) -> Schema:
     """Run the missing revisions, each in its own transaction; two upgraders wait for one another."""
-    from alembic import command
-    from alembic.util import CommandError
-
-    from registry.catalog import roles
-
     database = Database(url)
     make_private(database.url)
     engine = make_engine(database.url)
     try:
-        with translated(database.url), _exclusive(engine):
+        with translated(database.url), exclusive(engine):
             current = database.revision()
             if current is not None and current > HEAD:
                 raise outdated(database.url, current)
             if current != HEAD:
-                writer = engine.execution_options(registry_write=True)
-                with writer.connect() as connection:
-                    server = connection.dialect.name == "postgresql"
-                    try:
-                        if server:
-                            roles.become_owner(connection)
-                        command.upgrade(configuration(connection), HEAD)
-                    except CommandError as error:
-                        raise SchemaOutdated(
-                            f"{shown(database.url)} cannot be upgraded: {error}",
-                            hint="its revision is of no release of this package; restore it from a copy",
-                        ) from error
-                    if server:
-                        with connection.begin():
-                            roles.again(connection)
+                bring_to(engine, HEAD)
     finally:
         engine.dispose()
         database.close()
     return status(url)
 
 
+def bring_to(engine: Engine, revision: str) -> None:
+    """Run the revisions up to this one; whoever calls this is the only one to (:func:`exclusive`).
+
+    Raises ``StorageFailure`` where others keep what it needs locked: it waits for seconds only, as all others would
+    wait behind it.
+    """
+    from alembic import command
+    from alembic.util import CommandError
+
+    from registry.catalog import roles
+
+    with engine.execution_options(registry_write=True).connect() as connection:
+        server = connection.dialect.name == "postgresql"
+        try:
+            if server:
+                roles.become_owner(connection)
+            command.upgrade(configuration(connection), revision)
+        except CommandError as error:
+            raise SchemaOutdated(
+                f"{shown(engine.url)} cannot be upgraded: {error}",
+                hint="its revision is of no release of this package; restore it from a copy",
+            ) from error
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != _NOT_AVAILABLE:
+                raise
+            connection.rollback()
+            raise StorageFailure(
+                f"{shown(engine.url)} cannot be upgraded while others use it: {_others(connection)}",
+                hint="wait until they are done, or stop them; nothing was changed",
+            ) from error
+        if server:
+            with connection.begin():
+                roles.again(connection)
+
+
+def _others(connection: Connection) -> str:
+    """Who has had a transaction open on this database for longest."""
+    found = connection.execute(
+        text(
+            "SELECT pid, usename, application_name, "
+            "CAST(extract(epoch FROM clock_timestamp() - xact_start) AS integer) AS seconds FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL "
+            "AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 0 AND objid = :lock) "
+            "ORDER BY xact_start LIMIT 3"
+        ),
+        {"lock": _LOCK},
+    ).all()
+    said = [
+        f"process {row.pid} ({' '.join(filter(None, (row.usename, row.application_name)))}) for {row.seconds} s"
+        for row in found
+    ]
+    return ", ".join(said) or "they are done by now"
+
+
 def settled(database: Database) -> str | None:
     """The revision once nobody is upgrading: between two revisions a catalog that is being made looks like an old one."""
     engine = make_engine(database.url)
     try:
-        with _exclusive(engine):
+        with exclusive(engine):
             return database.revision()
     finally:
         engine.dispose()
@@ -97,7 +155,8 @@ def scripts() -> Path:
 
 
 @contextmanager
-def _exclusive(engine: Engine) -> Iterator[None]:
+def exclusive(engine: Engine) -> Iterator[None]:
+    """Nobody else changes the schema meanwhile, nor makes one."""
     if engine.dialect.name == "postgresql":
         with engine.connect() as holder:
             holder.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
@@ -112,9 +171,13 @@ def _exclusive(engine: Engine) -> Iterator[None]:
     file = Path(str(engine.url.database))
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock", mode=0o600):
-            yield
+        lock = FileLock(f"{file}.lock", mode=0o600)
+        lock.acquire()
     except OSError as error:
         raise StorageFailure(
             f"cannot write beside {file}: {error.strerror}", hint="set REGISTRY_HOME"
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -11,7 +11,7 @@ from registry.blobs import BlobStore, Missing
 from registry.catalog import artifacts
 from registry.catalog.bundle_check import Digests
 from registry.catalog.bundle_export import SCHEMA, Exporter
-from registry.catalog.bundle_lines import TABLES
+from registry.catalog.bundle_lines import FORMAT, TABLES
 from registry.catalog.database import Database
 from registry.results import Exported
 from registry.verbs import _container, _content
@@ -40,7 +40,7 @@ def export(
     target = Path(file)
     counts: dict[str, int] = {}
     with _container.new_file(target) as opened:
-        writer = _container.Writer(opened, schema=SCHEMA, blobs=with_blobs)
+        writer = _container.Writer(opened)
         # One transaction reads all tables, and is over before bytes are copied: nobody waits for it.
         seen = _Blobs()
         with database.read() as session:
@@ -54,7 +54,8 @@ def export(
                 done += size
                 if progress is not None:
                     progress("copying blobs", done, total)
-        manifest = writer.finish()
+        manifest = _container.Manifest(format=FORMAT, schema=SCHEMA, blobs=with_blobs, tables=writer.tables)
+        writer.finish(manifest)
         size = opened.tell()
     return Exported(path=str(target), size=size, digest=manifest.digest, blobs=with_blobs, counts=counts)
 

@@ -16,12 +16,16 @@ from registry.blobs import BlobStore
 from registry.catalog import artifacts, turns
 from registry.catalog.database import Database
 from registry.catalog.events import record
+from registry.catalog.turns import turn
 from registry.results import Garbage
 
 T = TypeVar("T")
 
 GRACE = timedelta(hours=1)
 """Unrecorded bytes younger than this may belong to work in progress and are left alone."""
+
+TURN = "the bytes: a backup or a collection of garbage"
+"""What no collection does while a backup copies."""
 
 _AT_ONCE = 16  # questions to the blob store: one that is far away takes its time over each
 
@@ -52,15 +56,16 @@ def gc(
     strays = _those(lambda digest: blobs.unused_for(digest, grace), sizes.keys() - known)
     if not apply:
         return _report(sizes, sorted({*free, *strays}), [*leftovers, *partial], applied=False)
-    freed = database.transact(_forget)
-    with database.write() as session:
-        artifacts.exclude_writers(session)
-        # Looked for before anybody had to wait; only what was found then is looked at again.
-        strays = _those(lambda digest: blobs.unused_for(digest, grace), strays)
-        taken = artifacts.unrecorded(session, sorted({*freed, *strays}))
-        _each(blobs.delete, taken)
-        if taken:
-            record(session, actor, "gc", "blobs", removed=len(taken))
+    with turn(database, TURN):
+        freed = database.transact(_forget)
+        with database.write() as session:
+            artifacts.exclude_writers(session)
+            # Looked for before anybody had to wait; only what was found then is looked at again.
+            strays = _those(lambda digest: blobs.unused_for(digest, grace), strays)
+            taken = artifacts.unrecorded(session, sorted({*freed, *strays}))
+            _each(blobs.delete, taken)
+            if taken:
+                record(session, actor, "gc", "blobs", removed=len(taken))
     _each(blobs.discard, leftovers)
     turns.sweep(database)
     for place in places:

@@ -110,12 +110,21 @@ def test_gc_looks_first_and_applies_when_told(fake: FakeRegistry, run: Run) -> N
     ],
 )
 def test_db_check(monkeypatch: pytest.MonkeyPatch, run: Run, schema: Schema, code: int) -> None:
-    monkeypatch.setattr(Registry, "schema", lambda: schema)
+    monkeypatch.setattr(Registry, "check_schema", lambda: schema)
     done = run("db", "check")
     assert done.exit_code == code
     assert "0001" in done.stdout
     assert ("registry db upgrade" in done.stderr) == (code == 6)
     assert Schema.model_validate_json(run("db", "check", "--format", "json").stdout) == schema
+
+
+def test_db_check_names_what_was_changed_by_hand(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    changed = samples.schema(ok=False, problems=("index a.b is missing",))
+    monkeypatch.setattr(Registry, "check_schema", lambda: changed)
+    done = run("db", "check")
+    assert done.exit_code == 6
+    assert "index a.b is missing" in done.stderr
+    assert "changed by hand" in done.stdout
 
 
 def test_db_current_prints_the_revision(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:

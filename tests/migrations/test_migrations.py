@@ -7,15 +7,14 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, inspect, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.engine import make_url
 
 from registry import Registry
 from registry.catalog import migrate
@@ -26,23 +25,6 @@ from tests.adapters import make_lora
 
 SCRIPTS = ScriptDirectory.from_config(migrate.configuration())
 REVISIONS = [script.revision for script in reversed(list(SCRIPTS.walk_revisions()))]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database of each sort without a single table."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/empty.db"
-        return
-    server: URL = request.getfixturevalue("postgres")
-    name = f"empty_{uuid.uuid4().hex[:12]}"
-    engine = create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}"'))
-    yield server.set(database=name).render_as_string(hide_password=False)
-    with engine.connect() as connection:
-        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    engine.dispose()
 
 
 def with_alembic(url: str, verb: Any, *arguments: Any) -> None:
@@ -61,6 +43,22 @@ def execute(url: str, statement: str) -> Any:
         found = result.scalar() if result.returns_rows else None
     engine.dispose()
     return found
+
+
+def rewritten(url: str, table: str, before: str, after: str) -> None:
+    """Change what SQLite thinks that a table is."""
+    engine = make_engine(make_url(url))
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA writable_schema = on")
+        done = connection.execute(
+            text(
+                "UPDATE sqlite_master SET sql = replace(sql, :before, :after) WHERE name = :table AND sql <> replace(sql, :before, :after)"
+            ),
+            {"table": table, "before": before, "after": after},
+        )
+        assert done.rowcount == 1
+        connection.commit()
+    engine.dispose()
 
 
 def populate(url: str, tmp_path: Path) -> None:
@@ -256,7 +254,7 @@ def test_who_opens_a_catalog_that_is_being_made_waits_for_it(empty_url: str, tmp
             opened.append(len(catalog.list().versions))
 
     waiting = threading.Thread(target=second)
-    with migrate._exclusive(engine):
+    with migrate.exclusive(engine):
         with_alembic(empty_url, command.upgrade, REVISIONS[0])
         waiting.start()
         waiting.join(0.5)

@@ -21,6 +21,7 @@ from sqlalchemy import select, text
 from registry import Registry
 from registry.catalog import publications, references, revocations
 from registry.catalog.bundle_export import _plain
+from registry.catalog.bundle_lines import FORMAT
 from registry.catalog.database import HEAD
 from registry.catalog.events import now
 from registry.catalog.tables import (
@@ -420,14 +421,22 @@ def rewritten(source: Path, target: Path, change: Change, **said: Any) -> Path:
         }
     change(tables)
     with _container.new_file(target) as file:
-        writer = _container.Writer(file, schema=said.get("schema", HEAD), blobs=manifest["blobs"])
+        writer = _container.Writer(file)
         for name, lines in tables.items():
             writer.table(name, (json.dumps(line).encode() + b"\n" for line in lines))
         for name, data in blobs.items():
             path = target.with_suffix(".blob")
             path.write_bytes(data)
             writer.blob("sha256:" + name.rpartition("/")[2], len(data), path)
-        writer.finish()
+        schema = said.get("schema", HEAD)
+        writer.finish(
+            _container.Manifest(
+                format=said.get("format", FORMAT),
+                schema=schema,
+                blobs=manifest["blobs"],
+                tables=writer.tables,
+            )
+        )
     return target
 
 
@@ -582,9 +591,7 @@ NEWER = {
 """The fields that lines of format 1 do not have, by table."""
 
 
-def test_a_bundle_of_the_former_format_is_still_imported(
-    catalog: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundle_of_the_former_format_is_still_imported(catalog: Registry, tmp_path: Path) -> None:
     """Without the table of rules, and without the fields that came later."""
     busy(catalog, tmp_path)
     bundle = tmp_path / "today.tar"
@@ -598,9 +605,7 @@ def test_a_bundle_of_the_former_format_is_still_imported(
                 dropped.extend(name for name in fields if line.pop(name, self) is not self)
 
     self = object()
-    with monkeypatch.context() as patch:
-        patch.setattr(_container, "FORMAT", 1)
-        old = rewritten(bundle, tmp_path / "old.tar", former, schema="0002")
+    old = rewritten(bundle, tmp_path / "old.tar", former, schema="0002", format=1)
     assert set(dropped) == {name for fields in NEWER.values() for name in fields}
     (tmp_path / "third").mkdir()
     with Registry.open(tmp_path / "third", database_url=f"sqlite:///{tmp_path / 'third' / 'r.db'}") as third:
@@ -610,9 +615,7 @@ def test_a_bundle_of_the_former_format_is_still_imported(
         again = third.import_bundle(old)
         assert not again.changed
     with_rules = tmp_path / "wrong.tar"
-    with monkeypatch.context() as patch:
-        patch.setattr(_container, "FORMAT", 1)
-        rewritten(bundle, with_rules, lambda _: None, schema="0002")
+    rewritten(bundle, with_rules, lambda _: None, schema="0002", format=1)
     with refused(catalog, Refused, "other tables than format 1 has", code=7):
         catalog.import_bundle(with_rules)
 

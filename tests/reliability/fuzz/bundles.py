@@ -13,6 +13,7 @@ from typing import Any
 
 from registry import Registry
 from registry.catalog import bundle_check
+from registry.catalog.bundle_lines import FORMAT
 from registry.catalog.database import HEAD
 from registry.errors import RegistryError
 from registry.peft_format import TENSORS
@@ -110,14 +111,14 @@ def write(tables: dict[str, list[Any]], blobs: dict[str, bytes], path: Path) -> 
                 text = text.replace(json.dumps(told), f'"sha256:{right}"') if told else text
     tables = json.loads(text)
     with _container.new_file(path) as file:
-        writer = _container.Writer(file, schema=HEAD, blobs=True)
+        writer = _container.Writer(file)
         for name, many in tables.items():
             writer.table(name, (json.dumps(line).encode("utf-8", "surrogatepass") + b"\n" for line in many))
         for name, data in blobs.items():
             part = path.with_suffix(".blob")
             part.write_bytes(data)
             writer.blob("sha256:" + name.rpartition("/")[2], len(data), part)
-        writer.finish()
+        writer.finish(_container.Manifest(format=FORMAT, schema=HEAD, blobs=True, tables=writer.tables))
 
 
 def _look(catalog: Registry, folder: Path) -> None:
