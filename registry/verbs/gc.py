@@ -27,7 +27,8 @@ _AT_ONCE = 16  # questions to the blob store: one that is far away takes its tim
 def gc(database: Database, blobs: BlobStore, *, apply: bool, actor: str, grace: timedelta = GRACE) -> Garbage:
     """Rows go first, in one transaction; then, while no writer can record a blob, the bytes without a row.
 
-    A crash in between leaves bytes without rows, which the next run takes.
+    A crash in between leaves bytes without rows, which the next run takes. Less than the hour of ``grace`` is for tests,
+    and nothing else gives it: a store elsewhere has uploads under way that look abandoned for as long.
     """
     sizes = dict(blobs.digests())
     leftovers = blobs.leftovers(grace)
