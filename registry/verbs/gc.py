@@ -43,7 +43,8 @@ def gc(
     """Rows go first, in one transaction; then, while no writer can record a blob, the bytes without a row.
 
     A crash in between leaves bytes without rows, which the next run takes. ``places`` are other folders in which
-    killed processes may have left what they were writing.
+    killed processes may have left what they were writing. Less than the hour of ``grace`` is for tests, and nothing
+    else gives it: a store elsewhere has uploads under way that look abandoned for as long.
     """
     partial = [str(path) for place in places for path in _partial.abandoned(place)]
     sizes = dict(blobs.digests())

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import torch
+from safetensors.torch import save_file
+
 from registry import Registry
 from registry.catalog.database import Contended
 from registry.errors import Conflict, NotFound, Refused
@@ -233,15 +236,13 @@ CHOICES: Mapping[str, tuple[int, tuple[type[Exception], ...]]] = {
 
 
 def furnish(folder: Path, url: str) -> None:
-    from tests.models import tiny_llama
-
     (folder / "out").mkdir()
-    tiny_llama(folder / "base")
+    _base(folder / "base")
     for seed in range(SOURCES):
         make_lora(folder / f"source{seed}", modules=SMALL, seed=seed)
     for seed in range(6):
         make_lora(folder / f"many{seed % 2}" / f"one{seed % 3}", modules=SMALL, seed=seed + 10)
-    with Registry.open(folder / "elsewhere") as other:
+    with Registry.open(folder / "elsewhere", database_url=f"sqlite:///{folder}/elsewhere.db") as other:
         other.add(make_lora(folder / "theirs", modules=SMALL, seed=9), "theirs")
         other.compose("far", "0.5*theirs", device="cpu")
         other.export(folder / "other.tar")
@@ -250,6 +251,14 @@ def furnish(folder: Path, url: str) -> None:
             catalog.add(folder / f"source{place}", name)
         for name in MADE:
             catalog.compose(name, "a + b", device="cpu")
+
+
+def _base(folder: Path) -> None:
+    """A base model of two tensors."""
+    folder.mkdir()
+    weights = {f"{Q}.weight": torch.eye(32), "model.embed_tokens.weight": torch.ones(8, 32)}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
 
 
 def crowd(folder: Path, url: str, *, processes: int, operations: int, seed: int = 0) -> Crowd:
