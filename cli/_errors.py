@@ -35,6 +35,8 @@ _SECRETS = (
     (re.compile(r"(?i)([?&](?:ssl)?(?:password|passwd|token|key)=)[^\s&'\"]+"), r"\1***"),
 )
 
+_LONGEST = 2100  # characters; what an error of ours says is shorter
+
 
 class Line(NamedTuple):
     """What is said about an error."""
@@ -104,7 +106,8 @@ def describe(error: BaseException) -> Line:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(redact(text).split())
+    line = " ".join(redact(text[: 10 * _LONGEST]).split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"
 
 
 def _quiet_case(message: str) -> str:

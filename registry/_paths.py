@@ -22,7 +22,7 @@ def expanded(path: str | Path) -> Path:
     except RuntimeError:
         raise UsageError(
             f"{str(path)!r:.200} begins with the home folder of nobody who is known here",
-            hint="write ./~… for a name that begins so",
+            hint="give the whole path, from the root on",
         ) from None
 
 

@@ -107,6 +107,11 @@ def _sizes(value: dict[str, Any]) -> dict[str, Any]:
 
 
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+# What stands in an index has to fit an entry of PostgreSQL's, 2,704 bytes; commands take no more of it either.
+Short = Annotated[Text, Field(max_length=200)]
+Base = Annotated[Text, Field(max_length=300)]
+Medium = Annotated[Text, Field(max_length=400)]
+Subject = Annotated[Text, Field(max_length=620)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Time = Annotated[AwareDatetime, AfterValidator(_utc)]
 Number = Annotated[int, Field(ge=1, le=_LONGEST)]
@@ -133,10 +138,10 @@ class BundleLine(BaseModel):
 class BaseModelLine(BundleLine):
     """In the order of repo and revision."""
 
-    repo: Annotated[Text, Field(min_length=1)]
-    revision: Text
-    fingerprint: Text | None
-    license: Text | None = None
+    repo: Annotated[Base, Field(min_length=1)]
+    revision: Base
+    fingerprint: Short | None
+    license: Short | None = None
 
 
 class BaseAliasLine(BundleLine):
@@ -145,13 +150,13 @@ class BaseAliasLine(BundleLine):
     alias: AliasName
     base: Line
     updated_at: Time
-    updated_by: Text
+    updated_by: Short
 
 
 class BaseLayoutLine(BundleLine):
     """In the order of the fingerprint."""
 
-    fingerprint: Text
+    fingerprint: Short
     layout: Layout
     created_at: Time
 
@@ -162,7 +167,7 @@ class AdapterLine(BundleLine):
     name: Name
     last_version: Count
     created_at: Time
-    created_by: Text
+    created_by: Short
 
 
 class BlobLine(BundleLine):
@@ -178,11 +183,11 @@ class ArtifactLine(BundleLine):
 
     digest: Digest
     target: Target
-    kind: Text
+    kind: Short
     rank: Count | None
     parameters: Size
     modules: Count
-    dtype: Text
+    dtype: Short
     size: Size
     not_composable: list[Text]
     created_at: Time
@@ -202,10 +207,10 @@ class RealisationLine(BundleLine):
 
     recipe: Digest
     target: Target
-    variant: Text
+    variant: Subject
     output: Digest
-    device: Text
-    dtype: Text
+    device: Short
+    dtype: Short
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
     libraries: dict[Text, Text]
     seconds: Finite
@@ -226,7 +231,7 @@ class FollowedLine(BundleLine):
     """What an expression follows: an alias, or the latest (``""``), of an adapter, and the version it meant."""
 
     adapter: Line
-    alias: Text
+    alias: Short
     version: Line
 
 
@@ -240,17 +245,17 @@ class VersionLine(BundleLine):
     recipe: Digest | None
     expression: Text | None
     resolved: Text | None
-    task: Text | None
-    license: Text | None
+    task: Short | None
+    license: Short | None
     note: Text | None
     source: Text | None
     source_revision: Text | None = None
     origin: Text | None = None
     created_at: Time
-    created_by: Text
+    created_by: Short
     deleted_at: Time | None
-    deleted_by: Text | None
-    tags: dict[Text, Text]
+    deleted_by: Short | None
+    tags: dict[Short, Medium]
     parents: list[ParentLine]
     followed: list[FollowedLine]
 
@@ -262,7 +267,7 @@ class AliasLine(BundleLine):
     alias: AliasName
     version: Line
     updated_at: Time
-    updated_by: Text
+    updated_by: Short
     protected: bool
 
 
@@ -272,69 +277,69 @@ class RevocationLine(BundleLine):
     version: Line
     reason: Text
     revoked_at: Time
-    revoked_by: Text
+    revoked_by: Short
 
 
 class EvaluationLine(BundleLine):
     """In the order of the version, dataset, split and metric."""
 
     version: Line
-    metric: Text
-    dataset: Text
-    split: Text
+    metric: Short
+    dataset: Short
+    split: Short
     value: Finite
     created_at: Time
-    created_by: Text
+    created_by: Short
 
 
 class PublicationLine(BundleLine):
     """In the order in which they were made."""
 
-    publish_id: Text
+    publish_id: Short
     version: Line
-    repo: Text
-    revision: Text
+    repo: Short
+    revision: Short
     target: Target
     state: Literal["pending", "done", "failed", "withdrawn"]
-    commit: Text | None
+    commit: Short | None
     url: Text | None
     files: dict[Text, Text]
     error: Text | None
     pull_request: Count | None = None
-    tag: Text | None = None
+    tag: Short | None = None
     tagged: bool = False
     created_at: Time
-    created_by: Text
+    created_by: Short
     finished_at: Time | None
     withdrawn_at: Time | None = None
-    withdrawn_by: Text | None = None
+    withdrawn_by: Short | None = None
     reason: Text | None = None
 
 
 class RuleLine(BundleLine):
     """In the order in which they were made. They come into an empty catalog only: what it publishes is its own decision."""
 
-    selector: Text
-    alias: Text
-    repo: Text
-    revision: Text
+    selector: Medium
+    alias: Short
+    repo: Short
+    revision: Short
     target: Target
     private: bool
     adopt: bool
     propose: bool
-    tag: Text | None
-    license: Text | None
+    tag: Short | None
+    license: Short | None
     created_at: Time
-    created_by: Text
+    created_by: Short
 
 
 class EventLine(BundleLine):
     """In the order in which it happened."""
 
     at: Time
-    actor: Text
-    action: Text
-    subject: Text
+    actor: Short
+    action: Short
+    subject: Subject
     detail: Object
 
 

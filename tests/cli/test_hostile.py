@@ -15,8 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli import root
+from cli._render import _json
 from cli._text import UNSAFE
 from registry import Registry
+from tests.cli import samples
 from tests.reliability.fuzz.bundles import exported, read, write
 
 EVIL = (
@@ -178,3 +180,24 @@ def test_what_json_holds_is_what_is_stored(run: Callable[..., Result]) -> None:
     shown = json.loads(run("show", "a", "--format", "json").stdout)
     assert shown["note"] == EVIL
     assert shown["tags"][f"team{EVIL}"] == EVIL
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_the_name_of_a_file_that_is_no_text_is_told_in_json(many: bool) -> None:
+    done = samples.checkout(path=os.fsdecode(b"out\xff"))
+    text = _json([done] if many else done)
+    shown = json.loads(text)[0] if many else json.loads(text)
+    assert shown["path"] == "out\udcff"
+    assert shown == json.loads(_json(samples.checkout())) | {"path": "out\udcff"}
+
+
+def test_a_message_has_an_end(run: Callable[..., Result]) -> None:
+    for words in (
+        ["show", f"sha256:{'z' * 100_000}"],
+        ["list", f"{'k' * 100_000} = 3"],
+        ["add", "x" * 100_000, "n"],
+        ["x" * 100_000],
+    ):
+        done = run(*words)
+        quiet(done, words[0])
+        assert len(done.stderr) < 5000

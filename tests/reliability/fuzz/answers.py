@@ -155,7 +155,12 @@ def client(folder: Path) -> Iterator[Target]:
                     return
             number, _, of = at.partition(" ")
             method, _, path = of.partition(" ")
-            if not number.isdecimal() or int(number) >= len(calls) or not 200 <= status < 600:
+            if (
+                not number.isdecimal()
+                or len(number) > 2
+                or int(number) >= len(calls)
+                or not 200 <= status < 600
+            ):
                 return
             told = {
                 key: "".join(c for c in str(value) if c.isprintable())

@@ -433,7 +433,7 @@ def _template(_: Path) -> Iterator[Target]:
 TARGETS = {
     "expression": Maker(_expression, 12),
     "filter": Maker(_filter, 14),
-    "search": Maker(_search, 2),
+    "search": Maker(_search, 0.3),
     "reference": Maker(_reference, 20),
     "safetensors": Maker(_reading(TENSORS), 4),
     "adapter_config": Maker(_reading(CONFIG), 4),
