@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, text
 
-from registry.catalog.database import HEAD, Database, make_engine, outdated, shown
+from registry.catalog.database import HEAD, Database, _translated, make_engine, outdated, shown
 from registry.errors import SchemaOutdated, StorageFailure
 from registry.results import Schema
 
@@ -39,7 +39,7 @@ def upgrade(url: str) -> Schema:
     database = Database(url)
     engine = make_engine(database.url)
     try:
-        with _exclusive(engine):
+        with _translated(database.url), _exclusive(engine):
             current = database.revision()
             if current is not None and current > HEAD:
                 raise outdated(database.url, current)

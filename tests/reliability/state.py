@@ -25,7 +25,7 @@ def state(folder: Path, url: str, hub: HubServer) -> State:
         found = {
             **{f"version {version['ref']}": version for version in _versions(catalog)},
             "aliases": _plain(catalog.aliases()),
-            "publications": [each for each in _plain(catalog.publications()) if each["state"] != "failed"],
+            "publications": _plain(catalog.publications()),
             "rules": _plain(catalog.rules()),
             "bases": _plain(catalog.base_models()),
             "base aliases": _plain(catalog.base_aliases()),
@@ -82,8 +82,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items() if key not in _FLEETING}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [each for each in map(_plain, value) if not _has_failed(each)]
     return value
+
+
+def _has_failed(value: Any) -> bool:
+    """Whether it is a publication that came to nothing: however many there were before the one that is done."""
+    return isinstance(value, Mapping) and "repo" in value and value.get("state") == "failed"
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str]]:
