@@ -17,6 +17,7 @@ State = Mapping[str, Any]
 _FLEETING = {"seconds", "id", "README.md", "provenance.json"}
 """What differs from run to run: the last two are digests of what tells times."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|\+00:00)")
+_NUMBERED = re.compile(r"rule \d+")
 _COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 
 
@@ -25,7 +26,7 @@ def state(folder: Path, url: str, hub: HubServer) -> State:
         found = {
             **{f"version {version['ref']}": version for version in _versions(catalog)},
             "aliases": _plain(catalog.aliases()),
-            "publications": [each for each in _plain(catalog.publications()) if each["state"] != "failed"],
+            "publications": _plain(catalog.publications()),
             "rules": _plain(catalog.rules()),
             "bases": _plain(catalog.base_models()),
             "base aliases": _plain(catalog.base_aliases()),
@@ -71,7 +72,8 @@ def _events(catalog: Registry) -> Mapping[str, int]:
     A merge is recorded before its folder has its name, and so once more where it is killed in between.
     """
     told = [event for event in catalog.events(limit=10_000) if event.action != "gc"]
-    counted = Counter(f"{event.action} {event.subject}" for event in told)
+    # PostgreSQL gives no rule the number that one was to have which came to nothing.
+    counted = Counter(_NUMBERED.sub("rule", f"{event.action} {event.subject}") for event in told)
     return {what: min(count, 1) if "materialize" in what else count for what, count in counted.items()}
 
 
@@ -82,8 +84,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items() if key not in _FLEETING}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [each for each in map(_plain, value) if not _has_failed(each)]
     return value
+
+
+def _has_failed(value: Any) -> bool:
+    """Whether it is a publication that came to nothing: however many there were before the one that is done."""
+    return isinstance(value, Mapping) and "repo" in value and value.get("state") == "failed"
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str]]:
