@@ -243,7 +243,7 @@ def _stored(
     names = list(table.c.keys())
     connection = session.connection()
     if connection.dialect.name != "sqlite":
-        streamed = connection.execution_options(yield_per=_AT_ONCE).execute(query)
+        streamed = connection.execute(query, execution_options={"yield_per": _AT_ONCE})
         for row in streamed:
             yield dict(zip(names, row, strict=True)), None
         return
@@ -452,7 +452,9 @@ def _words(session: Session) -> Iterator[tuple[int, list[str]]]:
 
 def _grouped(session: Session, query: Select[Any]) -> Callable[[int], list[str]]:
     """What a query ordered by ids says of one id, sorted; to be asked in ascending order."""
-    groups = groupby(session.connection().execution_options(yield_per=_AT_ONCE).execute(query), itemgetter(0))
+    groups = groupby(
+        session.connection().execute(query, execution_options={"yield_per": _AT_ONCE}), itemgetter(0)
+    )
     state: list[Any] = [next(groups, None)]
 
     def of(wanted: int) -> list[str]:
