@@ -39,6 +39,7 @@ from registry.catalog.tables import (
     AdapterRow,
     AffectedRow,
     ArtifactFileRow,
+    ArtifactRow,
     Base,
     LineageRow,
     NameWordRow,
@@ -371,6 +372,10 @@ def _derived(session: Session) -> Iterator[Rotten]:
             yield Rotten("versions", f"{name}", f"of its versions 1 to {highest} there are {count}")
         if last != (highest or 0):
             yield Rotten("adapters", f"{name}", f"its counter is {last}, not {highest or 0}", derived=True)
+    for (digest,) in session.connection().execute(_HALVES):
+        there = select(version.id).where(version.artifact_digest == digest).order_by(version.id).limit(MOST)
+        affected = tuple(session.connection().scalars(there))
+        yield Rotten("artifact_files", f"artifact_digest {digest}", "a file of it is not listed", affected)
     for row in session.connection().execute(_not_latest()):
         yield Rotten("versions", f"id {row.id}", "it is marked as the latest", (row.id,), derived=True)
     for row_id, expected in session.connection().execute(_latest()):
@@ -399,6 +404,16 @@ def _derived(session: Session) -> Iterator[Rotten]:
             (version_id,),
             derived=True,
         )
+
+
+_FILES = core(ArtifactFileRow).c
+_HALVES = (
+    select(_FILES.artifact_digest)
+    .join(core(ArtifactRow), core(ArtifactRow).c.digest == _FILES.artifact_digest)
+    .where(core(ArtifactRow).c.target == "adapter")
+    .group_by(_FILES.artifact_digest)
+    .having(func.count() != 2)  # its config and its tensors
+)
 
 
 def _last_live() -> Any:
