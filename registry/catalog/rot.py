@@ -372,10 +372,7 @@ def _derived(session: Session) -> Iterator[Rotten]:
             yield Rotten("versions", f"{name}", f"of its versions 1 to {highest} there are {count}")
         if last != (highest or 0):
             yield Rotten("adapters", f"{name}", f"its counter is {last}, not {highest or 0}", derived=True)
-    for (digest,) in session.connection().execute(_HALVES):
-        there = select(version.id).where(version.artifact_digest == digest).order_by(version.id).limit(MOST)
-        affected = tuple(session.connection().scalars(there))
-        yield Rotten("artifact_files", f"artifact_digest {digest}", "a file of it is not listed", affected)
+    yield from _halves(session)
     for row in session.connection().execute(_not_latest()):
         yield Rotten("versions", f"id {row.id}", "it is marked as the latest", (row.id,), derived=True)
     for row_id, expected in session.connection().execute(_latest()):
@@ -414,6 +411,15 @@ _HALVES = (
     .group_by(_FILES.artifact_digest)
     .having(func.count() != 2)  # its config and its tensors
 )
+
+
+def _halves(session: Session) -> Iterator[Rotten]:
+    """Adapters of whose files one is not listed any more, or one too many."""
+    version = core(VersionRow).c
+    for (digest,) in session.connection().execute(_HALVES):
+        there = select(version.id).where(version.artifact_digest == digest).order_by(version.id).limit(MOST)
+        affected = tuple(session.connection().scalars(there))
+        yield Rotten("artifact_files", f"artifact_digest {digest}", "a file of it is not listed", affected)
 
 
 def _last_live() -> Any:
