@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -449,33 +449,37 @@ def _latest() -> Select[Any]:
 
 def _name_words(session: Session) -> Iterator[tuple[int, list[str]]]:
     """The adapters whose words are not those of their names, with those that they should have."""
-    adapters, there = core(AdapterRow).c, core(NameWordRow).c
-    names = session.connection().execute(select(adapters.id, adapters.name).order_by(adapters.id))
-    found = _grouped(session, select(there.adapter_id, there.word).order_by(there.adapter_id))
-    for adapter_id, name in names:
-        expected = words.split(name)
-        if found(adapter_id) != sorted(expected):
-            yield adapter_id, expected
+    with ExitStack() as stack:
+        adapters, there = core(AdapterRow).c, core(NameWordRow).c
+        names = session.connection().execute(select(adapters.id, adapters.name).order_by(adapters.id))
+        found = _grouped(stack, session, select(there.adapter_id, there.word).order_by(there.adapter_id))
+        for adapter_id, name in names:
+            expected = words.split(name)
+            if found(adapter_id) != sorted(expected):
+                yield adapter_id, expected
 
 
 def _words(session: Session) -> Iterator[tuple[int, list[str]]]:
     """The versions whose words are not those of their note and tags, with those that they should have."""
-    of, tags, there = core(VersionRow).c, core(TagRow).c, core(WordRow).c
-    noted = session.connection().execute(select(of.id, of.note).order_by(of.id))
-    # In the order in which the tags were told, words are cut off; a set of them does not depend on it.
-    tagged = _grouped(session, select(tags.version_id, tags.key + " " + tags.value).order_by(tags.version_id))
-    found = _grouped(session, select(there.version_id, there.word).order_by(there.version_id))
-    for version_id, note in noted:
-        expected = words.split(" ".join([note or "", *tagged(version_id)]))
-        if found(version_id) != sorted(expected):
-            yield version_id, expected
+    with ExitStack() as stack:
+        of, tags, there = core(VersionRow).c, core(TagRow).c, core(WordRow).c
+        noted = session.connection().execute(select(of.id, of.note).order_by(of.id))
+        # In the order in which the tags were told, words are cut off; a set of them does not depend on it.
+        tagged = _grouped(
+            stack, session, select(tags.version_id, tags.key + " " + tags.value).order_by(tags.version_id)
+        )
+        found = _grouped(stack, session, select(there.version_id, there.word).order_by(there.version_id))
+        for version_id, note in noted:
+            expected = words.split(" ".join([note or "", *tagged(version_id)]))
+            if found(version_id) != sorted(expected):
+                yield version_id, expected
 
 
-def _grouped(session: Session, query: Select[Any]) -> Callable[[int], list[str]]:
+def _grouped(stack: ExitStack, session: Session, query: Select[Any]) -> Callable[[int], list[str]]:
     """What a query ordered by ids says of one id, sorted; to be asked in ascending order."""
-    groups = groupby(
-        session.connection().execute(query, execution_options={"yield_per": _AT_ONCE}), itemgetter(0)
-    )
+    result = session.connection().execute(query, execution_options={"yield_per": _AT_ONCE})
+    stack.callback(result.close)  # what belongs to nobody is not read to its end
+    groups = groupby(result, itemgetter(0))
     state: list[Any] = [next(groups, None)]
 
     def of(wanted: int) -> list[str]:
