@@ -33,7 +33,7 @@ class Holder:
 def holders(session: Session, digest: str) -> list[Holder]:
     """The live versions whose own files, or whose published ones, have these bytes, oldest first."""
     files = select(ArtifactFileRow.artifact_digest, ArtifactFileRow.path)
-    paths = dict(session.execute(files.where(ArtifactFileRow.blob_digest == digest)).tuples().all())
+    paths = dict(session.execute(files.where(ArtifactFileRow.blob_digest == digest)).all())
     merged = select(RealisationRow.recipe_digest).where(RealisationRow.output_digest.in_(paths))
     wanted = (
         select(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -39,6 +39,7 @@ from registry.catalog.tables import (
     AdapterRow,
     AffectedRow,
     ArtifactFileRow,
+    ArtifactRow,
     Base,
     LineageRow,
     NameWordRow,
@@ -243,7 +244,7 @@ def _stored(
     names = list(table.c.keys())
     connection = session.connection()
     if connection.dialect.name != "sqlite":
-        streamed = connection.execution_options(yield_per=_AT_ONCE).execute(query)
+        streamed = connection.execute(query, execution_options={"yield_per": _AT_ONCE})
         for row in streamed:
             yield dict(zip(names, row, strict=True)), None
         return
@@ -371,6 +372,7 @@ def _derived(session: Session) -> Iterator[Rotten]:
             yield Rotten("versions", f"{name}", f"of its versions 1 to {highest} there are {count}")
         if last != (highest or 0):
             yield Rotten("adapters", f"{name}", f"its counter is {last}, not {highest or 0}", derived=True)
+    yield from _halves(session)
     for row in session.connection().execute(_not_latest()):
         yield Rotten("versions", f"id {row.id}", "it is marked as the latest", (row.id,), derived=True)
     for row_id, expected in session.connection().execute(_latest()):
@@ -401,6 +403,25 @@ def _derived(session: Session) -> Iterator[Rotten]:
         )
 
 
+_FILES = core(ArtifactFileRow).c
+_HALVES = (
+    select(_FILES.artifact_digest)
+    .join(core(ArtifactRow), core(ArtifactRow).c.digest == _FILES.artifact_digest)
+    .where(core(ArtifactRow).c.target == "adapter")
+    .group_by(_FILES.artifact_digest)
+    .having(func.count() != 2)  # its config and its tensors
+)
+
+
+def _halves(session: Session) -> Iterator[Rotten]:
+    """Adapters of whose files one is not listed any more, or one too many."""
+    version = core(VersionRow).c
+    for (digest,) in session.connection().execute(_HALVES):
+        there = select(version.id).where(version.artifact_digest == digest).order_by(version.id).limit(MOST)
+        affected = tuple(session.connection().scalars(there))
+        yield Rotten("artifact_files", f"artifact_digest {digest}", "a file of it is not listed", affected)
+
+
 def _last_live() -> Any:
     of = core(VersionRow).c
     return (
@@ -428,31 +449,37 @@ def _latest() -> Select[Any]:
 
 def _name_words(session: Session) -> Iterator[tuple[int, list[str]]]:
     """The adapters whose words are not those of their names, with those that they should have."""
-    adapters, there = core(AdapterRow).c, core(NameWordRow).c
-    names = session.connection().execute(select(adapters.id, adapters.name).order_by(adapters.id))
-    found = _grouped(session, select(there.adapter_id, there.word).order_by(there.adapter_id))
-    for adapter_id, name in names:
-        expected = words.split(name)
-        if found(adapter_id) != sorted(expected):
-            yield adapter_id, expected
+    with ExitStack() as stack:
+        adapters, there = core(AdapterRow).c, core(NameWordRow).c
+        names = session.connection().execute(select(adapters.id, adapters.name).order_by(adapters.id))
+        found = _grouped(stack, session, select(there.adapter_id, there.word).order_by(there.adapter_id))
+        for adapter_id, name in names:
+            expected = words.split(name)
+            if found(adapter_id) != sorted(expected):
+                yield adapter_id, expected
 
 
 def _words(session: Session) -> Iterator[tuple[int, list[str]]]:
     """The versions whose words are not those of their note and tags, with those that they should have."""
-    of, tags, there = core(VersionRow).c, core(TagRow).c, core(WordRow).c
-    noted = session.connection().execute(select(of.id, of.note).order_by(of.id))
-    # In the order in which the tags were told, words are cut off; a set of them does not depend on it.
-    tagged = _grouped(session, select(tags.version_id, tags.key + " " + tags.value).order_by(tags.version_id))
-    found = _grouped(session, select(there.version_id, there.word).order_by(there.version_id))
-    for version_id, note in noted:
-        expected = words.split(" ".join([note or "", *tagged(version_id)]))
-        if found(version_id) != sorted(expected):
-            yield version_id, expected
+    with ExitStack() as stack:
+        of, tags, there = core(VersionRow).c, core(TagRow).c, core(WordRow).c
+        noted = session.connection().execute(select(of.id, of.note).order_by(of.id))
+        # In the order in which the tags were told, words are cut off; a set of them does not depend on it.
+        tagged = _grouped(
+            stack, session, select(tags.version_id, tags.key + " " + tags.value).order_by(tags.version_id)
+        )
+        found = _grouped(stack, session, select(there.version_id, there.word).order_by(there.version_id))
+        for version_id, note in noted:
+            expected = words.split(" ".join([note or "", *tagged(version_id)]))
+            if found(version_id) != sorted(expected):
+                yield version_id, expected
 
 
-def _grouped(session: Session, query: Select[Any]) -> Callable[[int], list[str]]:
+def _grouped(stack: ExitStack, session: Session, query: Select[Any]) -> Callable[[int], list[str]]:
     """What a query ordered by ids says of one id, sorted; to be asked in ascending order."""
-    groups = groupby(session.connection().execution_options(yield_per=_AT_ONCE).execute(query), itemgetter(0))
+    result = session.connection().execute(query, execution_options={"yield_per": _AT_ONCE})
+    stack.callback(result.close)  # what belongs to nobody is not read to its end
+    groups = groupby(result, itemgetter(0))
     state: list[Any] = [next(groups, None)]
 
     def of(wanted: int) -> list[str]:

@@ -91,7 +91,7 @@ def changed(value: Any) -> Any:
         case float():
             other = value + 0.5
         case str():
-            other = f"{value[:-1]}{chr(ord(value[-1]) ^ 1)}" if value else "x"
+            other = f"{value[:-1]}{chr(ord(value[-1]) ^ 16)}" if value else "x"
         case dict():
             other = {**value, "x": 1}
         case list():

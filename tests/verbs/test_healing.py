@@ -47,7 +47,7 @@ def digest_of(path: Path) -> str:
 
 def test_every_byte_of_every_stored_file_is_watched(shelf: Registry, tmp_path: Path) -> None:
     files = sorted((tmp_path / "home" / "blobs" / "sha256").glob("*/*"))
-    assert len(files) == 6
+    assert len(files) == 5  # two of them have the same config
     for file in files:
         before, size = file.read_bytes(), file.stat().st_size
         for position in {0, size // 3, size // 2, size - 1}:
@@ -186,6 +186,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 @pytest.mark.usefixtures("hub")
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 def test_a_good_copy_comes_from_where_it_was_published(shelf: Registry) -> None:
     done = shelf.publish("a", "team/a")
     path = blob(shelf, "a")
