@@ -14,8 +14,8 @@ from tests.migrations.test_migrations import execute
 COMMANDS = (
     "add . x", "alias list", "alias set a prod 1", "base list", "check a", "checkout a out", "compose c a", "delete a",
     "diff a b", "eval list a", "events", "export out.tar", "gc", "impact a", "import in.tar", "lineage a", "list", "log a",
-    "materialize a", "note a n", "publications", "publish a team/a", "rebuild", "revoke a r", "rule list", "show a", "stale",
-    "sync", "sync-dir out", "tag set a k=v", "unpublish team/a", "verify", "watch", "backup out.backup", "db upgrade",
+    "materialize a", "note a n", "publications", "publish a team/a", "rebuild", "revoke a --reason r", "rule list", "show a", "stale",
+    "sync", "sync-dir out --alias prod", "tag set a k=v", "unpublish team/a", "verify", "watch", "backup out.backup", "db upgrade",
 )  # fmt: skip
 
 
