@@ -11,16 +11,19 @@ from collections.abc import Mapping
 ROLES = ("reader", "contributor", "publisher", "admin")
 
 Columns = tuple[str, ...]
-"""The columns that may be updated; none means all of them, or a right that knows no columns."""
+"""The columns that may be updated; none means all of them, or a right that knows no columns.
+
+Whoever changes a row of content seals it anew.
+"""
 
 ALL: Columns = ()
 
 RIGHTS: Mapping[str, Mapping[str, Mapping[str, Columns]]] = {
     "contributor": {
-        "base_models": {"INSERT": ALL, "UPDATE": ("fingerprint", "license")},
+        "base_models": {"INSERT": ALL, "UPDATE": ("fingerprint", "license", "seal")},
         "base_aliases": {
             "INSERT": ALL,
-            "UPDATE": ("base_model_id", "updated_at", "updated_by"),
+            "UPDATE": ("base_model_id", "updated_at", "updated_by", "seal"),
             "DELETE": ALL,
         },
         "base_layouts": {"INSERT": ALL},
@@ -29,24 +32,24 @@ RIGHTS: Mapping[str, Mapping[str, Mapping[str, Columns]]] = {
         # What was told of content that was only known is corrected once it is seen.
         "artifacts": {
             "INSERT": ALL,
-            "UPDATE": ("kind", "rank", "parameters", "modules", "dtype", "size", "not_composable"),
+            "UPDATE": ("kind", "rank", "parameters", "modules", "dtype", "size", "not_composable", "seal"),
         },
         "artifact_files": {"INSERT": ALL},
         "recipes": {"INSERT": ALL},
         "realisations": {"INSERT": ALL},
-        "versions": {"INSERT": ALL, "UPDATE": ("note", "latest_of", "deleted_at", "deleted_by")},
+        "versions": {"INSERT": ALL, "UPDATE": ("note", "latest_of", "deleted_at", "deleted_by", "seal")},
         "lineage": {"INSERT": ALL},
         "followed": {"INSERT": ALL},
         "affected": {"INSERT": ALL},
         "aliases": {
             "INSERT": ALL,
-            "UPDATE": ("number", "version_id", "updated_at", "updated_by"),
+            "UPDATE": ("number", "version_id", "updated_at", "updated_by", "seal"),
             "DELETE": ALL,
         },
-        "tags": {"INSERT": ALL, "UPDATE": ("value",), "DELETE": ALL},
+        "tags": {"INSERT": ALL, "UPDATE": ("value", "seal"), "DELETE": ALL},
         "name_words": {"INSERT": ALL},
         "words": {"INSERT": ALL, "DELETE": ALL},
-        "evaluations": {"INSERT": ALL, "UPDATE": ("value", "created_at", "created_by")},
+        "evaluations": {"INSERT": ALL, "UPDATE": ("value", "created_at", "created_by", "seal")},
         "events": {"INSERT": ALL},
     },
     "publisher": {
@@ -56,6 +59,9 @@ RIGHTS: Mapping[str, Mapping[str, Mapping[str, Columns]]] = {
     },
 }
 """What each role may write beyond the one before it: by table, each right with its columns."""
+
+TRIGGERS = ("registry_event_login", "registry_alias_protected")
+"""What the roles add to the tables for what grants cannot say."""
 
 _ASSIGNED = re.compile(r'(?:SET |, )"?(\w+)"?=')
 _RIGHT_FOR = {"COPY": "INSERT", "SELECT": "UPDATE"}  # reading is refused to nobody but where it locks

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Inspector, MetaData, create_engine, inspect, text
 from sqlalchemy.exc import SAWarning
 
+from registry.catalog._rights import TRIGGERS
 from registry.catalog.tables import Base
 
 Facts = dict[str, str]
@@ -111,7 +112,7 @@ def _of_server(connection: Connection, schema: str | None) -> Iterator[tuple[str
     rules = text("SELECT tablename, rulename, definition FROM pg_rules WHERE schemaname = :schema")
     for sort, query in (("index", indexes), ("trigger", triggers), ("rule", rules)):
         for table, name, said in connection.execute(query, where):
-            if table != _ALEMBIC:
+            if table != _ALEMBIC and name not in TRIGGERS:  # which "db roles" looks after
                 yield f"{sort} {table}.{name}", said.replace(f"{where['schema']}.", "")
     weak = text(
         "SELECT r.relname, c.conname, CASE WHEN c.convalidated THEN 'switched off' ELSE 'not valid' END "

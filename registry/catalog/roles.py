@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
-from registry.catalog._rights import RIGHTS, ROLES
+from registry.catalog._rights import RIGHTS, ROLES, TRIGGERS
 from registry.catalog.database import Database, make_engine, shown, translated
 from registry.catalog.tables import Base
 from registry.errors import Denied, UsageError
@@ -59,10 +59,11 @@ class _Place:
     def functions(self) -> dict[str, tuple[str, str]]:
         """The bodies of the functions, and the triggers that run them, by name."""
         protected = _PROTECTED.format(publisher=self.role("publisher"))
-        return {
-            "registry_event_login": (_LOGIN, "BEFORE INSERT ON {schema}.events"),
-            "registry_alias_protected": (protected, "BEFORE UPDATE OR DELETE ON {schema}.aliases"),
-        }
+        what = (
+            (_LOGIN, "BEFORE INSERT ON {schema}.events"),
+            (protected, "BEFORE UPDATE OR DELETE ON {schema}.aliases"),
+        )
+        return dict(zip(TRIGGERS, what, strict=True))
 
 
 def roles(url: str, *, prefix: str, apply: bool) -> Roles:

@@ -30,11 +30,14 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.base import NEVER_SET, NO_VALUE
 
-from registry.catalog.tables import Sealed
+from registry.catalog.tables import EventRow, Sealed
 from registry.errors import DatabaseDamaged
 
 DERIVED = frozenset({"latest_of", "last_version"})
 """Changed by statements that do not have the whole row in hand, and determined by the versions that there are."""
+
+LOGIN = "login"
+"""In the detail of an event: what a server adds that knows roles, after the catalog has sealed the row."""
 
 _LEFT_OUT = DERIVED | {"id", "seal"}
 
@@ -44,6 +47,8 @@ def of(table: str, values: Mapping[str, Any]) -> int:
 
     NULLs are left out, so that a column that a later schema adds changes no seal.
     """
+    if table == EventRow.__tablename__:
+        values = {**values, "detail": {key: each for key, each in values["detail"].items() if key != LOGIN}}
     told = {
         name: value if value.__class__ in _SIMPLE else _plain(value)
         for name, value in values.items()

@@ -256,6 +256,9 @@ def test_what_grants_do_not_say_is_said_by_triggers_and_nobody_rewrites_history(
         catalog.set_alias("a", "prod", "1")
         (last, *_) = catalog.events("a")
     assert (last.actor, last.detail["login"]) == ("somebody else", team.login("contributor"))
+    with Registry.open(database_url=team.url("reader")) as catalog:
+        assert catalog.verify_database().ok, "what the server adds is no damage"
+    assert Registry.check_schema(database_url=team.url("admin")).problems == ()
     forged = "INSERT INTO events (at, actor, action, subject, detail)"
     team.execute(
         f"{forged} VALUES (now(), 'root', 'note', 'a', '{{\"login\": \"root\"}}')",
