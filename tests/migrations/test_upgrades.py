@@ -129,7 +129,7 @@ def stop(connection: Any, how: str) -> None:
 def test_an_upgrade_that_ends_early_left_a_whole_revision_and_is_ended_by_another(
     how: str, empty_url: str, tmp_path: Path
 ) -> None:
-    """At some statements here; ``python -m tests.migrations`` tries all, by killing processes as well."""
+    """At some statements here; ``python -m tests.reliability`` tries all, by killing processes as well."""
     from tests.migrations.stopping import states, stopped_at
 
     if how == "no space" and not empty_url.startswith("sqlite"):
