@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_compose_passes_every_option(fake: FakeRegistry, run: Run) -> None:
         "task": "t",
         "tags": {"a": "b"},
         "note": "n",
-        "progress": None,
+        "progress": ANY,
     }
 
 
@@ -181,7 +182,7 @@ def test_materialize_passes_every_option(fake: FakeRegistry, run: Run, text: str
         "device": "cpu",
         "dtype": "float16",
         "max_shard_size": size,
-        "progress": None,
+        "progress": ANY,
     }
     for fact in ("detox@1", "out/detox", samples.DIGEST, "model.safetensors", "1,234", "1.50"):
         assert fact in done.stdout
@@ -268,7 +269,7 @@ def test_convert_passes_every_option(fake: FakeRegistry, run: Run) -> None:
         "base_path": "./m",
         "tags": {"a": "b"},
         "note": "n",
-        "progress": None,
+        "progress": ANY,
     }
     assert "energy" in done.stdout  # what each module lost
     assert run("convert", "style", "--rank", "4", "--energy", "0.5").exit_code == 2
@@ -293,7 +294,7 @@ def test_extract_passes_every_option(fake: FakeRegistry, run: Run) -> None:
         "tags": {"a": "b"},
         "license": "mit",
         "note": "n",
-        "progress": None,
+        "progress": ANY,
     }
     assert "toxic@3" in done.stdout
     assert "error" in done.stdout

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_publish_passes_every_option_and_is_private_unless_told(fake: FakeRegist
         "sign_key": None,
         "card_template": None,
         "dry_run": False,
-        "progress": None,
+        "progress": ANY,
     }
     words = (
         "--as model --public --revision next --message hi --base-path llama --adopt --pr --tag v3 --dry-run "
