@@ -220,6 +220,21 @@ def test_in_a_bucket_a_damaged_object_is_put_aside_and_replaced(
         assert list(catalog._blobs.quarantined()) == []
 
 
+def test_the_copy_on_this_machine_of_an_object_that_is_damaged_is_not_lost_but_taken(
+    bucket: Bucket, tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_BLOBS", bucket.url)
+    with Registry.open(tmp_path / "home", database_url=sqlite_url) as catalog:
+        catalog.add(make_lora(tmp_path / "a", seed=1), "a")
+        whole = blob(catalog, "a").read_bytes()
+        damaged = digest_of(blob(catalog, "a"))
+        bucket.rot(damaged, whole[:-1] + b"?")
+        (found,) = catalog.verify(repair=True)
+        assert (found.ok, found.healed) == (True, {damaged: "the copy on this machine"})
+        assert all(each.ok for each in catalog.verify())
+        assert blob(catalog, "a").read_bytes() == whole
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -265,3 +280,12 @@ def test_a_row_that_was_written_can_only_be_restored(catalog: Registry, tmp_path
         catalog.set_tags("a", {"k": "other"})
     assert caught.value.exit_code == 5  # type: ignore[attr-defined]
     assert catalog.events(limit=1) == before
+
+
+def test_numbers_of_every_size_are_what_was_written(catalog: Registry, tmp_path: Path) -> None:
+    """PostgreSQL keeps the digits of numbers in JSON, and forgets that 1e23 was no whole number."""
+    catalog.add(make_lora(tmp_path / "a"), "a")
+    for value in (0.0, -0.0, 1.0, 0.1, 5e-324, 1e16, 2.0**60, 1e22, 1e23, 1.5e300, 1.7976931348623157e308):
+        catalog.add_evaluation("a", "loss", value, dataset="d")
+        catalog.add_evaluation("a", f"loss {value}", -value, dataset="d")
+    assert catalog.verify_database().problems == ()
