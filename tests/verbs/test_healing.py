@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -264,6 +266,19 @@ def test_what_rows_determine_is_computed_again(
     assert catalog.events(limit=1)[0].action == "repair"
 
 
+def test_a_version_that_is_gone_leaves_its_number_to_nobody(catalog: Registry, tmp_path: Path) -> None:
+    """Its counter is the last that knows of it, and is not taken for damaged."""
+    for seed in (1, 2):
+        catalog.add(make_lora(tmp_path / f"{seed}", seed=seed), "a")
+    with catalog._database.write() as session:
+        session.execute(text("DELETE FROM words WHERE version_id = 2"))
+        session.execute(text("DELETE FROM versions WHERE number = 2"))
+    for repair in (False, True, True):
+        found = catalog.verify_database(repair=repair)
+        assert "versions, a@2: it was written, and is not there any more" in found.problems
+    assert catalog.add(make_lora(tmp_path / "3", seed=3), "a").ref == "a@3"
+
+
 def test_a_row_that_was_written_can_only_be_restored(catalog: Registry, tmp_path: Path) -> None:
     for name in ("a", "b"):
         catalog.add(make_lora(tmp_path / name, seed=ord(name)), name, tags={"k": "v"})
@@ -289,3 +304,37 @@ def test_numbers_of_every_size_are_what_was_written(catalog: Registry, tmp_path:
         catalog.add_evaluation("a", "loss", value, dataset="d")
         catalog.add_evaluation("a", f"loss {value}", -value, dataset="d")
     assert catalog.verify_database().problems == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "ref", "says"),
+    [
+        ("UPDATE adapters SET name = 'other' WHERE name = 'b'", "other@1", "its rows cannot be read"),
+        ("UPDATE versions SET artifact_digest = 'x' WHERE id = 2", "b@1", "its rows cannot be read"),
+        ("UPDATE recipes SET canonical = '{'", "c@1", "is damaged"),
+        ("UPDATE artifacts SET not_composable = '[' WHERE digest = '{digest}'", "b@1", "where nobody wrote it"),
+        ("DELETE FROM artifact_files WHERE artifact_digest = '{digest}' AND path LIKE '%.json'", "b@1", "not recorded"),
+        ("UPDATE versions SET note = x'ff' WHERE id = 2", None, ""),
+        ("UPDATE versions SET adapter_id = 99 WHERE id = 2", None, ""),
+        ("UPDATE lineage SET child_id = 99; UPDATE affected SET version_id = 1", None, ""),
+    ],
+)  # fmt: skip
+def test_a_row_that_is_damaged_keeps_nothing_else_from_being_checked_and_healed(
+    change: str, ref: str | None, says: str, shelf: Registry, copy: Path
+) -> None:
+    shelf.revoke("b", "bad")
+    lost = blob(shelf, "a")
+    change = change.replace("{digest}", shelf.show("b").digest)
+    damage(lost)
+    with closing(sqlite3.connect(copy.parent / "home" / "registry.db")) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = on")
+        connection.executescript(change)
+    for repair in (False, True):
+        sources = [copy] if repair else []
+        database = shelf.verify_database(repair=repair, sources=sources)
+        assert not database.ok
+        found = by_ref(shelf.verify(repair=repair, sources=sources))
+        assert found["a@1"].ok == repair
+        if ref is not None:
+            assert says in " ".join(found[ref].problems)
+    assert not any(each.derived for each in database.damage if not each.repaired)
