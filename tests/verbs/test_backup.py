@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import stat
 import tarfile
@@ -30,6 +31,7 @@ from registry.errors import (
 )
 from registry.verbs.gc import TURN
 from tests.adapters import make_lora
+from tests.buckets import Bucket
 from tests.migrations.kept import RELEASES, rows, unpack
 
 
@@ -223,6 +225,30 @@ def test_a_catalog_that_is_empty_is_room_for_one(local: Registry, tmp_path: Path
     Registry.restore(tmp_path / "b", tmp_path / "there")
     with Registry.open(tmp_path / "there") as there:
         assert told(there) == told(local)
+
+
+def test_a_backup_from_a_bucket_takes_no_more_room_than_there_is(
+    bucket: Bucket, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from registry.verbs import backup
+
+    cache = tmp_path / "home" / "cache"
+    monkeypatch.setenv("REGISTRY_BLOBS", bucket.url)
+    monkeypatch.setenv("REGISTRY_CACHE_SIZE", "1")
+    monkeypatch.setattr(backup, "_MANY", 2)
+    with Registry.open(tmp_path / "home", database_url=sqlite_url) as catalog:
+        for seed in range(5):
+            catalog.add(make_lora(tmp_path / f"{seed}", seed=seed), f"a{seed}")
+    shutil.rmtree(cache)
+    most = []
+
+    def look(what: str, _done: int, _total: int) -> None:
+        if what == "copying blobs":
+            most.append(sum(each.is_file() for each in (cache / "sha256").glob("*/*")))
+
+    done = Registry.backup(tmp_path / "b", tmp_path / "home", database_url=sqlite_url, progress=look)
+    assert len(most) == done.counts["blobs"] > 5
+    assert max(most) <= 4, "two that are copied, and two that go"
 
 
 def test_what_is_damaged_is_found_in_what_was_restored_as_well(
