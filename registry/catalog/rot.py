@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     Select,
     Table,
     and_,
@@ -220,9 +221,12 @@ def _tables() -> list[Table]:
 def _rows(session: Session, table: Table, where: ColumnElement[bool] | None = None) -> Iterator[Rotten]:
     """The rows whose seal is not that of their values, or whose values are not what this database was given."""
     query = select(table) if where is None else select(table).where(where)
+    told = set()
     for values, unread in _stored(session, table, query):
         problem = unread or _problem(table, values)
-        if problem is not None:
+        key = tuple(values[column.name] for column in table.primary_key)
+        if problem is not None and key not in told:
+            told.add(key)  # some rows may be read twice
             yield Rotten(table.name, _named(table, values), problem, tuple(_versions(session, table, values)))
 
 
@@ -247,9 +251,13 @@ def _stored(
     names = list(table.c.keys())
     connection = session.connection()
     if connection.dialect.name != "sqlite":
-        streamed = connection.execute(query, execution_options={"yield_per": _AT_ONCE})
-        for row in streamed:
-            yield dict(zip(names, row, strict=True)), None
+        try:
+            with connection.execute(query, execution_options={"yield_per": _AT_ONCE}) as streamed:
+                for row in streamed:
+                    yield dict(zip(names, row, strict=True)), None
+        except _UNREADABLE as error:
+            _raise_of_server(error)
+            yield from _one_by_one(connection, table, query)
         return
     dialect = connection.dialect
     kinds = [column.type.dialect_impl(dialect) for column in table.c]
@@ -277,6 +285,35 @@ def _stored(
         driver.text_factory = before
 
 
+_UNREADABLE = (DBAPIError, ValueError, TypeError, RegistryError)
+
+
+def _raise_of_server(error: BaseException) -> None:
+    """Raise what is no value that cannot be understood here, such as a time in the year 20000."""
+    if isinstance(error, DBAPIError) and (
+        error.connection_invalidated or getattr(error.orig, "sqlstate", None) is not None
+    ):
+        raise error
+
+
+def _one_by_one(
+    connection: Connection, table: Table, query: Select[Any]
+) -> Iterator[tuple[dict[str, Any], str | None]]:
+    """The same rows, each by its key, where one of them cannot be had."""
+    keys, names = list(table.primary_key.columns), list(table.c.keys())
+    for key in connection.execute(query.with_only_columns(*keys)).all():
+        known = dict(zip([column.name for column in keys], key, strict=True))
+        this = select(table).where(*[column == known[column.name] for column in keys])
+        try:
+            row = connection.execute(this).one_or_none()
+        except _UNREADABLE as error:
+            _raise_of_server(error)
+            yield dict.fromkeys(names) | known, "it is not what was written"
+            continue
+        if row is not None:
+            yield dict(zip(names, row, strict=True)), None
+
+
 def _text(stored: bytes) -> str:
     return stored.decode("utf-8", "surrogateescape")
 
@@ -290,7 +327,7 @@ def _named(table: Table, values: dict[str, Any]) -> str:
             return f"{values['repo']}@{values['revision']}" if values["revision"] else str(values["repo"])
         case "rules":
             return f"rule {values['id']}"
-        case "events":
+        case "events" if values["action"] is not None:
             return f"{values['action']} of {values['subject']} (event {values['id']})"
         case _:
             keys = table.primary_key.columns.keys()

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from registry import Registry
-from registry.errors import UsageError
+from registry.errors import DatabaseDamaged, UsageError
 from registry.results import Verification
 from registry.testing.hub import HubServer
 from registry.verbs import gc
@@ -338,3 +338,32 @@ def test_a_row_that_is_damaged_keeps_nothing_else_from_being_checked_and_healed(
         if ref is not None:
             assert says in " ".join(found[ref].problems)
     assert not any(each.derived for each in database.damage if not each.repaired)
+
+
+@pytest.mark.parametrize(
+    ("change", "row"),
+    [
+        ("UPDATE evaluations SET created_at = 'infinity' WHERE id = 2", "evaluations, id 2"),
+        ("UPDATE versions SET created_at = '20000-01-01' WHERE id = 1", "versions, id 1"),
+        ("UPDATE versions SET created_at = '0044-03-15 BC' WHERE id = 1", "versions, id 1"),
+        ("UPDATE events SET detail = to_jsonb(10::numeric ^ 5000) WHERE id = 1", "events, id 1"),
+    ],
+)
+def test_a_value_that_python_has_no_word_for_is_found_and_hides_no_other(
+    change: str, row: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """PostgreSQL's times go further than Python's, and so do its numbers."""
+    with Registry.open(tmp_path / "home", database_url=postgres_url) as catalog:
+        catalog.add(make_lora(tmp_path / "a"), "a")
+        for metric in ("m", "n", "o"):
+            catalog.add_evaluation("a", metric, 0.5, dataset="d")
+        with catalog._database.write() as session:
+            session.execute(text(change.replace("::numeric", "\\:\\:numeric")))
+            session.execute(text("UPDATE evaluations SET value = 0.6 WHERE id IN (1, 3)"))
+        for repair in (False, True):
+            problems = catalog.verify_database(repair=repair).problems
+            assert len(problems) == 3
+            for each in ("evaluations, id 1", "evaluations, id 3", row):
+                assert f"{each}: it is not what was written" in problems
+        with pytest.raises(DatabaseDamaged):
+            Registry.backup(tmp_path / "b", tmp_path / "home", database_url=postgres_url)
