@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from registry.catalog import seals
-from registry.catalog.tables import UTCDateTime
+from registry.catalog.tables import Json, UTCDateTime
 
 revision = "0004"
 down_revision = "0003"
@@ -35,11 +35,13 @@ def downgrade() -> None:
 
 
 def as_it_is(name: str) -> sa.Table:
-    """The table as the database has it, with times that know their zone on both."""
+    """The table as the database has it, with times that know their zone on both; what is damaged is told as everywhere."""
     table = sa.Table(name, sa.MetaData(), autoload_with=op.get_bind(), resolve_fks=False)
     for column in table.c:
         if isinstance(column.type, sa.DateTime):
             column.type = UTCDateTime()
+        elif isinstance(column.type, sa.JSON):
+            column.type = Json()
     return table
 
 

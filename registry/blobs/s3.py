@@ -137,8 +137,7 @@ class S3BlobStore(BlobStore):
         return True
 
     def delete(self, digest: str) -> None:
-        for key in (self._mark(digest), self._key(digest)):  # a mark never outlives its blob
-            self._ask("delete from", self._client.delete_object, Key=key)
+        self._remove(digest)
         self._cache.drop(digest)
 
     def quarantine(self, digest: str) -> bool:
@@ -156,7 +155,7 @@ class S3BlobStore(BlobStore):
         source = {"Bucket": self._bucket, "Key": self._key(digest)}
         with self._explained("write"):  # the SDK's own copying, which takes large objects in parts
             self._client.copy(source, self._bucket, aside)
-        self.delete(digest)
+        self._remove(digest)  # the copy on this machine may be the last that is whole
         return True
 
     def quarantined(self) -> Iterator[tuple[str, str, int]]:
@@ -344,6 +343,10 @@ class S3BlobStore(BlobStore):
     def _mark(self, digest: str) -> str:
         name = digest.removeprefix(PREFIX)
         return f"{self._prefix}used/{name[:2]}/{name[2:]}"
+
+    def _remove(self, digest: str) -> None:
+        for key in (self._mark(digest), self._key(digest)):  # a mark never outlives its blob
+            self._ask("delete from", self._client.delete_object, Key=key)
 
     def _head(self, digest: str) -> dict[str, Any] | None:
         return self._head_of(self._key(digest))

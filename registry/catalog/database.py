@@ -465,6 +465,8 @@ def translated(url: URL) -> Iterator[None]:
             ) from error
         if getattr(error.orig, "sqlstate", None) == _NOT_ALLOWED:
             raise denied(url, _first_line(error), error.statement or "") from error
+        if _first_line(error).startswith("timestamp too "):  # psycopg's word for one that no datetime holds
+            raise DatabaseDamaged(f"the database {shown(url)} is damaged: {_first_line(error)}") from error
         what = "went away" if error.connection_invalidated else "refused this"
         raise StorageFailure(f"the database {shown(url)} {what}: {_first_line(error)}") from error
 

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     Select,
     Table,
     and_,
@@ -41,6 +42,7 @@ from registry.catalog.tables import (
     ArtifactFileRow,
     ArtifactRow,
     Base,
+    EventRow,
     LineageRow,
     NameWordRow,
     RevocationRow,
@@ -127,8 +129,10 @@ def mend(session: Session) -> None:
     """Compute again what rows determine: the latest versions, the counters, the words, and who is affected."""
     versions = core(VersionRow)
     of, adapters = versions.c, core(AdapterRow).c
-    last = select(func.coalesce(func.max(of.number), 0)).where(of.adapter_id == adapters.id).scalar_subquery()
-    session.execute(update(core(AdapterRow)).where(adapters.last_version != last).values(last_version=last))
+    for row in session.connection().execute(_counted()).all():
+        if row.last_version != row.highest and isinstance(row.highest, int) and not _lost(session, row):
+            counter = update(core(AdapterRow)).where(adapters.id == row.id)
+            session.execute(counter.values(last_version=row.highest))
     wrong = [row.id for row in session.execute(_not_latest()).all()]
     for some in chunked(wrong):
         session.execute(update(versions).where(of.id.in_(some)).values(latest_of=None))
@@ -217,9 +221,12 @@ def _tables() -> list[Table]:
 def _rows(session: Session, table: Table, where: ColumnElement[bool] | None = None) -> Iterator[Rotten]:
     """The rows whose seal is not that of their values, or whose values are not what this database was given."""
     query = select(table) if where is None else select(table).where(where)
+    told = set()
     for values, unread in _stored(session, table, query):
         problem = unread or _problem(table, values)
-        if problem is not None:
+        key = tuple(values[column.name] for column in table.primary_key)
+        if problem is not None and key not in told:
+            told.add(key)  # some rows may be read twice
             yield Rotten(table.name, _named(table, values), problem, tuple(_versions(session, table, values)))
 
 
@@ -244,9 +251,13 @@ def _stored(
     names = list(table.c.keys())
     connection = session.connection()
     if connection.dialect.name != "sqlite":
-        streamed = connection.execute(query, execution_options={"yield_per": _AT_ONCE})
-        for row in streamed:
-            yield dict(zip(names, row, strict=True)), None
+        try:
+            with connection.execute(query, execution_options={"yield_per": _AT_ONCE}) as streamed:
+                for row in streamed:
+                    yield dict(zip(names, row, strict=True)), None
+        except _UNREADABLE as error:
+            _raise_of_server(error)
+            yield from _one_by_one(connection, table, query)
         return
     dialect = connection.dialect
     kinds = [column.type.dialect_impl(dialect) for column in table.c]
@@ -274,6 +285,35 @@ def _stored(
         driver.text_factory = before
 
 
+_UNREADABLE = (DBAPIError, ValueError, TypeError, RegistryError)
+
+
+def _raise_of_server(error: BaseException) -> None:
+    """Raise what is no value that cannot be understood here, such as a time in the year 20000."""
+    if isinstance(error, DBAPIError) and (
+        error.connection_invalidated or getattr(error.orig, "sqlstate", None) is not None
+    ):
+        raise error
+
+
+def _one_by_one(
+    connection: Connection, table: Table, query: Select[Any]
+) -> Iterator[tuple[dict[str, Any], str | None]]:
+    """The same rows, each by its key, where one of them cannot be had."""
+    keys, names = list(table.primary_key.columns), list(table.c.keys())
+    for key in connection.execute(query.with_only_columns(*keys)).all():
+        known = dict(zip([column.name for column in keys], key, strict=True))
+        this = select(table).where(*[column == known[column.name] for column in keys])
+        try:
+            row = connection.execute(this).one_or_none()
+        except _UNREADABLE as error:
+            _raise_of_server(error)
+            yield dict.fromkeys(names) | known, "it is not what was written"
+            continue
+        if row is not None:
+            yield dict(zip(names, row, strict=True)), None
+
+
 def _text(stored: bytes) -> str:
     return stored.decode("utf-8", "surrogateescape")
 
@@ -287,7 +327,7 @@ def _named(table: Table, values: dict[str, Any]) -> str:
             return f"{values['repo']}@{values['revision']}" if values["revision"] else str(values["repo"])
         case "rules":
             return f"rule {values['id']}"
-        case "events":
+        case "events" if values["action"] is not None:
             return f"{values['action']} of {values['subject']} (event {values['id']})"
         case _:
             keys = table.primary_key.columns.keys()
@@ -361,17 +401,7 @@ def _orphans() -> list[tuple[Table, str, str, Select[Any]]]:
 
 
 def _derived(session: Session) -> Iterator[Rotten]:
-    version, adapters = core(VersionRow).c, core(AdapterRow).c
-    counted = (
-        select(adapters.name, adapters.last_version, func.max(version.number), func.count(version.id))
-        .select_from(core(AdapterRow).outerjoin(core(VersionRow), version.adapter_id == adapters.id))
-        .group_by(adapters.id, adapters.name, adapters.last_version)
-    )
-    for name, last, highest, count in session.connection().execute(counted):
-        if (highest or 0) != count:
-            yield Rotten("versions", f"{name}", f"of its versions 1 to {highest} there are {count}")
-        if last != (highest or 0):
-            yield Rotten("adapters", f"{name}", f"its counter is {last}, not {highest or 0}", derived=True)
+    yield from _numbers(session)
     yield from _halves(session)
     for row in session.connection().execute(_not_latest()):
         yield Rotten("versions", f"id {row.id}", "it is marked as the latest", (row.id,), derived=True)
@@ -401,6 +431,40 @@ def _derived(session: Session) -> Iterator[Rotten]:
             (version_id,),
             derived=True,
         )
+
+
+def _numbers(session: Session) -> Iterator[Rotten]:
+    for row in session.connection().execute(_counted()).all():
+        name, highest = f"{row.name}", row.highest
+        if highest != row.there:
+            yield Rotten("versions", name, f"of its versions 1 to {highest} there are {row.there}")
+        if _lost(session, row):  # and to count down would give its number to another
+            yield Rotten("versions", f"{name}@{highest + 1}", "it was written, and is not there any more")
+        elif row.last_version != highest:
+            yield Rotten("adapters", name, f"its counter is {row.last_version}, not {highest}", derived=True)
+
+
+def _counted() -> Select[Any]:
+    """The adapters that do not have every version up to their counter."""
+    version, adapters = core(VersionRow).c, core(AdapterRow).c
+    highest, there = func.coalesce(func.max(version.number), 0), func.count(version.id)
+    return (
+        select(adapters.id, adapters.name, adapters.last_version, highest.label("highest"))
+        .add_columns(there.label("there"))
+        .select_from(core(AdapterRow).outerjoin(core(VersionRow), version.adapter_id == adapters.id))
+        .group_by(adapters.id, adapters.name, adapters.last_version)
+        .having(or_(highest != there, adapters.last_version != highest))
+        .order_by(adapters.id)
+    )
+
+
+def _lost(session: Session, adapter: Any) -> bool:
+    """Whether there was a version above the highest that there is."""
+    last, highest = adapter.last_version, adapter.highest
+    if not (isinstance(last, int) and isinstance(highest, int) and last > highest):
+        return False
+    next_one = EventRow.subject == f"{adapter.name}@{highest + 1}"
+    return session.scalar(select(EventRow.id).where(next_one).limit(1)) is not None
 
 
 _FILES = core(ArtifactFileRow).c
@@ -440,9 +504,13 @@ def _not_latest() -> Select[Any]:
 
 
 def _latest() -> Select[Any]:
-    """The versions that are the latest and are not marked so, each with its adapter."""
-    of, last = core(VersionRow).c, _last_live()
-    joined = core(VersionRow).join(last, and_(last.c.adapter_id == of.adapter_id, last.c.number == of.number))
+    """The versions that are the latest and are not marked so, each with its adapter, which has to be there."""
+    of, last, adapters = core(VersionRow).c, _last_live(), core(AdapterRow)
+    joined = (
+        core(VersionRow)
+        .join(last, and_(last.c.adapter_id == of.adapter_id, last.c.number == of.number))
+        .join(adapters, adapters.c.id == of.adapter_id)
+    )
     wrong = or_(of.latest_of.is_(None), of.latest_of != of.adapter_id)
     return select(of.id, of.adapter_id).select_from(joined).where(wrong)
 
@@ -454,7 +522,7 @@ def _name_words(session: Session) -> Iterator[tuple[int, list[str]]]:
         names = session.connection().execute(select(adapters.id, adapters.name).order_by(adapters.id))
         found = _grouped(stack, session, select(there.adapter_id, there.word).order_by(there.adapter_id))
         for adapter_id, name in names:
-            expected = words.split(name)
+            expected = words.split(str(name))
             if found(adapter_id) != sorted(expected):
                 yield adapter_id, expected
 
@@ -463,14 +531,17 @@ def _words(session: Session) -> Iterator[tuple[int, list[str]]]:
     """The versions whose words are not those of their note and tags, with those that they should have."""
     with ExitStack() as stack:
         of, tags, there = core(VersionRow).c, core(TagRow).c, core(WordRow).c
-        noted = session.connection().execute(select(of.id, of.note).order_by(of.id))
+        noted = session.connection().execute(
+            select(of.id, of.note).order_by(of.id), execution_options={"yield_per": _AT_ONCE}
+        )
+        stack.callback(noted.close)
         # In the order in which the tags were told, words are cut off; a set of them does not depend on it.
         tagged = _grouped(
             stack, session, select(tags.version_id, tags.key + " " + tags.value).order_by(tags.version_id)
         )
         found = _grouped(stack, session, select(there.version_id, there.word).order_by(there.version_id))
         for version_id, note in noted:
-            expected = words.split(" ".join([note or "", *tagged(version_id)]))
+            expected = words.split(" ".join([str(note or ""), *tagged(version_id)]))
             if found(version_id) != sorted(expected):
                 yield version_id, expected
 
@@ -505,7 +576,8 @@ def _affected(session: Session) -> tuple[list[tuple[int, int]], list[tuple[int, 
     )
     same = and_(there.version_id == below.c.version_id, there.revoked_id == below.c.revoked_id)
     missing = select(below.c.version_id, below.c.revoked_id).where(
-        ~exists(select(literal(1)).select_from(core(AffectedRow)).where(same))
+        below.c.version_id.in_(select(core(VersionRow).c.id)),  # an edge may have lost its end
+        ~exists(select(literal(1)).select_from(core(AffectedRow)).where(same)),
     )
     extra = select(there.version_id, there.revoked_id).where(
         ~exists(select(literal(1)).select_from(below).where(same))

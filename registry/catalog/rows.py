@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -18,10 +19,11 @@ from sqlalchemy import Column, Connection, Engine, MetaData, Table, literal, sel
 from sqlalchemy.exc import SAWarning
 
 from registry import digest, reference
+from registry.catalog._rights import TRIGGERS
 from registry.catalog.bundle_lines import inside
 from registry.catalog.loading import load_into
 from registry.catalog.tables import in_utc
-from registry.errors import Refused, RegistryError
+from registry.errors import DatabaseDamaged, Refused, RegistryError
 
 _PAGE = 2000  # rows read or written at a time
 _KINDS: tuple[tuple[type[Any], str], ...] = (
@@ -56,12 +58,25 @@ def is_empty(connection: Connection) -> bool:
 
 
 def lines(connection: Connection, table: Table) -> Iterator[bytes]:
-    """The lines of a table, read a few thousand rows at a time."""
+    """The lines of a table, read a few thousand rows at a time.
+
+    Raises ``DatabaseDamaged`` for a row that :class:`Lines` would refuse: what cannot be restored is no backup.
+    """
     columns = sorted(table.columns, key=lambda column: column.name)
-    yield _line({column.name: _kind(column) for column in columns})
+    kinds = {column.name: _kind(column) for column in columns}
+    yield _line(kinds)
     query = select(*columns).order_by(*table.primary_key.columns)
-    for row in connection.execution_options(yield_per=_PAGE).execute(query):
-        yield _line([_plain(value) for value in row])
+    try:
+        for row in connection.execution_options(yield_per=_PAGE).execute(query):
+            values = [_plain(value) for value in row]
+            _row(table.name, kinds, values)
+            yield _line(values)
+    except DatabaseDamaged:
+        raise
+    except (ValueError, TypeError, LookupError, RegistryError) as error:
+        raise DatabaseDamaged(
+            f"the table {table.name} has a row that no catalog holds: {str(error)[:200]}"
+        ) from error
 
 
 class Lines:
@@ -80,19 +95,10 @@ class Lines:
         self.columns: Mapping[str, str] = said
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        readers = list(self.columns.items())
-        check = _CHECKS.get(self._table)
         for number, line in self._lines:
             values = self._parsed(number, line, list)
             try:
-                if len(values) != len(readers):
-                    raise ValueError(f"{len(values)} values for {len(readers)} columns")  # noqa: TRY301
-                row = {
-                    column: None if value is None else _READ[kind](value)
-                    for (column, kind), value in zip(readers, values, strict=True)
-                }
-                if check is not None:
-                    check(row)
+                row = _row(self._table, self.columns, values)
             except (ValueError, TypeError, LookupError, RegistryError) as error:
                 raise Refused(
                     f"{self._name} line {number} is not sound: {str(error)[:200]}",
@@ -108,6 +114,19 @@ class Lines:
         if not isinstance(said, shape):
             raise Refused(f"{self._name} line {number} cannot be read", hint="make the backup again")
         return said
+
+
+def _row(table: str, kinds: Mapping[str, str], values: Sequence[Any]) -> dict[str, Any]:
+    """What a line says, by column; raises what :class:`Lines` tells of."""
+    if len(values) != len(kinds):
+        raise ValueError(f"{len(values)} values for {len(kinds)} columns")
+    row = {
+        column: None if value is None else _READ[kind](value)
+        for (column, kind), value in zip(kinds.items(), values, strict=True)
+    }
+    if table in _CHECKS:
+        _CHECKS[table](row)
+    return row
 
 
 def fill(connection: Connection, table: Table, lines: Lines) -> int:
@@ -142,6 +161,23 @@ def exclude(connection: Connection, found: Iterable[Table]) -> None:
     if connection.dialect.name == "postgresql":
         names = ", ".join(table.name for table in found)
         connection.execute(text(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE"))
+
+
+@contextmanager
+def as_told(connection: Connection) -> Iterator[None]:
+    """Events are written as they are: nothing is added of who writes them. Whoever restores owns the tables."""
+    found: Sequence[Any] = ()
+    if connection.dialect.name == "postgresql":
+        there = (
+            "SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = to_regclass('events') "
+            "AND t.tgname = ANY(:names) AND t.tgenabled = 'O'"
+        )
+        found = connection.scalars(text(there), {"names": list(TRIGGERS)}).all()
+    for name in found:
+        connection.execute(text(f"ALTER TABLE events DISABLE TRIGGER {name}"))
+    yield
+    for name in found:
+        connection.execute(text(f"ALTER TABLE events ENABLE TRIGGER {name}"))
 
 
 def snapshot(engine: Engine) -> Engine:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import cache
 from hashlib import blake2b
 from typing import Any
@@ -47,7 +48,7 @@ def of(table: str, values: Mapping[str, Any]) -> int:
 
     NULLs are left out, so that a column that a later schema adds changes no seal.
     """
-    if table == EventRow.__tablename__:
+    if table == EventRow.__tablename__ and isinstance(values["detail"], Mapping):
         values = {**values, "detail": {key: each for key, each in values["detail"].items() if key != LOGIN}}
     told = {
         name: value if value.__class__ in _SIMPLE else _plain(value)
@@ -59,8 +60,8 @@ def of(table: str, values: Mapping[str, Any]) -> int:
 
 
 def sealed(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with its seal, as :func:`inserting` takes it."""
-    if not is_sealed(table):
+    """The row with its seal, as :func:`inserting` takes it. One that comes with its seal keeps it."""
+    if not is_sealed(table) or "seal" in values:
         return dict(values)
     name = "seal" if "id" not in table.c or "id" in values else "unnumbered"
     return {**values, name: of(table.name, values) + values.get("id", 0)}
@@ -90,8 +91,8 @@ def _plain(value: Any) -> Any:
     """A value as JSON; numbers so that 1.0 is 1 and 1e22 is its digits, as one or the other database has them."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="microseconds")
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else value
+    if isinstance(value, float):  # by its digits: JSONB keeps those of 2.0**60, which are not its value
+        return int(Decimal(float.__repr__(value))) if value.is_integer() else value
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

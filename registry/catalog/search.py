@@ -87,13 +87,21 @@ def log(session: Session, name: str) -> tuple[Version, ...]:
 
 def live(session: Session) -> list[Reference]:
     """Every version that was not deleted, oldest first."""
-    statement = (
-        select(AdapterRow.name, VersionRow.number)
-        .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
-        .where(VersionRow.deleted_at.is_(None))
-        .order_by(VersionRow.id)
-    )
-    return [Reference(name=name, version=number) for name, number in session.execute(statement)]
+    rows = session.execute(_LIVE.order_by(VersionRow.id))
+    return [Reference(name=name, version=number) for name, number in rows]
+
+
+def is_live(session: Session, ref: Reference) -> bool:
+    """Whether :func:`live` lists it, whatever else is to be had of it."""
+    this = _LIVE.where(AdapterRow.name == ref.name, VersionRow.number == ref.version)
+    return session.execute(this).first() is not None
+
+
+_LIVE = (
+    select(AdapterRow.name, VersionRow.number)
+    .join(AdapterRow, VersionRow.adapter_id == AdapterRow.id)
+    .where(VersionRow.deleted_at.is_(None))
+)
 
 
 def _options(

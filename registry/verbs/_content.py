@@ -135,6 +135,11 @@ def open_adapter(
     for file in files.values() if recheck else ():
         blobs.recheck(file.digest)
     paths = verified_paths(files, blobs, label)
+    for name in (peft_format.CONFIG, peft_format.TENSORS):
+        if name not in paths:
+            raise IntegrityFailure(
+                f"{name} of {label} is not recorded any more", hint="see what is damaged: registry verify"
+            )
     return replace(
         peft_format.open_files(paths[peft_format.CONFIG], paths[peft_format.TENSORS]), checked=True
     )

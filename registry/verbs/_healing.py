@@ -64,7 +64,8 @@ class _Bundle:
 class Healer:
     """Puts damaged blobs aside, and good copies in their places.
 
-    ``places`` are searched first, in their order; then what was put aside before, the Hub, and the recipes.
+    ``places`` are searched first, in their order; then the copy of a blob that is kept elsewhere, what was put aside
+    before, the Hub, and the recipes.
     """
 
     database: Database
@@ -121,6 +122,8 @@ class Healer:
     def _copies(self, digest: str) -> Iterator[tuple[str, Callable[[Path], bool]]]:
         for name, source in self.places:
             yield name, partial(source.copy, digest)
+        # Of a store that is elsewhere; where it is here, it has just been put aside.
+        yield "the copy on this machine", partial(_Store(self.blobs).copy, digest)
         for name, is_of, _ in self.blobs.quarantined():
             if is_of == digest:  # whole after all, where somebody was stopped halfway
                 yield "quarantine", partial(self._from_aside, name)

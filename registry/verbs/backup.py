@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,12 +55,7 @@ def backup(
             taken = now()
             revision, recorded = _write_rows(database, writer, progress)
             if with_blobs:
-                store, total = open_store(config.blobs, config.room), sum(size for _, size in recorded)
-                done = 0
-                for blob, size in recorded:
-                    writer.blob(blob, size, store.path(blob))
-                    done += size
-                    _tell(progress, "copying blobs", done, total)
+                _copy(config, writer, recorded, progress)
             manifest = BackupManifest(
                 format=_backup_file.FORMAT,
                 schema=revision,
@@ -72,6 +68,20 @@ def backup(
     finally:
         database.close()
     return _result(target, size, manifest)
+
+
+def _copy(
+    config: Settings, writer: _container.Writer, recorded: list[tuple[str, int]], progress: Progress | None
+) -> None:
+    """All blobs, some at a time: what a store in use has fetched from elsewhere stays on this machine until then."""
+    total, done = sum(size for _, size in recorded), 0
+    every = iter(recorded)
+    while some := list(_some(every, itemgetter(1))):
+        store = open_store(config.blobs, config.room)
+        for blob, size in some:
+            writer.blob(blob, size, store.path(blob))
+            done += size
+            _tell(progress, "copying blobs", done, total)
 
 
 def _write_rows(
@@ -152,6 +162,7 @@ def _prepare(database: Database, engine: Engine, revision: str) -> None:
     if current is not None:
         with engine.connect() as connection:
             _refuse_rows(database, empty=rows.is_empty(connection))
+            rows.exclude(connection, rows.tables(connection).values())  # as later: may this login do it?
         if current > revision:
             raise Conflict(
                 f"{shown(database.url)} has schema revision {current}, the backup {revision}",
@@ -180,9 +191,10 @@ def _fill(engine: Engine, bundle: Bundle, manifest: BackupManifest, progress: Pr
         rows.exclude(connection, found.values())
         if not rows.is_empty(connection):
             raise Conflict("somebody wrote to the catalog meanwhile", hint="restore into another one")
-        for number, (name, table) in enumerate(found.items(), 1):
-            rows.fill(connection, table, _backup_file.lines(bundle, name))
-            _tell(progress, "writing tables", number, len(found))
+        with rows.as_told(connection):
+            for number, (name, table) in enumerate(found.items(), 1):
+                rows.fill(connection, table, _backup_file.lines(bundle, name))
+                _tell(progress, "writing tables", number, len(found))
         rows.go_on(connection, found.values())
 
 
@@ -190,7 +202,7 @@ def _store(blobs: BlobStore, bundle: Bundle, progress: Progress | None) -> int:
     """Put every blob of the backup into the store, some at a time."""
     every = bundle.blobs(_backup_file.blobs(bundle))
     stored = 0
-    while some := list(_some(every)):
+    while some := list(_some(every, itemgetter(1))):
         with blobs.stage() as stage:
             staged = {}
             for number, (blob, size, start) in enumerate(some):
@@ -202,12 +214,12 @@ def _store(blobs: BlobStore, bundle: Bundle, progress: Progress | None) -> int:
     return stored
 
 
-def _some(every: Iterator[tuple[str, int, int]]) -> Iterator[tuple[str, int, int]]:
+def _some(every: Iterator[T], size: Callable[[T], int]) -> Iterator[T]:
     """The next ones: as many as are made durable together, and not much more bytes than are at a time."""
     taken = 0
     for each in islice(every, _MANY):
         yield each
-        taken += each[1]
+        taken += size(each)
         if taken > _MUCH:
             return
 

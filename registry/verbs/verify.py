@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -14,7 +15,7 @@ from registry._paths import expanded
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, references, search, views
 from registry.catalog.artifacts import Content, File, Realisation
-from registry.catalog.database import Database
+from registry.catalog.database import Database, chunked
 from registry.catalog.references import Pin
 from registry.checkpoint import BaseCheckpoint
 from registry.errors import IntegrityFailure, NotFound, NotHeld, RegistryError, UsageError
@@ -44,6 +45,10 @@ class _Target:
     models: Sequence[Content]
     problems: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+
+_Told = _Target | Verification | None
+"""What the catalog says of a version: also that its rows are damaged, or that it is not there any more."""
 
 
 @dataclass(frozen=True)
@@ -82,35 +87,68 @@ def verify(
         raise UsageError(
             "a key verifies the signature of a repo", hint="name one: hf://OWNER/REPO[@REVISION]"
         )
+    how = _How(rebuild, base_path)
+    if not refs:
+        return tuple(_all(database, blobs, how, healer))
     with database.read() as session:
         named = [reference.parse(ref) for ref in refs if not ref.startswith(_HUB)]
-        wanted = named if refs else search.live(session)
-        targets = [_target(session, references.resolve(session, ref), rows=bool(refs)) for ref in wanted]
-    how = _How(rebuild, base_path)
+        targets = [_target(session, references.resolve(session, ref), rows=True) for ref in named]
 
-    def checked(ref: Reference, target: _Target) -> Verification | None:
-        found = _verify(blobs, target, how)
-        if not found.ok:
-            try:
-                with database.read() as session:  # a version may have been deleted, and collected, meanwhile
-                    again = _target(session, references.resolve(session, ref), rows=bool(refs))
-            except NotFound:
-                if refs:
-                    raise
-                return None
-            if again != target:
-                return checked(ref, again)
-        return found if healer is None else _healed(blobs, target, how, healer, found)
+    def again(ref: Reference) -> _Target:
+        with database.read() as session:
+            return _target(session, references.resolve(session, ref), rows=True)
 
-    own = filter(None, [checked(ref, target) for ref, target in zip(wanted, targets, strict=True)])
-    if not refs:
-        return tuple(own)
+    own = filter(
+        None,
+        (
+            _checked(blobs, how, healer, target, partial(again, ref))
+            for ref, target in zip(named, targets, strict=True)
+        ),
+    )
     from registry.verbs import _verify_hub
 
     ways = _verify_hub.Ways(rebuild, base_path, None if key is None else expanded(key))
     return tuple(
         _verify_hub.verify(database, blobs, ref, ways) if ref.startswith(_HUB) else next(own) for ref in refs
     )
+
+
+def _all(database: Database, blobs: BlobStore, how: _How, healer: Healer | None) -> Iterator[Verification]:
+    """Every live version, some at a time; one whose rows are damaged keeps no other from being checked."""
+
+    def told(session: Session, ref: Reference) -> _Told:
+        try:
+            return _target(session, references.resolve(session, ref), rows=False)
+        except (RegistryError, ValueError, LookupError, TypeError) as error:
+            if isinstance(error, NotFound) and not search.is_live(session, ref):
+                return None  # deleted, and perhaps collected, meanwhile
+            problem = f"its rows cannot be read: {' '.join(str(error).split())[:200]}"
+            return Verification(ref=str(ref), digest="", ok=False, problems=(problem,))
+
+    def again(ref: Reference) -> _Told:
+        with database.read() as session:
+            return told(session, ref)
+
+    with database.read() as session:
+        live = search.live(session)
+    for some in chunked(live):
+        with database.read() as session:
+            targets = [(ref, told(session, ref)) for ref in some]
+        for ref, target in targets:
+            found = _checked(blobs, how, healer, target, partial(again, ref))
+            if found is not None:
+                yield found
+
+
+def _checked(
+    blobs: BlobStore, how: _How, healer: Healer | None, told: _Told, again: Callable[[], _Told]
+) -> Verification | None:
+    """What was found of a version as the catalog tells of it, which may have changed meanwhile."""
+    while isinstance(told, _Target):
+        target, found = told, _verify(blobs, told, how)
+        if found.ok or (told := again()) == target:
+            return found if healer is None else _healed(blobs, target, how, healer, found)
+    return told
 
 
 def _healed(

@@ -295,6 +295,27 @@ def test_what_grants_do_not_say_is_said_by_triggers_and_nobody_rewrites_history(
             team.execute(statement, user=team.login("contributor"))
 
 
+def test_a_backup_is_restored_as_it_is_by_an_administrator_alone(team: Team) -> None:
+    """Who wrote an event then is not who restores it now."""
+    url = f"sqlite:///{team.tmp}/elsewhere/registry.db"
+    with Registry.open(team.tmp / "elsewhere", database_url=url) as catalog:
+        catalog.add(lora(team.tmp / "a", 1), "a", base="tiny/base")
+    file = team.tmp / "all.backup"
+    done = Registry.backup(file, team.tmp / "elsewhere", database_url=url)
+    before = team.state()
+    for role in ROLES[:-1]:
+        assert refused(team.run(role, "restore", str(file)), role, "admin")
+        assert team.state() == before, "not a blob is stored for who may write no row"
+    assert team.run("admin", "restore", str(file)).exit_code == 0
+    again = Registry.backup(team.tmp / "again", database_url=team.url("reader"))
+    assert again.digest == done.digest
+    with Registry.open(database_url=team.url("admin")) as catalog:
+        catalog.set_note("a", "new")
+        (last, *_) = catalog.events("a")
+        assert last.detail["login"] == team.login("admin")
+        assert catalog.verify_database().ok
+
+
 def test_a_login_without_a_role_reads_nothing(team: Team) -> None:
     stranger = f"{team.prefix}_stranger"
     team.execute(f'CREATE ROLE "{stranger}" LOGIN')

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from sqlalchemy.engine import URL
 from registry import Registry
 from registry.catalog import migrate
 from registry.catalog.database import HEAD, open_database
-from registry.errors import SchemaOutdated, StorageFailure
+from registry.errors import DatabaseDamaged, SchemaOutdated, StorageFailure
 from registry.results import Schema
 from tests.migrations.kept import RELEASES, Rows, rows, unpack
 from tests.migrations.test_migrations import REVISIONS, execute, with_alembic
@@ -157,6 +159,38 @@ def test_an_upgrade_that_ends_early_left_a_whole_revision_and_is_ended_by_anothe
     migrate.upgrade(empty_url)
     assert narrowed(rows(empty_url), without_revision(clean)) == without_revision(clean)
     with_alembic(empty_url, command.check)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE events SET detail = '{'",
+        "UPDATE realisations SET report = '[1,'",
+        "UPDATE events SET at = '2024-13-45'",
+    ],
+)
+def test_a_catalog_that_is_damaged_is_not_upgraded_and_told_so_in_one_line(
+    change: str, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/home/registry.db"
+    unpack("0003", url, tmp_path / "home")
+    execute_alone(url, change)
+    before = rows_as_text(tmp_path / "home" / "registry.db")
+    with pytest.raises(DatabaseDamaged, match="where nobody wrote it"):
+        Registry.upgrade(tmp_path / "home")
+    assert rows_as_text(tmp_path / "home" / "registry.db") == before
+
+
+def test_an_event_of_another_shape_is_no_hindrance(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/home/registry.db"
+    unpack("0003", url, tmp_path / "home")
+    execute_alone(url, "UPDATE events SET detail = '[]'")
+    assert Registry.upgrade(tmp_path / "home").ok
+
+
+def rows_as_text(file: Path) -> list[str]:
+    with closing(sqlite3.connect(file)) as connection:
+        return list(connection.iterdump())
 
 
 def emptied(url: str) -> None:

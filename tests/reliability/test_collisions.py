@@ -291,8 +291,8 @@ def test_whoever_comes_while_another_is_about_to_commit_sees_what_it_did(
     catalog: Registry, database_url: str, tmp_path: Path
 ) -> None:
     pairs = [(one, other) for one in OPERATIONS for other in OPERATIONS]
-    for taking_turns in ("compose", "collect"):  # which is waited for for long, and outside of the database
-        pairs.remove((taking_turns, taking_turns))
+    for each in ("compose", "collect"):  # of one recipe, and of one store: these take turns
+        pairs.remove((each, each))
     for number, (one, other) in enumerate(pairs):
         line = f"line{number}"
         for seed in range(3):

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sqlite3
 import stat
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from registry import Registry
 from registry.catalog.database import HEAD
 from registry.catalog.turns import turn
-from registry.errors import Conflict, IntegrityFailure, NotFound, Refused, RegistryError, SchemaOutdated
+from registry.errors import (
+    Conflict,
+    DatabaseDamaged,
+    IntegrityFailure,
+    NotFound,
+    Refused,
+    RegistryError,
+    SchemaOutdated,
+)
 from registry.verbs.gc import TURN
 from tests.adapters import make_lora
+from tests.buckets import Bucket
 from tests.migrations.kept import RELEASES, rows, unpack
 
 
@@ -212,6 +225,75 @@ def test_a_catalog_that_is_empty_is_room_for_one(local: Registry, tmp_path: Path
     Registry.restore(tmp_path / "b", tmp_path / "there")
     with Registry.open(tmp_path / "there") as there:
         assert told(there) == told(local)
+
+
+def test_a_backup_from_a_bucket_takes_no_more_room_than_there_is(
+    bucket: Bucket, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from registry.verbs import backup
+
+    cache = tmp_path / "home" / "cache"
+    monkeypatch.setenv("REGISTRY_BLOBS", bucket.url)
+    monkeypatch.setenv("REGISTRY_CACHE_SIZE", "1")
+    monkeypatch.setattr(backup, "_MANY", 2)
+    with Registry.open(tmp_path / "home", database_url=sqlite_url) as catalog:
+        for seed in range(5):
+            catalog.add(make_lora(tmp_path / f"{seed}", seed=seed), f"a{seed}")
+    shutil.rmtree(cache)
+    most = []
+
+    def look(what: str, _done: int, _total: int) -> None:
+        if what == "copying blobs":
+            most.append(sum(each.is_file() for each in (cache / "sha256").glob("*/*")))
+
+    done = Registry.backup(tmp_path / "b", tmp_path / "home", database_url=sqlite_url, progress=look)
+    assert len(most) == done.counts["blobs"] > 5
+    assert max(most) <= 4, "two that are copied, and two that go"
+
+
+def test_what_is_damaged_is_found_in_what_was_restored_as_well(
+    kept: Registry, database_url: str, empty_url: str, tmp_path: Path
+) -> None:
+    """No damage is sealed on the way."""
+    with kept._database.write() as session:
+        session.execute(text("UPDATE tags SET value = 'other'"))
+        session.execute(text("UPDATE versions SET created_by = 'nobody' WHERE id = 1"))
+    damaged = kept.verify_database().damage
+    assert {each.table for each in damaged if not each.derived} == {"tags", "versions"}
+    Registry.backup(tmp_path / "b", tmp_path / "home", database_url=database_url)
+    Registry.restore(tmp_path / "b", tmp_path / "there", database_url=empty_url)
+    with Registry.open(tmp_path / "there", database_url=empty_url) as there:
+        assert there.verify_database().damage == damaged
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE events SET detail = '{'",
+        "UPDATE events SET detail = '{\"a\": ' || replace(hex(zeroblob(2500)), '0', '1') || '}'",
+        "UPDATE events SET at = '2024-13-45'",
+        "UPDATE versions SET created_by = 'a' || char(0)",
+        "UPDATE versions SET number = 'one' WHERE id = 1",
+        "UPDATE recipes SET canonical = '{}'",
+        "UPDATE evaluations SET value = 'much'",
+        "UPDATE blobs SET size = 'large'",
+    ],
+)
+def test_what_could_not_be_restored_is_no_backup(change: str, local: Registry, tmp_path: Path) -> None:
+    """And the good one of the night before stays."""
+    local.add(make_lora(tmp_path / "a"), "a")
+    local.compose("b", "0.5*a", device="cpu")
+    local.add_evaluation("a", "acc", 0.5, dataset="d")
+    Registry.backup(tmp_path / "b", tmp_path / "home")
+    before = (tmp_path / "b").read_bytes()
+    with closing(sqlite3.connect(tmp_path / "home" / "registry.db")) as connection:
+        connection.execute(change)
+        connection.commit()
+    with pytest.raises(DatabaseDamaged) as caught:
+        Registry.backup(tmp_path / "b", tmp_path / "home", replace=True)
+    assert change.split()[1] in caught.value.message
+    assert "\n" not in caught.value.message
+    assert (tmp_path / "b").read_bytes() == before
 
 
 # -- files that are damaged, or made to harm

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from registry import Registry
-from registry.errors import UsageError
+from registry.errors import DatabaseDamaged, UsageError
 from registry.results import Verification
 from registry.testing.hub import HubServer
 from registry.verbs import gc
@@ -220,6 +222,21 @@ def test_in_a_bucket_a_damaged_object_is_put_aside_and_replaced(
         assert list(catalog._blobs.quarantined()) == []
 
 
+def test_the_copy_on_this_machine_of_an_object_that_is_damaged_is_not_lost_but_taken(
+    bucket: Bucket, tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_BLOBS", bucket.url)
+    with Registry.open(tmp_path / "home", database_url=sqlite_url) as catalog:
+        catalog.add(make_lora(tmp_path / "a", seed=1), "a")
+        whole = blob(catalog, "a").read_bytes()
+        damaged = digest_of(blob(catalog, "a"))
+        bucket.rot(damaged, whole[:-1] + b"?")
+        (found,) = catalog.verify(repair=True)
+        assert (found.ok, found.healed) == (True, {damaged: "the copy on this machine"})
+        assert all(each.ok for each in catalog.verify())
+        assert blob(catalog, "a").read_bytes() == whole
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -249,6 +266,19 @@ def test_what_rows_determine_is_computed_again(
     assert catalog.events(limit=1)[0].action == "repair"
 
 
+def test_a_version_that_is_gone_leaves_its_number_to_nobody(catalog: Registry, tmp_path: Path) -> None:
+    """Its counter is the last that knows of it, and is not taken for damaged."""
+    for seed in (1, 2):
+        catalog.add(make_lora(tmp_path / f"{seed}", seed=seed), "a")
+    with catalog._database.write() as session:
+        session.execute(text("DELETE FROM words WHERE version_id = 2"))
+        session.execute(text("DELETE FROM versions WHERE number = 2"))
+    for repair in (False, True, True):
+        found = catalog.verify_database(repair=repair)
+        assert "versions, a@2: it was written, and is not there any more" in found.problems
+    assert catalog.add(make_lora(tmp_path / "3", seed=3), "a").ref == "a@3"
+
+
 def test_a_row_that_was_written_can_only_be_restored(catalog: Registry, tmp_path: Path) -> None:
     for name in ("a", "b"):
         catalog.add(make_lora(tmp_path / name, seed=ord(name)), name, tags={"k": "v"})
@@ -265,3 +295,75 @@ def test_a_row_that_was_written_can_only_be_restored(catalog: Registry, tmp_path
         catalog.set_tags("a", {"k": "other"})
     assert caught.value.exit_code == 5  # type: ignore[attr-defined]
     assert catalog.events(limit=1) == before
+
+
+def test_numbers_of_every_size_are_what_was_written(catalog: Registry, tmp_path: Path) -> None:
+    """PostgreSQL keeps the digits of numbers in JSON, and forgets that 1e23 was no whole number."""
+    catalog.add(make_lora(tmp_path / "a"), "a")
+    for value in (0.0, -0.0, 1.0, 0.1, 5e-324, 1e16, 2.0**60, 1e22, 1e23, 1.5e300, 1.7976931348623157e308):
+        catalog.add_evaluation("a", "loss", value, dataset="d")
+        catalog.add_evaluation("a", f"loss {value}", -value, dataset="d")
+    assert catalog.verify_database().problems == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "ref", "says"),
+    [
+        ("UPDATE adapters SET name = 'other' WHERE name = 'b'", "other@1", "its rows cannot be read"),
+        ("UPDATE versions SET artifact_digest = 'x' WHERE id = 2", "b@1", "its rows cannot be read"),
+        ("UPDATE recipes SET canonical = '{'", "c@1", "is damaged"),
+        ("UPDATE artifacts SET not_composable = '[' WHERE digest = '{digest}'", "b@1", "where nobody wrote it"),
+        ("DELETE FROM artifact_files WHERE artifact_digest = '{digest}' AND path LIKE '%.json'", "b@1", "not recorded"),
+        ("UPDATE versions SET note = x'ff' WHERE id = 2", None, ""),
+        ("UPDATE versions SET adapter_id = 99 WHERE id = 2", None, ""),
+        ("UPDATE lineage SET child_id = 99; UPDATE affected SET version_id = 1", None, ""),
+    ],
+)  # fmt: skip
+def test_a_row_that_is_damaged_keeps_nothing_else_from_being_checked_and_healed(
+    change: str, ref: str | None, says: str, shelf: Registry, copy: Path
+) -> None:
+    shelf.revoke("b", "bad")
+    lost = blob(shelf, "a")
+    change = change.replace("{digest}", shelf.show("b").digest)
+    damage(lost)
+    with closing(sqlite3.connect(copy.parent / "home" / "registry.db")) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = on")
+        connection.executescript(change)
+    for repair in (False, True):
+        sources = [copy] if repair else []
+        database = shelf.verify_database(repair=repair, sources=sources)
+        assert not database.ok
+        found = by_ref(shelf.verify(repair=repair, sources=sources))
+        assert found["a@1"].ok == repair
+        if ref is not None:
+            assert says in " ".join(found[ref].problems)
+    assert not any(each.derived for each in database.damage if not each.repaired)
+
+
+@pytest.mark.parametrize(
+    ("change", "row"),
+    [
+        ("UPDATE evaluations SET created_at = 'infinity' WHERE id = 2", "evaluations, id 2"),
+        ("UPDATE versions SET created_at = '20000-01-01' WHERE id = 1", "versions, id 1"),
+        ("UPDATE versions SET created_at = '0044-03-15 BC' WHERE id = 1", "versions, id 1"),
+        ("UPDATE events SET detail = to_jsonb(10::numeric ^ 5000) WHERE id = 1", "events, id 1"),
+    ],
+)
+def test_a_value_that_python_has_no_word_for_is_found_and_hides_no_other(
+    change: str, row: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """PostgreSQL's times go further than Python's, and so do its numbers."""
+    with Registry.open(tmp_path / "home", database_url=postgres_url) as catalog:
+        catalog.add(make_lora(tmp_path / "a"), "a")
+        for metric in ("m", "n", "o"):
+            catalog.add_evaluation("a", metric, 0.5, dataset="d")
+        with catalog._database.write() as session:
+            session.execute(text(change.replace("::numeric", "\\:\\:numeric")))
+            session.execute(text("UPDATE evaluations SET value = 0.6 WHERE id IN (1, 3)"))
+        for repair in (False, True):
+            problems = catalog.verify_database(repair=repair).problems
+            assert len(problems) == 3
+            for each in ("evaluations, id 1", "evaluations, id 3", row):
+                assert f"{each}: it is not what was written" in problems
+        with pytest.raises(DatabaseDamaged):
+            Registry.backup(tmp_path / "b", tmp_path / "home", database_url=postgres_url)
