@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import selectors
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -383,7 +384,11 @@ def _on_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
     if "registry_revision" in options:
         driver: Any = connection.connection.driver_connection
-        _refuse_another(connection, driver.execute(_REVISION).fetchone())
+        try:
+            row = driver.execute(_REVISION).fetchone()
+        except sqlite3.Error as error:  # the first look at the file is where most of what can be wrong is met
+            raise _wrapped(connection, error, sqlite3.Error) from error
+        _refuse_another(connection, row)
 
 
 def _on_begin_of_server(connection: Connection) -> None:
@@ -402,16 +407,18 @@ def _on_begin_of_server(connection: Connection) -> None:
             driver.execute("LOCK TABLE alembic_version IN ACCESS SHARE MODE")
             cursor = driver.execute(_REVISION)
         row = cursor.fetchone()
-    except psycopg.Error as error:  # what is asked past SQLAlchemy is not SQLAlchemy's to wrap
-        raise DBAPIError.instance(
-            _REVISION,
-            None,
-            error,
-            psycopg.Error,
-            dialect=connection.dialect,
-            connection_invalidated=driver.broken,
-        ) from error
+    except psycopg.Error as error:
+        raise _wrapped(connection, error, psycopg.Error, lost=driver.broken) from error
     _refuse_another(connection, row)
+
+
+def _wrapped(
+    connection: Connection, error: Exception, kind: type[Exception], *, lost: bool = False
+) -> BaseException:
+    """What is asked past SQLAlchemy is not SQLAlchemy's to wrap."""
+    return DBAPIError.instance(
+        _REVISION, None, error, kind, dialect=connection.dialect, connection_invalidated=lost
+    )
 
 
 def _refuse_another(connection: Connection, row: Any) -> None:
