@@ -91,9 +91,11 @@ class Database:
         self._allowed: dict[str, bool] = {}
         self._reader = self._engine.execution_options(registry_revision=HEAD)
         self._glancer = self._engine.execution_options(registry_glance=True)
+        self._apart = self._glancer
         if self._engine.dialect.name == "postgresql":
             self._reader = self._reader.execution_options(isolation_level="REPEATABLE READ")
             self._glancer = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._apart = self._engine.execution_options(isolation_level="READ COMMITTED")
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -127,8 +129,11 @@ class Database:
 
     @contextmanager
     def apart(self) -> Iterator[Connection]:
-        """A connection of one's own, ended with the block: one that is held for long is not to be missed elsewhere."""
-        with translated(self.url), self._glancer.connect() as connection:
+        """A connection of one's own, ended with the block: one that is held for long is not to be missed elsewhere.
+
+        On PostgreSQL a transaction may stay open on it: it keeps no snapshot, which would keep every dead row.
+        """
+        with translated(self.url), self._apart.connect() as connection:
             driver: Any = connection.connection.driver_connection
             connection.detach()
             try:

@@ -108,16 +108,15 @@ def bring_to(engine: Engine, revision: str) -> None:
 
 
 def _others(connection: Connection) -> str:
-    """Who has had a transaction open on this database for longest."""
+    """Who has had a transaction open on tables of this database for longest."""
     found = connection.execute(
         text(
             "SELECT pid, usename, application_name, "
             "CAST(extract(epoch FROM clock_timestamp() - xact_start) AS integer) AS seconds FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL "
-            "AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 0 AND objid = :lock) "
+            "AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'relation' AND granted) "
             "ORDER BY xact_start LIMIT 3"
-        ),
-        {"lock": _LOCK},
+        )
     ).all()
     said = [
         f"process {row.pid} ({' '.join(filter(None, (row.usename, row.application_name)))}) for {row.seconds} s"
@@ -159,12 +158,9 @@ def exclusive(engine: Engine) -> Iterator[None]:
     """Nobody else changes the schema meanwhile, nor makes one."""
     if engine.dialect.name == "postgresql":
         with engine.connect() as holder:
-            holder.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
-            try:
-                yield
-            finally:
-                holder.rollback()
-                holder.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+            # Of a transaction: a pooler could keep a session, and its lock, when nobody uses them any more.
+            holder.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            yield
         return
     from filelock import FileLock
 
