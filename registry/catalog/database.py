@@ -392,7 +392,7 @@ def _on_begin(connection: Connection) -> None:
         try:
             row = driver.execute(_REVISION).fetchone()
         except sqlite3.Error as error:  # the first look at the file is where most of what can be wrong is met
-            raise _wrapped(connection, error, sqlite3.Error) from error
+            raise wrapped(connection, _REVISION, error, sqlite3.Error) from error
         _refuse_another(connection, row)
 
 
@@ -413,16 +413,16 @@ def _on_begin_of_server(connection: Connection) -> None:
             cursor = driver.execute(_REVISION)
         row = cursor.fetchone()
     except psycopg.Error as error:
-        raise _wrapped(connection, error, psycopg.Error, lost=driver.broken) from error
+        raise wrapped(connection, _REVISION, error, psycopg.Error, lost=driver.broken) from error
     _refuse_another(connection, row)
 
 
-def _wrapped(
-    connection: Connection, error: Exception, kind: type[Exception], *, lost: bool = False
+def wrapped(
+    connection: Connection, statement: str, error: Exception, kind: type[Exception], *, lost: bool = False
 ) -> BaseException:
     """What is asked past SQLAlchemy is not SQLAlchemy's to wrap."""
     return DBAPIError.instance(
-        _REVISION, None, error, kind, dialect=connection.dialect, connection_invalidated=lost
+        statement, None, error, kind, dialect=connection.dialect, connection_invalidated=lost
     )
 
 
