@@ -43,7 +43,8 @@ def alone(connection: Connection) -> None:
     there = set(inspect(connection).get_table_names())
     if "alembic_version" in there:
         connection.execute(text("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"))
-        migrate.everything(connection, there & set(Base.metadata.tables))
+        if tables := there & set(Base.metadata.tables):
+            migrate.everything(connection, tables)
 
 
 connection = context.config.attributes.get("connection")
