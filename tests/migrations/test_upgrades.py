@@ -21,7 +21,10 @@ from registry.results import Schema
 from tests.migrations.kept import RELEASES, Rows, rows, unpack
 from tests.migrations.test_migrations import REVISIONS, execute, with_alembic
 
-FILLED_IN = {("aliases", "version_id"): "what an alias points at, which follows from its number"}
+FILLED_IN = {
+    ("aliases", "version_id"): "what an alias points at, which follows from its number",
+    ("any", "seal"): "the row's checksum",
+}
 """New columns of old tables that are neither NULL nor their default after an upgrade, and what is in them."""
 
 OLDEST = RELEASES[0]
@@ -63,11 +66,12 @@ def test_nothing_is_lost_by_an_upgrade_and_all_of_it_can_be_used(
         for row in after[table]:
             new = {name: row[name] for name in row.keys() - old[0].keys()}
             assert {name for name, value in new.items() if value} <= {
-                name for where, name in FILLED_IN if where == table
+                name for where, name in FILLED_IN if where in {table, "any"}
             }, table
     with_alembic(empty_url, command.check)
     with Registry.open(home, database_url=empty_url) as catalog:
         assert all(each.ok for each in catalog.verify()), "a version is not whole"
+        assert catalog.verify_database().ok
         assert catalog.show("mix@prod").recipe is not None
         assert [each.ok for each in catalog.verify(["mix", "far"], rebuild=True)] == [True, True]
         assert {each.ref for each in catalog.list("ärzte").versions} == {"team/QA-lora@1"}
@@ -129,7 +133,7 @@ def stop(connection: Any, how: str) -> None:
 def test_an_upgrade_that_ends_early_left_a_whole_revision_and_is_ended_by_another(
     how: str, empty_url: str, tmp_path: Path
 ) -> None:
-    """At some statements here; ``python -m tests.migrations`` tries all, by killing processes as well."""
+    """At some statements here; ``python -m tests.reliability`` tries all, by killing processes as well."""
     from tests.migrations.stopping import states, stopped_at
 
     if how == "no space" and not empty_url.startswith("sqlite"):

@@ -30,7 +30,7 @@ from tests.reliability.scenarios import SCENARIOS
 from tests.reliability.steps import FAULTS, TERMINATED, Fault
 
 DATABASES = ("sqlite", "postgresql")
-HARNESSES = ("kills", "faults", "crowd", "model", "fuzz")
+HARNESSES = ("kills", "faults", "crowd", "model", "rot", "fuzz")
 KILL = FAULTS[:1]
 Counts = dict[str, Counter[str]]
 
@@ -46,7 +46,8 @@ def main() -> int:
     add("--seed", type=int, default=0, help="Of what is chosen by chance.")
     add("--processes", type=int, default=8, help="Of the crowd.")
     add("--operations", type=int, default=500, help="Of each process of the crowd.")
-    add("--sequences", type=int, default=2000, help="Of changes, that the model is compared over.")
+    add("--sequences", type=int, default=500, help="Of changes, that the model is compared over.")
+    add("--flips", type=int, default=10_000, help="Bits of a database, one at a time.")
     add("--cases", type=int, default=1_000_000, help="Of hostile input.")
     wanted = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # what was started is stopped
@@ -76,7 +77,11 @@ def _run(harness: str, wanted: argparse.Namespace) -> Iterator[tuple[str, Counte
                 at_once = {"processes": wanted.processes, "operations": wanted.operations}
                 yield f"crowd, {database}", _full("crowd", seed=wanted.seed, database=database, **at_once)
         case "model":
-            yield "model", _full("machine", seed=wanted.seed, sequences=wanted.sequences)
+            for database in databases:
+                asked = {"number": wanted.seed, "sequences": wanted.sequences}
+                yield f"model, {database}", _full("machine", database=database, **asked)
+        case "rot":
+            yield "rot, sqlite", _full("rot", seed=wanted.seed, cases=wanted.flips)
         case _:
             yield "fuzz", _full("fuzz", seed=wanted.seed, cases=wanted.cases)
 

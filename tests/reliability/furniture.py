@@ -42,10 +42,9 @@ def furnish(folder: Path, url: str) -> None:
 
 
 def _elsewhere(folder: Path) -> None:
-    """What another catalog exported and published."""
-    with Registry.open(
-        folder / "elsewhere", database_url=f"sqlite:///{folder}/elsewhere/registry.db"
-    ) as other:
+    """What another catalog exported and published, and the backup of it."""
+    home, url = folder / "elsewhere", f"sqlite:///{folder}/elsewhere/registry.db"
+    with Registry.open(home, database_url=url) as other:
         other.add(make_lora(folder / "theirs", modules=SMALL, seed=9), "theirs")
         other.compose("far", "0.5*theirs", device="cpu")
         other.export(folder / "other.tar")
@@ -54,4 +53,5 @@ def _elsewhere(folder: Path) -> None:
             other.compose(made, f"0.5*{name}", device="cpu")
             for each in (name, made):
                 other.publish(each, f"team/{each}")
-    shutil.rmtree(folder / "elsewhere")
+    Registry.backup(folder / "other.backup", home, database_url=url)
+    shutil.rmtree(home)

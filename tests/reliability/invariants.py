@@ -39,14 +39,15 @@ def broken(folder: Path, url: str, hub: HubServer | None = None) -> list[str]:
 def half_upgraded(folder: Path, url: str) -> list[str]:
     """What does not hold of a catalog that an upgrade left before its end: it is at some revision, and says so."""
     schema = Registry.schema(folder / "home", database_url=url)
-    if schema.current is not None and schema.current >= schema.head:
+    if schema.current is None:  # it holds nothing yet, and is made when it is done again
+        return []
+    if schema.current >= schema.head:
         return [f"it is at {schema.current}, which is not before {schema.head}"]
     try:
         Registry.open(folder / "home", database_url=url).close()
     except SchemaOutdated as error:
         return [] if "registry db upgrade" in (error.hint or "") else [f"no way on: {error.hint}"]
-    # What holds nothing yet is made when it is opened.
-    return [] if schema.current is None else [f"it opens at {schema.current}"]
+    return [f"it opens at {schema.current}"]
 
 
 def leftovers(folder: Path, url: str) -> list[str]:

@@ -159,13 +159,15 @@ def template(folder: Path) -> Path:
     return file
 
 
-def full(seed: int, count: int) -> Counter[str]:
-    """Flip that many random bits of a database; what came of them, and each ``finding`` of what should not have."""
+def full(seed: int, cases: int) -> Counter[str]:
+    """Flip that many random bits of a database; what came of them. What should not have is printed, and counted."""
     with tempfile.TemporaryDirectory(prefix="rot-") as name:
         folder = Path(name)
         file = template(folder)
         chance = random.Random(seed)  # noqa: S311 (any bits will do)
-        return Counter(
-            outcome if outcome in FINE else f"finding, bit {bit}: {outcome}"
-            for bit, outcome in flips(file, folder / "home", chance, count)
-        )
+        counts: Counter[str] = Counter()
+        for bit, outcome in flips(file, folder / "home", chance, cases):
+            counts[outcome if outcome in FINE else "findings"] += 1
+            if outcome not in FINE:
+                print(f"FOUND seed {seed}, bit {bit}: {outcome}", flush=True)
+        return counts

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from registry import Registry
-from registry.errors import HubFailure
+from registry.errors import Conflict, HubFailure
 from registry.verbs.gc import gc
 
 Start = str
@@ -191,6 +191,20 @@ def upgrade(folder: Path, url: str) -> object:
     return Registry.upgrade(folder / "home", database_url=url)
 
 
+def backup(folder: Path, url: str) -> object:
+    if (folder / "work" / "backup").exists():
+        return None
+    return Registry.backup(folder / "work" / "backup", folder / "home", database_url=url)
+
+
+def restore(folder: Path, url: str) -> object:
+    """Into nothing; where it is whole already, that is told."""
+    try:
+        return Registry.restore(folder / "other.backup", folder / "home", database_url=url)
+    except Conflict:
+        return Registry.check_backup(folder / "other.backup")
+
+
 def first(_: Registry, __: Path) -> object:
     """Opening is all: there is no catalog before."""
 
@@ -205,7 +219,9 @@ def _scenarios() -> Mapping[str, Scenario]:
     found = {each.__name__.replace("_", "-"): Scenario(_on(each)) for each in simple}
     found["evaluate"] = Scenario(_on(evaluate), again=False)
     found["first"] = Scenario(_on(first), start="nothing")
-    for revision in ("0001", "0002"):
+    found["backup"] = Scenario(backup)
+    found["restore"] = Scenario(restore, start="nothing")
+    for revision in ("0001", "0002", "0003"):
         found[f"upgrade-from-{revision}"] = Scenario(upgrade, start=revision)
     return found
 

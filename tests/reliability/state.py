@@ -98,6 +98,8 @@ def _files(folder: Path) -> Iterator[tuple[str, str]]:
         name = str(path.relative_to(folder))
         if path.is_symlink():
             yield name, f"to {path.readlink()}"
+        elif name == "backup":  # which tells when it was made
+            yield name, Registry.check_backup(path).digest
         elif path.is_file():
             yield name, hashlib.sha256(path.read_bytes()).hexdigest()
         else:
