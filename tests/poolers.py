@@ -10,17 +10,17 @@ from pathlib import Path
 
 from sqlalchemy.engine import URL
 
-_NAME = ".s.PGSQL.5432"
+_PORT = 5432
 _IDLE, _READY = b"I", b"Z"
 _HEAD = 5  # a letter, and four bytes that count themselves and what follows
 
 
 @contextmanager
 def pooler(server: URL, folder: Path) -> Iterator[URL]:
-    """The address of one in a folder whose name is short. ``server`` is reached by a socket in a folder as well."""
+    """The address of one, in a folder whose name is short."""
     kept: list[socket.socket] = []
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / _NAME))
+        listener.bind(f"{folder}/.s.PGSQL.{_PORT}")
         listener.listen()
 
         def serve() -> None:
@@ -31,7 +31,10 @@ def pooler(server: URL, folder: Path) -> Iterator[URL]:
 
         threading.Thread(target=serve, daemon=True).start()
         try:
-            yield server.set(query={**server.query, "host": str(folder)})
+            query = {**server.query, "host": str(folder), "port": str(_PORT)}
+            yield URL.create(
+                server.drivername, server.username, server.password, database=server.database, query=query
+            )
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             for each in kept:
@@ -40,8 +43,7 @@ def pooler(server: URL, folder: Path) -> Iterator[URL]:
 
 def _between(client: socket.socket, server: URL, kept: list[socket.socket]) -> None:
     """Pass on what both say, but for the goodbye of a client outside of a transaction: its connection is kept."""
-    beyond = socket.socket(socket.AF_UNIX)
-    beyond.connect(f"{server.query['host']}/{_NAME}")
+    beyond = _connected(server)
     states = [_IDLE]
 
     def back() -> None:
@@ -67,3 +69,13 @@ def _between(client: socket.socket, server: URL, kept: list[socket.socket]) -> N
         beyond.shutdown(socket.SHUT_RDWR)
         beyond.close()
     client.close()
+
+
+def _connected(server: URL) -> socket.socket:
+    host = server.host or str(server.query["host"])
+    port = server.port or int(str(server.query.get("port", _PORT)))
+    if not host.startswith("/"):
+        return socket.create_connection((host, port))
+    found = socket.socket(socket.AF_UNIX)
+    found.connect(f"{host}/.s.PGSQL.{port}")
+    return found
