@@ -35,6 +35,7 @@ def test_one_at_a_time_and_everybody_in_the_end(catalog: Registry, tmp_path: Pat
             with turns.turn(catalog._database, "the work", patient=True):
                 inside.append(number)
                 most.append(len(inside))
+                time.sleep(0.02)  # the others come to it meanwhile
                 inside.remove(number)
 
     with ThreadPoolExecutor(4) as pool:
