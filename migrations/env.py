@@ -2,7 +2,7 @@
 
 from alembic import context
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event, inspect, text
 
 from registry import settings
 from registry.catalog import migrate
@@ -11,9 +11,10 @@ from registry.catalog.tables import Base
 
 
 def run(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
+    server = connection.dialect.name == "postgresql"
+    if server:
         # A migration that cannot get its lock soon should fail, not queue every other client behind it.
-        connection.execute(text(f"SET lock_timeout = '{migrate.PATIENCE}'"))
+        connection.execute(text(f"SET lock_timeout = {int(1000 * migrate.PATIENCE)}"))
         connection.commit()
         event.listen(connection, "begin", alone)
     is_new = not MigrationContext.configure(connection).get_current_heads()
@@ -30,12 +31,20 @@ def run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+    if server:
+        event.remove(connection, "begin", alone)
 
 
 def alone(connection: Connection) -> None:
-    """Each revision waits for those who look at the catalog or write to it, and they for it: see ``Database``."""
-    if connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL")):
+    """Each revision waits for those who look at the catalog or write to it, and they for it: see ``Database``.
+
+    Single statements and earlier releases hold no revision: they are waited for table by table.
+    """
+    there = set(inspect(connection).get_table_names())
+    if "alembic_version" in there:
         connection.execute(text("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"))
+        if tables := there & set(Base.metadata.tables):
+            migrate.everything(connection, tables)
 
 
 connection = context.config.attributes.get("connection")

@@ -27,6 +27,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ETAG = re.compile(r"(?!\.)[A-Za-z0-9._+=~@-]{1,200}")
 _ERROR = 300
+_REFUSAL = 400  # which names no file, and is marked by what it says
 _NOT_A_HUB = "is HF_ENDPOINT a Hub?"
 
 
@@ -83,7 +84,8 @@ def check(response: httpx2.Response) -> None:
         raise _unsound("it is compressed, which nobody asked for")
     method, path = response.request.method, response.request.url.path
     if method == "HEAD":
-        _check_file(response.headers)
+        if response.status_code < _REFUSAL:
+            _check_file(response.headers)
         return
     api = path.startswith("/api/")
     if response.status_code >= _ERROR:

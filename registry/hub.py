@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from glob import escape
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -28,6 +29,7 @@ import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.repocard_data import model_index_to_eval_results
+from huggingface_hub.utils import _http
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
@@ -450,8 +452,11 @@ def fetch_adapter(repo: str, revision: str | None) -> FetchedRepo:
 
 
 def fetch_file(repo: str, commit: str, path: str, folder: Path) -> Path:
-    """Download one file into a folder; what it holds is the caller's to check."""
-    with translated(f"download {path} of {repo}"):
+    """Download one file into a folder; what it holds is the caller's to check. Raises ``NotFound``."""
+    listed = files(repo, commit).get(path)
+    if listed is None:
+        raise NotFound(f"{repo} has no {path} at {commit[:12]}")
+    with translated(f"download {path} of {repo}"), _hub_answers.downloads.of(listed.size):
         return Path(_api().hf_hub_download(repo, path, revision=commit, local_dir=folder))
 
 
@@ -640,11 +645,24 @@ def _operation(operation: Put | Delete) -> CommitOperationAdd | CommitOperationD
 
 def _session() -> httpx2.Client:
     """The client's own, which by itself would wait for ever where a Hub stops answering."""
-    session = get_session()
+    # The client makes itself another one in the middle of a call, where it could not connect. To set what makes it as
+    # others do would close the one that they may be using.
+    given = _http._GLOBAL_CLIENT_FACTORY  # noqa: SLF001
+    if not (isinstance(given, partial) and given.func is _made_guarded):
+        _http._GLOBAL_CLIENT_FACTORY = partial(_made_guarded, given)  # noqa: SLF001
+    session = _guarded(get_session())
+    _hub_answers.begin()
+    return session
+
+
+def _made_guarded(factory: Callable[[], httpx2.Client]) -> httpx2.Client:
+    return _guarded(factory())
+
+
+def _guarded(session: httpx2.Client) -> httpx2.Client:
     if _bounded not in session.event_hooks["request"]:
         session.event_hooks["request"].append(_bounded)
         session.event_hooks["response"].append(_hub_answers.check)
-    _hub_answers.begin()
     return session
 
 

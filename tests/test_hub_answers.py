@@ -195,6 +195,54 @@ def test_a_file_is_no_longer_than_it_was_listed(there: Hub, monkeypatch: pytest.
     assert sum(sent) <= (1 << 16) + 1024
 
 
+def test_a_large_file_is_fetched_by_itself(
+    there: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when it is healed from where it was published: its length is what bounds it, not what is held in memory."""
+    monkeypatch.setattr(_hub_answers, "LONGEST_ANSWER", 1 << 10)
+    size = str(1 << 14)
+    sound = repo({"file": {"size": 1 << 14}}, **{"content-length": size})
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.method == "GET" and "/resolve/" in request.url.path:
+            return httpx2.Response(200, content=b"x" * (1 << 14))
+        return sound(request)
+
+    there.answer = answer
+    assert hub.fetch_file(REPO, COMMIT, "file", tmp_path / "out").stat().st_size == 1 << 14
+    with pytest.raises(errors.NotFound, match="no other"):
+        hub.fetch_file(REPO, COMMIT, "other", tmp_path / "out")
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_the_mark_of_a_refusal_names_no_file(
+    there: Hub, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an error says is marked in base64, slashes and all: it is that error, and not an answer of no Hub."""
+    monkeypatch.setattr(hub, "files", lambda *_: {"file": hub.RemoteFile(2, None, "0" * 40)})
+    there.answer = lambda _: httpx2.Response(
+        status, headers={"etag": 'W/"15-/6VXivhc2MKdLfIkLcUE47K6aH0"', "x-error-code": "EntryNotFound"}
+    )
+    with pytest.raises(errors.NotFound if status == 404 else errors.HubUnavailable):
+        hub.fetch_file(REPO, COMMIT, "file", Path("nowhere"))
+
+
+def test_the_client_that_comes_after_one_that_could_not_connect_is_watched_as_well(
+    there: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        if len(there.asked) == 1:
+            raise httpx2.ConnectError("not now")
+        return httpx2.Response(200, json=[{"type": "file", "path": OUTSIDE, "oid": "0" * 40, "size": 2}])
+
+    there.answer = answer
+    with pytest.raises(errors.HubFailure, match="the Hub's answer cannot be used"):
+        hub.files(REPO, COMMIT)
+    assert len(there.asked) == 2
+
+
 def test_a_compressed_answer_is_not_blown_up(there: Hub) -> None:
     there.answer = lambda _: httpx2.Response(200, headers={"content-encoding": "gzip"}, content=b"\x1f\x8b")
     with pytest.raises(errors.HubFailure, match="compressed"):

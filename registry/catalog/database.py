@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import selectors
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -90,9 +91,11 @@ class Database:
         self._allowed: dict[str, bool] = {}
         self._reader = self._engine.execution_options(registry_revision=HEAD)
         self._glancer = self._engine.execution_options(registry_glance=True)
+        self._apart = self._glancer
         if self._engine.dialect.name == "postgresql":
             self._reader = self._reader.execution_options(isolation_level="REPEATABLE READ")
             self._glancer = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._apart = self._engine.execution_options(isolation_level="READ COMMITTED")
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -126,8 +129,11 @@ class Database:
 
     @contextmanager
     def apart(self) -> Iterator[Connection]:
-        """A connection of one's own, ended with the block: one that is held for long is not to be missed elsewhere."""
-        with translated(self.url), self._glancer.connect() as connection:
+        """A connection of one's own, ended with the block: one that is held for long is not to be missed elsewhere.
+
+        On PostgreSQL a transaction may stay open on it: it keeps no snapshot, which would keep every dead row.
+        """
+        with translated(self.url), self._apart.connect() as connection:
             driver: Any = connection.connection.driver_connection
             connection.detach()
             try:
@@ -383,7 +389,11 @@ def _on_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
     if "registry_revision" in options:
         driver: Any = connection.connection.driver_connection
-        _refuse_another(connection, driver.execute(_REVISION).fetchone())
+        try:
+            row = driver.execute(_REVISION).fetchone()
+        except sqlite3.Error as error:  # the first look at the file is where most of what can be wrong is met
+            raise wrapped(connection, _REVISION, error, sqlite3.Error) from error
+        _refuse_another(connection, row)
 
 
 def _on_begin_of_server(connection: Connection) -> None:
@@ -402,16 +412,18 @@ def _on_begin_of_server(connection: Connection) -> None:
             driver.execute("LOCK TABLE alembic_version IN ACCESS SHARE MODE")
             cursor = driver.execute(_REVISION)
         row = cursor.fetchone()
-    except psycopg.Error as error:  # what is asked past SQLAlchemy is not SQLAlchemy's to wrap
-        raise DBAPIError.instance(
-            _REVISION,
-            None,
-            error,
-            psycopg.Error,
-            dialect=connection.dialect,
-            connection_invalidated=driver.broken,
-        ) from error
+    except psycopg.Error as error:
+        raise wrapped(connection, _REVISION, error, psycopg.Error, lost=driver.broken) from error
     _refuse_another(connection, row)
+
+
+def wrapped(
+    connection: Connection, statement: str, error: Exception, kind: type[Exception], *, lost: bool = False
+) -> BaseException:
+    """What is asked past SQLAlchemy is not SQLAlchemy's to wrap."""
+    return DBAPIError.instance(
+        statement, None, error, kind, dialect=connection.dialect, connection_invalidated=lost
+    )
 
 
 def _refuse_another(connection: Connection, row: Any) -> None:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
-from registry.catalog.database import HEAD, Database, make_engine, make_private, outdated, shown, translated
+from registry.catalog.database import (
+    HEAD,
+    Database,
+    make_engine,
+    make_private,
+    outdated,
+    shown,
+    translated,
+    wrapped,
+)
 from registry.errors import SchemaOutdated, StorageFailure
 from registry.results import Schema
 
@@ -18,10 +28,20 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _LOCK = 0x61646170  # one number for every process that upgrades this kind of catalog
-PATIENCE = "10s"
-"""How long a revision waits for a lock on PostgreSQL: everybody else waits behind it."""
+PATIENCE = 10.0
+"""Seconds that a revision waits for a lock on PostgreSQL: everybody else waits behind it."""
 
 _NOT_AVAILABLE = "55P03"  # PostgreSQL's word for a lock that was not to be had in time
+_BREATH = 0.1  # seconds in which those who waited go on
+_TIMES = text(  # in milliseconds: what a statement may take, and what somebody waits before a deadlock is looked for
+    "SELECT CAST(allowed.setting AS integer), CAST(noticed.setting AS integer) "
+    "FROM pg_settings AS allowed, pg_settings AS noticed "
+    "WHERE allowed.name = 'statement_timeout' AND noticed.name = 'deadlock_timeout'"
+)
+_LOOKS = text(
+    "SELECT relname, seq_scan + coalesce(idx_scan, 0) AS looks FROM pg_stat_user_tables "
+    "WHERE schemaname = current_schema()"
+)
 
 
 def status(url: str) -> Schema:
@@ -108,22 +128,52 @@ def bring_to(engine: Engine, revision: str) -> None:
 
 
 def _others(connection: Connection) -> str:
-    """Who has had a transaction open on this database for longest."""
+    """Who has had a transaction open on tables of this database for longest."""
     found = connection.execute(
         text(
             "SELECT pid, usename, application_name, "
             "CAST(extract(epoch FROM clock_timestamp() - xact_start) AS integer) AS seconds FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL "
-            "AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 0 AND objid = :lock) "
+            "AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'relation' AND granted) "
             "ORDER BY xact_start LIMIT 3"
-        ),
-        {"lock": _LOCK},
+        )
     ).all()
     said = [
         f"process {row.pid} ({' '.join(filter(None, (row.usename, row.application_name)))}) for {row.seconds} s"
         for row in found
     ]
     return ", ".join(said) or "they are done by now"
+
+
+def everything(connection: Connection, tables: Collection[str]) -> None:
+    """Lock these tables of PostgreSQL against all others, and let nobody fail for it who looks at them meanwhile.
+
+    Who waits for one of them may hold another. The server ends somebody for that after a while: so all of them are
+    had in less, or none, and tried again; first those that are looked at most, as who waits there holds the least.
+    Fails as a lock does that is not to be had in time.
+    """
+    import psycopg
+    from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
+
+    looked_at: dict[str, int] = {row.relname: row.looks for row in connection.execute(_LOOKS)}
+    order = sorted(tables, key=lambda table: (-looked_at.get(table, 0), table))
+    wanted = f"LOCK TABLE {', '.join(order)} IN ACCESS EXCLUSIVE MODE"
+    allowed, noticed = connection.execute(_TIMES).one()
+    driver: Any = connection.connection.driver_connection
+    until = time.monotonic() + 3 * PATIENCE  # with breaks
+    while time.monotonic() < until:
+        try:
+            with driver.transaction():  # in the one that there is: a savepoint
+                driver.execute(f"SET LOCAL statement_timeout = {max(1, noticed // 2)}")
+                driver.execute(wanted)
+                driver.execute(f"SET LOCAL statement_timeout = {allowed}")
+        except (QueryCanceled, LockNotAvailable, DeadlockDetected):
+            time.sleep(_BREATH)
+        except psycopg.Error as error:
+            raise wrapped(connection, wanted, error, psycopg.Error, lost=driver.broken) from error
+        else:
+            return
+    connection.exec_driver_sql(f"{wanted} NOWAIT")
 
 
 def settled(database: Database) -> str | None:
@@ -159,12 +209,9 @@ def exclusive(engine: Engine) -> Iterator[None]:
     """Nobody else changes the schema meanwhile, nor makes one."""
     if engine.dialect.name == "postgresql":
         with engine.connect() as holder:
-            holder.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
-            try:
-                yield
-            finally:
-                holder.rollback()
-                holder.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+            # Of a transaction: a pooler could keep a session, and its lock, when nobody uses them any more.
+            holder.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            yield
         return
     from filelock import FileLock
 

@@ -21,6 +21,13 @@ LONGEST = 60.0
 """Seconds that a turn is waited for, where nobody is patient."""
 _GLANCE = 0.1
 _DOZE = 1.0  # seconds between looks, in a long wait
+_TAKE = text("SELECT pg_try_advisory_xact_lock(:key)")
+# For as long as it takes, whatever the server allows others. It is also the statement after, which has no parameters:
+# one that has them keeps its snapshot until another comes, and with that every row that is deleted meanwhile.
+_FOR_LONG = text(
+    "SELECT set_config(name, '0', true) FROM pg_settings "
+    "WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
 _NAME = re.compile(r"\.turn-([0-9a-f]{16})$")
 
 
@@ -51,10 +58,18 @@ def turn(
 
 @contextmanager
 def _of_server(database: Database, name: bytes) -> Iterator[Callable[[], bool]]:
+    """The lock of a transaction, which ends with the connection also where a pooler keeps that for others."""
     number = int.from_bytes(name, "big", signed=True)
     with database.apart() as connection:
-        taken = text("SELECT pg_try_advisory_lock(:key)").bindparams(key=number)
-        yield lambda: bool(connection.scalar(taken))  # and the lock ends with the connection
+
+        def taken() -> bool:
+            connection.rollback()
+            if connection.scalar(_TAKE, {"key": number}):
+                connection.execute(_FOR_LONG)
+                return True
+            return False
+
+        yield taken
 
 
 @contextmanager

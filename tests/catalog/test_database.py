@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,14 @@ from registry.catalog import database as databases
 from registry.catalog import references, versions
 from registry.catalog.database import Contended, Database, open_database
 from registry.catalog.versions import Draft, Edge
-from registry.errors import Conflict, RegistryError, StorageFailure, UsageError
+from registry.errors import (
+    Conflict,
+    DatabaseDamaged,
+    RegistryError,
+    SchemaOutdated,
+    StorageFailure,
+    UsageError,
+)
 from registry.reference import parse
 from registry.results import BaseModelIdentity
 from tests.catalog.drafts import add, content
@@ -264,3 +272,32 @@ def test_a_glance_is_no_transaction(database: Database) -> None:
         session.execute(text("SELECT 1"))
         driver = session.connection().connection.dbapi_connection
         assert driver.info.transaction_status if hasattr(driver, "info") else driver.in_transaction
+
+
+def test_what_the_first_look_at_an_open_catalog_meets_is_one_line(database_url: str) -> None:
+    """The schema's revision is what is asked first, past SQLAlchemy, and so meets whatever became of the catalog."""
+    database = open_database(database_url)
+    try:
+        with database.write() as session:
+            session.execute(text("DROP TABLE alembic_version"))
+        for begin in (database.read, database.write):
+            with pytest.raises(SchemaOutdated, match="not a registry's"), begin() as session:
+                session.execute(text("SELECT 1"))
+    finally:
+        database.close()
+
+
+def test_an_open_catalog_whose_first_page_to_be_read_is_damaged_says_so(sqlite_url: str) -> None:
+    database, file = open_database(sqlite_url), Path(str(make_url(sqlite_url).database))
+    with database.read() as session:
+        asked = text("SELECT rootpage FROM sqlite_master WHERE name = 'alembic_version'")
+        page = int(session.scalar(asked) or 0)
+        size = int(session.scalar(text("PRAGMA page_size")) or 0)
+    database.close()
+    with file.open("r+b") as written:
+        written.seek((page - 1) * size)
+        written.write(b"\xff" * size)
+    for begin in (database.read, database.write):
+        with pytest.raises(DatabaseDamaged, match="malformed"), begin() as session:
+            session.execute(text("SELECT 1"))
+    database.close()

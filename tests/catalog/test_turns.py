@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, create_engine, make_url, text
 
 from registry import Registry
-from registry.catalog import turns
-from registry.catalog.database import Contended
+from registry.catalog import migrate, turns
+from registry.catalog.database import HEAD, Contended, Database
 from registry.errors import StorageFailure
+from tests.poolers import pooler
 
 
 def beside(folder: Path) -> list[str]:
@@ -30,6 +35,7 @@ def test_one_at_a_time_and_everybody_in_the_end(catalog: Registry, tmp_path: Pat
             with turns.turn(catalog._database, "the work", patient=True):
                 inside.append(number)
                 most.append(len(inside))
+                time.sleep(0.02)  # the others come to it meanwhile
                 inside.remove(number)
 
     with ThreadPoolExecutor(4) as pool:
@@ -78,3 +84,71 @@ def test_a_place_where_nothing_can_be_written_is_one_line(local: Registry, tmp_p
         turns.turn(local._database, "it"),
     ):
         pass
+
+
+def test_a_turn_and_an_upgrade_end_where_a_pooler_keeps_their_connections(postgres_url: str) -> None:
+    """A lock of the session would be that of whoever is given the connection next, and nobody else's ever again."""
+    url = make_url(postgres_url)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, pooler(url, Path(folder)) as there:
+        address = there.render_as_string(hide_password=False)
+        for what in ("the work", "the work"):
+            database = Database(address)
+            with turns.turn(database, what, waiting=lambda: pytest.fail("nobody has it")):
+                assert locks(postgres_url) == 1
+            assert migrate.settled(database) == HEAD
+            database.close()
+            while locks(postgres_url):  # the server takes a moment to see that a transaction is left
+                time.sleep(0.01)
+
+
+def locks(url: str) -> int:
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = connection.scalar(
+            text(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' "
+                "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+        )
+    engine.dispose()
+    return int(found or 0)
+
+
+def test_a_turn_that_lasts_keeps_no_rows_and_is_not_ended_for_its_silence(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = make_url(postgres_url).database
+    engine = create_engine(postgres_url)
+    with engine.begin() as connection:
+        for setting in (
+            "idle_in_transaction_session_timeout = '1h'",
+            "default_transaction_isolation = 'serializable'",
+        ):
+            connection.execute(text(f'ALTER DATABASE "{name}" SET {setting}'))
+    database, seen = Database(postgres_url), list[Connection]()
+    apart = database.apart
+
+    @contextmanager
+    def watched() -> Iterator[Connection]:
+        with apart() as found:
+            seen.append(found)
+            yield found
+
+    monkeypatch.setattr(database, "apart", watched)
+    monkeypatch.setattr(turns, "_GLANCE", 0.01)
+    with ExitStack() as first, ExitStack() as second:  # who waited looked often
+        first.enter_context(turns.turn(database, "the work"))
+        end = threading.Timer(0.3, first.close)
+        waited = turns.turn(database, "the work", waiting=end.start)
+        second.enter_context(waited)
+        connection = second.enter_context(engine.connect())
+        held = connection.execute(
+            text(
+                "SELECT backend_xid, backend_xmin FROM pg_stat_activity JOIN pg_locks USING (pid) "
+                "WHERE locktype = 'advisory' AND datname = current_database()"
+            )
+        ).all()
+        assert held == [(None, None)]
+        assert seen[1].scalar(text("SHOW idle_in_transaction_session_timeout")) == "0"
+    engine.dispose()
+    database.close()

@@ -293,7 +293,7 @@ def execute_alone(url: str, statement: str) -> None:
 def test_an_upgrade_gives_up_on_a_long_reader_and_says_who_it_is(
     postgres: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrate, "PATIENCE", "200ms")
+    monkeypatch.setattr(migrate, "PATIENCE", 0.2)
     name = f"kept_{uuid.uuid4().hex[:12]}"
     server = create_engine(postgres, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
@@ -312,6 +312,26 @@ def test_an_upgrade_gives_up_on_a_long_reader_and_says_who_it_is(
     with server.connect() as connection:
         connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
     server.dispose()
+
+
+def test_nobody_fails_who_was_reading_when_an_upgrade_began(empty_url: str, tmp_path: Path) -> None:
+    """Nor does the upgrade, where who reads holds one table and comes to others that the upgrade was given first."""
+    unpack(RELEASES[-1], empty_url, tmp_path / "home")
+    there = rows(empty_url)
+    reader, said = create_engine(empty_url), list[Schema]()
+    upgrader = threading.Thread(target=lambda: said.append(migrate.upgrade(empty_url)))
+    with reader.connect() as connection:
+        connection.execute(text("SELECT * FROM events")).all()
+        upgrader.start()
+        while reader.dialect.name == "postgresql" and not connection.scalar(
+            text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass")
+        ):
+            assert upgrader.is_alive()
+        for name in sorted(there.keys() - {"alembic_version"}):
+            assert connection.scalar(text(f"SELECT count(*) FROM {name}")) == len(there[name])  # noqa: S608
+    upgrader.join()
+    assert [each.ok for each in said] == [True]
+    reader.dispose()
 
 
 def test_who_opens_the_catalog_during_an_upgrade_gets_an_answer_or_one_line(
