@@ -146,7 +146,8 @@ class DatabaseDamaged(StorageFailure):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            what, hint="see what is damaged: registry verify; restore it from a backup or a bundle"
+            what,
+            hint="see what is damaged: registry verify; to replace it, move it aside, then: registry restore BACKUP",
         )
 
 

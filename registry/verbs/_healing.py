@@ -22,7 +22,7 @@ from registry.catalog.database import Database
 from registry.catalog.events import record
 from registry.errors import RegistryError, UsageError
 from registry.settings import Settings
-from registry.verbs import _container, _content
+from registry.verbs import _backup_file, _container, _content
 from registry.verbs._again import computed
 from registry.verbs._recipes import job, told_recipe
 
@@ -205,7 +205,7 @@ def whole(blobs: BlobStore, digest: str) -> bool:
 
 
 def _sources(stack: ExitStack, given: Iterable[str | Path], room: Room | None) -> list[tuple[str, Source]]:
-    """What ``given`` names: other stores, the homes of other catalogs, bundles. Raises ``UsageError`` for anything else."""
+    """What ``given`` names: other stores, homes of catalogs, backups, bundles. Raises ``UsageError`` for anything else."""
     return [(str(each), _source(stack, str(each), room)) for each in given]
 
 
@@ -214,17 +214,30 @@ def _source(stack: ExitStack, given: str, room: Room | None) -> Source:
         return _Store(open_store(given, room))
     path = Path(given).expanduser().absolute()
     if path.is_file():
-        bundle = stack.enter_context(_container.open_bundle(path))
-        sizes = ((line.digest, line.size) for _, line in bundle_check.parse("blobs", BlobLine, bundle))
+        bundle, sizes = _opened(stack, path)
+        if not bundle.manifest.blobs:
+            raise UsageError(
+                f"{os.fspath(path)} was written without bytes",
+                hint="give one that has them, or the blob store that was copied beside it",
+            )
         places = {blob: (size, start) for blob, size, start in bundle.blobs(sizes)}
         return _Bundle(bundle, places)
     for folder in (path, path / "blobs"):
         if (folder / "sha256").is_dir():
             return _Store(LocalBlobStore(folder))  # not opened: nothing is made in somebody else's folder
     raise UsageError(
-        f"{os.fspath(path)} is neither a blob store, nor a catalog's home, nor a bundle",
-        hint="give a folder with sha256/ in it, s3://bucket/prefix, or what registry export wrote",
+        f"{os.fspath(path)} is neither a blob store, nor a catalog's home, nor a backup or bundle",
+        hint="give a folder with sha256/ in it, s3://bucket/prefix, or what registry backup or export wrote",
     )
+
+
+def _opened(stack: ExitStack, path: Path) -> tuple[_container.Bundle, Iterator[tuple[str, int]]]:
+    """A backup or a bundle, with digest and size of each of its blobs in their order."""
+    if _container.begins_with(path, _backup_file.BACKUP):
+        backup, _ = stack.enter_context(_backup_file.open_backup(path))
+        return backup, _backup_file.blobs(backup)
+    bundle = stack.enter_context(_container.open_bundle(path))
+    return bundle, ((line.digest, line.size) for _, line in bundle_check.parse("blobs", BlobLine, bundle))
 
 
 def _from_hub(repo: str, commit: str, path: str, into: Path) -> bool:

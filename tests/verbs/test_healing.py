@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from registry import Registry
 from registry.errors import UsageError
@@ -86,15 +86,21 @@ def test_what_cannot_be_healed_is_put_aside_and_stays_damaged(shelf: Registry) -
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["damaged", "missing"])
-@pytest.mark.parametrize("place", ["store", "home", "bundle"])
+@pytest.mark.parametrize("place", ["store", "home", "bundle", "backup"])
 def test_a_good_copy_is_taken_from_another_place(
-    lost: bool, place: str, shelf: Registry, copy: Path, tmp_path: Path
+    *, lost: bool, place: str, shelf: Registry, copy: Path, sqlite_url: str, tmp_path: Path
 ) -> None:
     home = tmp_path / "other"
     home.mkdir()
     shutil.copytree(copy, home / "blobs")
     shelf.export(tmp_path / "bundle.tar")
-    given = {"store": copy, "home": home, "bundle": tmp_path / "bundle.tar"}[place]
+    Registry.backup(tmp_path / "backup.tar", tmp_path / "home", database_url=sqlite_url)
+    places = {
+        "store": copy,
+        "home": home,
+        **{sort: tmp_path / f"{sort}.tar" for sort in ("bundle", "backup")},
+    }
+    given = places[place]
     path = blob(shelf, "a")
     whole = path.read_bytes()
     if lost:
@@ -116,6 +122,15 @@ def test_a_copy_that_is_damaged_as_well_is_no_copy(shelf: Registry, copy: Path) 
     damage(copy / "sha256" / path.parent.name / path.name, 5)
     assert not by_ref(shelf.verify(repair=True, sources=[copy]))["a@1"].ok
     assert not path.exists()
+
+
+def test_what_was_written_without_bytes_is_no_place(shelf: Registry, sqlite_url: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    Registry.backup(tmp_path / "rows.backup", home, database_url=sqlite_url, with_blobs=False)
+    shelf.export(tmp_path / "rows.bundle", blobs=False)
+    for file in ("rows.backup", "rows.bundle"):
+        with pytest.raises(UsageError, match=f"{file} was written without bytes"):
+            shelf.verify(repair=True, sources=[tmp_path / file])
 
 
 def test_a_composition_is_made_again_once_its_inputs_are_healed(shelf: Registry, copy: Path) -> None:
@@ -227,7 +242,7 @@ def test_in_a_bucket_a_damaged_object_is_put_aside_and_replaced(
         ("UPDATE adapters SET last_version = 7 WHERE name = 'a'", "its counter is 7, not 1"),
         ("UPDATE words SET word = 'odd' WHERE word = 'fine'", "not the words of its note"),
         ("UPDATE name_words SET word = 'odd' WHERE word = 'a'", "not the words of its name"),
-        ("DELETE FROM affected", "does not follow"),
+        ("DELETE FROM affected", "it follows from what was revoked"),
     ],
 )
 def test_what_rows_determine_is_computed_again(
@@ -247,6 +262,32 @@ def test_what_rows_determine_is_computed_again(
     assert all(each.repaired for each in mended.damage)
     assert catalog.verify_database().damage == ()
     assert catalog.events(limit=1)[0].action == "repair"
+
+
+def test_the_number_of_a_lost_version_is_not_given_again(catalog: Registry, tmp_path: Path) -> None:
+    for seed in range(3):
+        catalog.add(make_lora(tmp_path / f"a{seed}", seed=seed), "a")
+    with catalog._database.write() as session:
+        session.execute(text("DELETE FROM versions WHERE number > 1"))
+    found = catalog.verify_database(repair=True)
+    assert not found.ok
+    assert any("of its versions 1 to 3 there are 1" in problem for problem in found.problems)
+    assert catalog.add(make_lora(tmp_path / "new", seed=9), "a").ref == "a@4"
+
+
+def test_what_is_left_of_a_lost_revocation_stays(local: Registry, sqlite_url: str, tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        local.add(make_lora(tmp_path / name, seed=seed), name)
+    local.compose("c", "a + b", device="cpu")
+    local.revoke("a", "bad")
+    engine = create_engine(sqlite_url)  # which minds no foreign keys
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM revocations"))
+    engine.dispose()
+    found = local.verify_database(repair=True)
+    assert not found.ok
+    assert any("does not follow from what was revoked" in problem for problem in found.problems)
+    assert not local.verify_database().ok
 
 
 def test_a_row_that_was_written_can_only_be_restored(catalog: Registry, tmp_path: Path) -> None:
