@@ -38,11 +38,9 @@ from registry.catalog.database import chunked, core
 from registry.catalog.tables import (
     AdapterRow,
     AffectedRow,
-    AliasRow,
     ArtifactFileRow,
     ArtifactRow,
     Base,
-    EventRow,
     LineageRow,
     NameWordRow,
     RevocationRow,
@@ -129,11 +127,8 @@ def mend(session: Session) -> None:
     """Compute again what rows determine: the latest versions, the counters, the words, and who is affected."""
     versions = core(VersionRow)
     of, adapters = versions.c, core(AdapterRow).c
-    for adapter_id, _, last, highest, _ in _counted(session):
-        if last != highest:
-            session.execute(
-                update(core(AdapterRow)).where(adapters.id == adapter_id).values(last_version=highest)
-            )
+    last = select(func.coalesce(func.max(of.number), 0)).where(of.adapter_id == adapters.id).scalar_subquery()
+    session.execute(update(core(AdapterRow)).where(adapters.last_version != last).values(last_version=last))
     wrong = [row.id for row in session.execute(_not_latest()).all()]
     for some in chunked(wrong):
         session.execute(update(versions).where(of.id.in_(some)).values(latest_of=None))
@@ -360,11 +355,17 @@ def _orphans() -> list[tuple[Table, str, str, Select[Any]]]:
 
 
 def _derived(session: Session) -> Iterator[Rotten]:
-    for _, name, last, highest, count in _counted(session):
-        if highest != count:
+    version, adapters = core(VersionRow).c, core(AdapterRow).c
+    counted = (
+        select(adapters.name, adapters.last_version, func.max(version.number), func.count(version.id))
+        .select_from(core(AdapterRow).outerjoin(core(VersionRow), version.adapter_id == adapters.id))
+        .group_by(adapters.id, adapters.name, adapters.last_version)
+    )
+    for name, last, highest, count in session.connection().execute(counted):
+        if (highest or 0) != count:
             yield Rotten("versions", f"{name}", f"of its versions 1 to {highest} there are {count}")
-        if last != highest:
-            yield Rotten("adapters", f"{name}", f"its counter is {last}, not {highest}", derived=True)
+        if last != (highest or 0):
+            yield Rotten("adapters", f"{name}", f"its counter is {last}, not {highest or 0}", derived=True)
     yield from _halves(session)
     for row in session.connection().execute(_not_latest()):
         yield Rotten("versions", f"id {row.id}", "it is marked as the latest", (row.id,), derived=True)
@@ -405,39 +406,6 @@ def _revoked(session: Session) -> Iterator[Rotten]:
             "it does not follow from what was revoked: a revocation or a line of descent is lost, or it is wrong",
             (version_id,),
         )
-
-
-def _counted(session: Session) -> Iterator[tuple[int, str, int, int, int]]:
-    """Each adapter: id, name, counter, the highest number that it gave as far as is known, and how many versions it has."""
-    version, adapters = core(VersionRow).c, core(AdapterRow).c
-    counted = (
-        select(
-            adapters.id,
-            adapters.name,
-            adapters.last_version,
-            func.max(version.number),
-            func.count(version.id),
-        )
-        .select_from(core(AdapterRow).outerjoin(core(VersionRow), version.adapter_id == adapters.id))
-        .group_by(adapters.id, adapters.name, adapters.last_version)
-    )
-    for adapter_id, name, last, highest, count in session.connection().execute(counted).all():
-        known = highest or 0
-        if last > known:  # a wrong counter, or the last versions are lost, whose numbers are not given again
-            known = max(known, _told(session, adapter_id, name, last))
-        yield adapter_id, name, last, known, count
-
-
-def _told(session: Session, adapter_id: int, name: str, last: int) -> int:
-    """The highest number up to ``last`` that events or aliases tell of."""
-    subject, alias = core(EventRow).c.subject, core(AliasRow).c
-    subjects = session.connection().scalars(
-        select(subject).distinct().where(subject.startswith(f"{name}@", autoescape=True))
-    )
-    numbers = [subject.removeprefix(f"{name}@") for subject in subjects]
-    told = [int(number) for number in numbers if number.isdecimal() and number.isascii() and len(number) < 19]
-    told += session.connection().scalars(select(alias.number).where(alias.adapter_id == adapter_id))
-    return max((number for number in told if number <= last), default=0)
 
 
 _FILES = core(ArtifactFileRow).c

@@ -264,17 +264,6 @@ def test_what_rows_determine_is_computed_again(
     assert catalog.events(limit=1)[0].action == "repair"
 
 
-def test_the_number_of_a_lost_version_is_not_given_again(catalog: Registry, tmp_path: Path) -> None:
-    for seed in range(3):
-        catalog.add(make_lora(tmp_path / f"a{seed}", seed=seed), "a")
-    with catalog._database.write() as session:
-        session.execute(text("DELETE FROM versions WHERE number > 1"))
-    found = catalog.verify_database(repair=True)
-    assert not found.ok
-    assert any("of its versions 1 to 3 there are 1" in problem for problem in found.problems)
-    assert catalog.add(make_lora(tmp_path / "new", seed=9), "a").ref == "a@4"
-
-
 def test_what_is_left_of_a_lost_revocation_stays(local: Registry, sqlite_url: str, tmp_path: Path) -> None:
     for seed, name in enumerate("ab"):
         local.add(make_lora(tmp_path / name, seed=seed), name)
