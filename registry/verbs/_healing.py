@@ -20,7 +20,7 @@ from registry.catalog.bundle_lines import BlobLine
 from registry.catalog.damaged import Holder
 from registry.catalog.database import Database
 from registry.catalog.events import record
-from registry.errors import RegistryError, UsageError
+from registry.errors import HubUnavailable, RegistryError, UsageError
 from registry.settings import Settings
 from registry.verbs import _backup_file, _container, _content
 from registry.verbs._again import computed
@@ -77,6 +77,8 @@ class Healer:
     aside: set[str] = field(default_factory=set)
     notes: dict[str, list[str]] = field(default_factory=dict)
     """By digest: what came close."""
+    away: bool = False
+    """Whether the Hub was out of reach: asking again for each of many files would take half a minute each."""
 
     def heal(self, digest: str) -> str:
         """Where a good copy came from that is in place now; '' where there is none, and the blob is put aside."""
@@ -128,13 +130,24 @@ class Healer:
             holders = damaged.holders(session, digest)
         for holder in holders:
             for repo, commit, path in holder.places:
-                yield f"hf://{repo}@{commit}", partial(_from_hub, repo, commit, path)
+                yield f"hf://{repo}@{commit}", partial(self._from_hub, repo, commit, path)
         for holder in holders:
             if holder.pin.recipe_digest is not None:
                 yield f"the recipe of {holder.pin.ref}", partial(self._from_recipe, holder, digest)
 
     def _from_aside(self, name: str, into: Path) -> bool:
         self.blobs.copy_of_quarantined(name, into)
+        return True
+
+    def _from_hub(self, repo: str, commit: str, path: str, into: Path) -> bool:
+        if self.away:
+            raise HubUnavailable("not asked again, as the Hub is out of reach")
+        folder = into.parent / f"{into.name}.hub"
+        try:
+            hub.fetch_file(repo, commit, path, folder).replace(into)
+        except HubUnavailable:
+            self.away = True
+            raise
         return True
 
     def _from_recipe(self, holder: Holder, digest: str, into: Path) -> bool:
@@ -238,9 +251,3 @@ def _opened(stack: ExitStack, path: Path) -> tuple[_container.Bundle, Iterator[t
         return backup, _backup_file.blobs(backup)
     bundle = stack.enter_context(_container.open_bundle(path))
     return bundle, ((line.digest, line.size) for _, line in bundle_check.parse("blobs", BlobLine, bundle))
-
-
-def _from_hub(repo: str, commit: str, path: str, into: Path) -> bool:
-    folder = into.parent / f"{into.name}.hub"
-    hub.fetch_file(repo, commit, path, folder).replace(into)
-    return True

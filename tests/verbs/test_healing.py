@@ -210,6 +210,18 @@ def test_a_good_copy_comes_from_where_it_was_published(shelf: Registry) -> None:
     assert (found.ok, found.healed) == (True, {digest_of(path): f"hf://team/a@{done.commit}"})
 
 
+@pytest.mark.usefixtures("hub")
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_a_hub_that_is_out_of_reach_is_asked_once(shelf: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        shelf.publish(name, f"team/{name}")
+        damage(blob(shelf, name))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    found = shelf.verify(["a", "b"], repair=True)
+    assert not any(each.ok for each in found)
+    assert ["not asked again" in each.notes[0] for each in found] == [False, True]
+
+
 def test_in_a_bucket_a_damaged_object_is_put_aside_and_replaced(
     bucket: Bucket, tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
