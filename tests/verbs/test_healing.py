@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from registry import Registry
-from registry.errors import UsageError
+from registry.errors import NotFound, UsageError
 from registry.results import Verification
 from registry.testing.hub import HubServer
 from registry.verbs import gc
@@ -274,6 +274,22 @@ def test_what_rows_determine_is_computed_again(
     assert all(each.repaired for each in mended.damage)
     assert catalog.verify_database().damage == ()
     assert catalog.events(limit=1)[0].action == "repair"
+
+
+def test_an_alias_of_a_lost_version_leads_to_no_other(
+    local: Registry, sqlite_url: str, tmp_path: Path
+) -> None:
+    for seed in range(2):
+        local.add(make_lora(tmp_path / f"a{seed}", seed=seed), "a")
+    local.set_alias("a", "prod", 2)
+    engine = create_engine(sqlite_url)  # which minds no foreign keys
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM versions WHERE number = 2"))
+    engine.dispose()
+    local.add(make_lora(tmp_path / "new", seed=9), "a")
+    with pytest.raises(NotFound):
+        local.show("a@prod")
+    assert not local.verify_database().ok
 
 
 def test_what_is_left_of_a_lost_revocation_stays(local: Registry, sqlite_url: str, tmp_path: Path) -> None:
