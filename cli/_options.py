@@ -45,7 +45,8 @@ def open_registry() -> Iterator[Registry]:
 
     from ._render import warn
 
-    warn(filter(None, [settings.load().exposed]))
+    found = settings.load()
+    warn(filter(None, [found.exposed, found.bereft]))
     if click.get_current_context().meta.get(FORMAT, "human") != "human":
         # What the Hub client says of its own waiting would stand in what a program reads.
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._parts import Cell, moment, short, table
-from ._text import size
+from ._text import plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -185,11 +185,21 @@ def verifications(results: Sequence[Verification], console: Screen) -> Renderabl
             _yes(said=v.signed),
             short(v.digest, console),
             _rebuilt(v, console),
-            "; ".join(v.notes),
+            "; ".join([*v.notes, *_healed(v)]),
         ]
         for v in results
     ]
     return table(console, columns, rows, spare=["digest"], prose=["problems", "notes"])
+
+
+def _healed(result: Verification) -> list[str]:
+    """Where good copies came from, and how much was put aside without one."""
+    sources: dict[str, int] = {}
+    for source in result.healed.values():
+        sources[source] = sources.get(source, 0) + 1
+    said = [f"{plural(count, 'file')} healed from {source}" for source, count in sources.items()]
+    left = len(set(result.quarantined) - set(result.healed))
+    return [*said, *([f"{plural(left, 'damaged file')} put aside"] if left else [])]
 
 
 def _yes(*, said: bool | None) -> str | None:

@@ -36,7 +36,7 @@ def command(*, apply: bool, quarantine: bool) -> None:
         result = catalog.gc(apply=apply, quarantine=quarantine)
     emit(result, _garbage, quiet=lambda garbage: garbage.blobs)
     if mode() == "human" and not apply and (result.blobs or result.leftovers):
-        hint("registry gc --apply removes it")
+        hint(f"registry gc {'--quarantine ' if quarantine else ''}--apply removes it")
 
 
 def _garbage(result: Garbage, console: Console) -> Iterator[RenderableType]:

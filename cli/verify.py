@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     "sources",
     multiple=True,
     metavar="PLACE",
-    help="With --repair: another blob store, catalog's home or bundle to take good copies from; may be repeated.",
+    help="With --repair: another blob store, catalog's home, backup or bundle to take good copies from.",
 )
 @click.option(
     "--key", type=click.Path(), metavar="PUB.pem", help="Of a Hub repo: the public key of its signature."
@@ -62,7 +62,7 @@ def command(
 
       registry verify detox@2 --rebuild
 
-      registry verify --repair --from /backup/registry
+      registry verify --repair --from catalog.backup
 
       registry verify hf://team/detox --key team.pem
     """
@@ -81,7 +81,7 @@ def command(
             if database is None or database.ok:  # otherwise it is what was found already
                 raise
     _print(results, database)
-    _raise(results, database)
+    _raise(results, database, repaired=repair)
 
 
 def _print(results: tuple[Verification, ...], database: DatabaseCheck | None) -> None:
@@ -124,17 +124,17 @@ def _damage(damage: Sequence[Damage], console: Screen) -> RenderableType:
     )
 
 
-def _raise(results: tuple[Verification, ...], database: DatabaseCheck | None) -> None:
+def _raise(results: tuple[Verification, ...], database: DatabaseCheck | None, *, repaired: bool) -> None:
     """Exit code 5 while anything stays damaged."""
     said, hints = [], []
     damaged = [result for result in results if not result.ok]
     if damaged:
         names = ", ".join(result.ref for result in damaged)
         said.append(f"{plural(len(damaged), 'version')} of {len(results)} not as recorded: {names}")
-        hints.append(_hint(damaged))
+        hints.append(_hint(damaged, repaired=repaired))
     if database is not None and not database.ok:
         left = [each for each in database.damage if not each.repaired]
-        said.append(f"the database holds {plural(len(left) + database.more, 'thing')} that nobody wrote so")
+        said.append(f"{plural(len(left) + database.more, 'thing')} in the database not as written")
         if any(each.derived for each in left):
             hints.append("registry verify --repair computes again what other rows determine")
         if any(not each.derived for each in left):
@@ -145,8 +145,10 @@ def _raise(results: tuple[Verification, ...], database: DatabaseCheck | None) ->
         raise IntegrityFailure("; ".join(said), hint="; ".join(hints))
 
 
-def _hint(damaged: list[Verification]) -> str:
+def _hint(damaged: list[Verification], *, repaired: bool) -> str:
     there = [each.ref.startswith("hf://") for each in damaged]
     on_the_hub = "do not use what is on the Hub before you asked who published it"
     here = "registry verify --repair looks for good copies, with --from in a backup too"
+    if repaired:
+        here = "no good copy was found: name a backup, or another store, with --from"
     return "; ".join([*([here] if not all(there) else []), *([on_the_hub] if any(there) else [])])

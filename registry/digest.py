@@ -37,12 +37,12 @@ def of_json(value: Any) -> str:
     return of_bytes(canonical_json(value))
 
 
-def check(name: str, *, expected: str, found: str) -> None:
-    """Raise ``IntegrityFailure`` unless the two digests are equal."""
+def check(name: str, *, expected: str, found: str, hint: str | None = None) -> None:
+    """Raise ``IntegrityFailure`` unless the two digests are equal; ``hint`` says where another good one comes from."""
     if expected != found:
         raise IntegrityFailure(
             f"{name} is damaged: recorded {expected}, found {found}",
-            hint="restore the file from a copy, or rebuild it from its recipe",
+            hint=hint or "put a good copy in its place: registry verify --repair",
         )
 
 

@@ -144,10 +144,13 @@ class DatabaseDamaged(StorageFailure):
     code = "INTEGRITY"
     exit_code = 5
 
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            what, hint="see what is damaged: registry verify; restore it from a backup or a bundle"
-        )
+    def __init__(
+        self,
+        what: str,
+        *,
+        hint: str = "see what is damaged: registry verify; to replace it, move it aside, then: registry restore BACKUP",
+    ) -> None:
+        super().__init__(what, hint=hint)
 
 
 class HubFailure(RegistryError):

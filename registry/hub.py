@@ -638,7 +638,10 @@ def _operation(operation: Put | Delete) -> CommitOperationAdd | CommitOperationD
         return CommitOperationDelete(operation.path)
     added = CommitOperationAdd(operation.path, operation.source)
     digest.check(
-        operation.path, expected=operation.sha256, found=digest.PREFIX + added.upload_info.sha256.hex()
+        operation.path,
+        expected=operation.sha256,
+        found=digest.PREFIX + added.upload_info.sha256.hex(),
+        hint="it changed meanwhile: publish it again",
     )
     return added
 

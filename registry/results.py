@@ -734,7 +734,7 @@ class Deleted(Result):
 
 
 class Garbage(Result):
-    """What ``gc`` removed, or would remove without ``--apply``; sizes in bytes."""
+    """What ``gc`` removed, or would remove without ``--apply``; ``size`` is that of blobs and quarantined files, in bytes."""
 
     applied: bool
     blobs: tuple[str, ...]

@@ -50,6 +50,22 @@ class Settings:
         return None
 
     @property
+    def bereft(self) -> str | None:
+        """That the home has blobs and no database: that is lost, and an empty one is about to take its place."""
+        file, blobs = self.home / "registry.db", self.home / "blobs" / "sha256"
+        if self.database_url != _own_database(self.home) or self.blobs != str(blobs.parent):
+            return None  # they are elsewhere
+        try:
+            if (file.exists() and file.stat().st_size) or not any(blobs.iterdir()):
+                return None
+        except OSError:
+            return None
+        return (
+            f"{self.home} has blobs and no database: if a catalog was here, move {file} aside,"
+            " run registry restore BACKUP, and no registry gc --apply before"
+        )
+
+    @property
     def actor(self) -> str:
         """Who changes something. Raises ``UsageError`` for a name that cannot be told, or stored and shown."""
         name = self.given_actor or _login()
@@ -75,13 +91,17 @@ def load(
     root = expanded(root).absolute()
     return Settings(
         home=root,
-        database_url=database_url
-        or os.environ.get("REGISTRY_DATABASE_URL")
-        or f"sqlite:///{root / 'registry.db'}",
+        database_url=database_url or os.environ.get("REGISTRY_DATABASE_URL") or _own_database(root),
         blobs=blobs or os.environ.get("REGISTRY_BLOBS") or str(root / "blobs"),
         given_actor=actor or os.environ.get("REGISTRY_ACTOR"),
         cache_size=_size(os.environ.get("REGISTRY_CACHE_SIZE") or str(_ROOM)),
     )
+
+
+def _own_database(home: Path) -> str:
+    """What means something in a URL and not in a path is escaped: the file is nowhere but in the home."""
+    path = str(home / "registry.db")
+    return f"sqlite:///{path.replace('%', '%25').replace('?', '%3F')}"
 
 
 def _size(text: str) -> int:

@@ -32,7 +32,10 @@ RIGHTS: Mapping[str, Mapping[str, Mapping[str, Columns]]] = {
         # What was told of content that was only known is corrected once it is seen.
         "artifacts": {
             "INSERT": ALL,
-            "UPDATE": ("kind", "rank", "parameters", "modules", "dtype", "size", "not_composable", "seal"),
+            "UPDATE": (
+                *("kind", "rank", "parameters", "modules", "dtype", "size", "not_composable"),
+                *("created_at", "seal"),
+            ),
         },
         "artifact_files": {"INSERT": ALL},
         "recipes": {"INSERT": ALL},

@@ -222,7 +222,8 @@ def exclusive(engine: Engine) -> Iterator[None]:
         lock.acquire()
     except OSError as error:
         raise StorageFailure(
-            f"cannot write beside {file}: {error.strerror}", hint="set REGISTRY_HOME"
+            f"cannot write beside {file}: {error.strerror}",
+            hint="it takes somebody who may write to that folder; or set REGISTRY_HOME to another",
         ) from error
     try:
         yield

@@ -176,6 +176,7 @@ def _statements() -> dict[str, Select[*tuple[Any, ...]]]:
         aliases.c.adapter_id == adapters.c.id,
         aliases.c.alias_key == bindparam("alias"),
         aliases.c.version_id == version.id,
+        aliases.c.number == version.number,  # SQLite gives the id of a row that was lost to the next one
     )
     return {
         "digest": pinned.where(of_line, *digest).order_by(version.id).limit(100),

@@ -172,6 +172,8 @@ def _statements(place: _Place) -> Iterator[str]:
     yield _making(place)
     yield f"REVOKE ALL ON DATABASE {database} FROM PUBLIC, {reader}, {contributor}, {publisher}"
     yield f"GRANT CONNECT ON DATABASE {database} TO {reader}"
+    # Tables of one's own, until one leaves, are what "registry db check" compares with.
+    yield f"GRANT TEMPORARY ON DATABASE {database} TO {admin}"
     yield f"REVOKE ALL ON SCHEMA {schema} FROM PUBLIC, {reader}, {contributor}, {publisher}"
     yield f"GRANT USAGE ON SCHEMA {schema} TO {reader}"
     yield f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {admin}"
@@ -259,6 +261,7 @@ def _compared(connection: Connection, place: _Place, values: dict[str, Any]) -> 
 def _wanted(place: _Place) -> Iterator[tuple[str, str, str]]:
     reader = place.role("reader")
     yield reader, "CONNECT", f"database {place.database}"
+    yield place.role("admin"), "TEMPORARY", f"database {place.database}"
     yield reader, "USAGE", f"schema {place.schema}"
     yield place.role("admin"), "USAGE", f"schema {place.schema}"
     yield place.role("admin"), "CREATE", f"schema {place.schema}"

@@ -145,13 +145,7 @@ def mend(session: Session) -> None:
     for version_id, expected_words in list(_words(session)):
         session.execute(delete(WordRow).where(WordRow.version_id == version_id))
         _add(session, WordRow, [{"word": word, "version_id": version_id} for word in expected_words])
-    missing, extra = _affected(session)
-    for version_id, revoked_id in extra:
-        session.execute(
-            delete(AffectedRow).where(
-                AffectedRow.version_id == version_id, AffectedRow.revoked_id == revoked_id
-            )
-        )
+    missing, _ = _affected(session)
     _add(session, AffectedRow, [{"version_id": one, "revoked_id": other} for one, other in missing])
 
 
@@ -422,14 +416,25 @@ def _derived(session: Session) -> Iterator[Rotten]:
             (version_id,),
             derived=True,
         )
+    yield from _revoked(session)
+
+
+def _revoked(session: Session) -> Iterator[Rotten]:
     missing, extra = _affected(session)
-    for version_id, revoked_id in [*missing, *extra]:
+    for version_id, revoked_id in missing:
         yield Rotten(
             "affected",
             f"version_id {version_id}, revoked_id {revoked_id}",
-            "it does not follow from what was revoked",
+            "it follows from what was revoked, and is not there",
             (version_id,),
             derived=True,
+        )
+    for version_id, revoked_id in extra:  # never removed: it may be all that is left of a revocation
+        yield Rotten(
+            "affected",
+            f"version_id {version_id}, revoked_id {revoked_id}",
+            "it does not follow from what was revoked: a revocation or a line of descent is lost, or it is wrong",
+            (version_id,),
         )
 
 

@@ -111,7 +111,8 @@ def _locked(path: Path) -> int | None:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise StorageFailure(
-                f"cannot write {path}: {error.strerror}", hint="set REGISTRY_HOME"
+                f"cannot write {path}: {error.strerror}",
+                hint="it takes somebody who may write to that folder; or set REGISTRY_HOME to another",
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, TypeVar
@@ -229,6 +229,7 @@ class Bundle:
             f"{_table_name(table)} of {self.path}",
             expected=said.sha256,
             found=digest.PREFIX + state.hexdigest(),
+            hint=self.sort.again,
         )
         if rows != said.rows:
             raise Refused(f"{self.path}: {table} has {rows} lines, not {said.rows}", hint=self.sort.again)
@@ -260,8 +261,18 @@ class Bundle:
             state.update(piece)
             left -= len(piece)
         digest.check(
-            f"{_blob_name(blob)} of {self.path}", expected=blob, found=digest.PREFIX + state.hexdigest()
+            f"{_blob_name(blob)} of {self.path}",
+            expected=blob,
+            found=digest.PREFIX + state.hexdigest(),
+            hint=self.sort.again,
         )
+
+
+def begins_with(path: Path, sort: Sort) -> bool:
+    """Whether a file says at its begin that it is of this sort; it may be damaged all the same."""
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(_BLOCK).startswith(sort.manifest.encode() + b"\0")
+    return False
 
 
 @contextmanager
@@ -341,6 +352,8 @@ def _expect(file: BinaryIO, path: Path, at: int, name: str, size: int, *, sort: 
             hint=sort.other,
         ) from None
     found = info.name[:100]
+    if not at and found != name:
+        raise Refused(f"{path} is no {sort.noun}: it begins with {found!r}, not {name}", hint=sort.other)
     if info.type not in {tarfile.REGTYPE, tarfile.AREGTYPE} or info.name != name or info.linkname:
         raise Refused(f"{path} is no sound {sort.noun}: {found!r} is where {name} should be", hint=sort.again)
     end = at + _BLOCK + info.size

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from sqlalchemy.orm import Session
 
-from registry import hub
 from registry.blobs import BlobStore, Room, open_store
 from registry.blobs.local import LocalBlobStore
 from registry.catalog import artifacts, bundle_check, damaged
@@ -20,9 +19,9 @@ from registry.catalog.bundle_lines import BlobLine
 from registry.catalog.damaged import Holder
 from registry.catalog.database import Database
 from registry.catalog.events import record
-from registry.errors import RegistryError, UsageError
+from registry.errors import HubUnavailable, RegistryError, UsageError
 from registry.settings import Settings
-from registry.verbs import _container, _content
+from registry.verbs import _backup_file, _container, _content
 from registry.verbs._again import computed
 from registry.verbs._recipes import job, told_recipe
 
@@ -78,6 +77,8 @@ class Healer:
     aside: set[str] = field(default_factory=set)
     notes: dict[str, list[str]] = field(default_factory=dict)
     """By digest: what came close."""
+    away: bool = False
+    """Whether the Hub was out of reach: asking again for each of many files would take half a minute each."""
 
     def heal(self, digest: str) -> str:
         """Where a good copy came from that is in place now; '' where there is none, and the blob is put aside."""
@@ -131,13 +132,26 @@ class Healer:
             holders = damaged.holders(session, digest)
         for holder in holders:
             for repo, commit, path in holder.places:
-                yield f"hf://{repo}@{commit}", partial(_from_hub, repo, commit, path)
+                yield f"hf://{repo}@{commit}", partial(self._from_hub, repo, commit, path)
         for holder in holders:
             if holder.pin.recipe_digest is not None:
                 yield f"the recipe of {holder.pin.ref}", partial(self._from_recipe, holder, digest)
 
     def _from_aside(self, name: str, into: Path) -> bool:
         self.blobs.copy_of_quarantined(name, into)
+        return True
+
+    def _from_hub(self, repo: str, commit: str, path: str, into: Path) -> bool:
+        if self.away:
+            raise HubUnavailable("not asked again, as the Hub is out of reach")
+        from registry import hub
+
+        folder = into.parent / f"{into.name}.hub"
+        try:
+            hub.fetch_file(repo, commit, path, folder).replace(into)
+        except HubUnavailable:
+            self.away = True
+            raise
         return True
 
     def _from_recipe(self, holder: Holder, digest: str, into: Path) -> bool:
@@ -208,7 +222,7 @@ def whole(blobs: BlobStore, digest: str) -> bool:
 
 
 def _sources(stack: ExitStack, given: Iterable[str | Path], room: Room | None) -> list[tuple[str, Source]]:
-    """What ``given`` names: other stores, the homes of other catalogs, bundles. Raises ``UsageError`` for anything else."""
+    """What ``given`` names: other stores, homes of catalogs, backups, bundles. Raises ``UsageError`` for anything else."""
     return [(str(each), _source(stack, str(each), room)) for each in given]
 
 
@@ -217,20 +231,27 @@ def _source(stack: ExitStack, given: str, room: Room | None) -> Source:
         return _Store(open_store(given, room))
     path = Path(given).expanduser().absolute()
     if path.is_file():
-        bundle = stack.enter_context(_container.open_bundle(path))
-        sizes = ((line.digest, line.size) for _, line in bundle_check.parse("blobs", BlobLine, bundle))
+        bundle, sizes = _opened(stack, path)
+        if not bundle.manifest.blobs:
+            raise UsageError(
+                f"{os.fspath(path)} was written without bytes",
+                hint="give one that has them, or the blob store that was copied beside it",
+            )
         places = {blob: (size, start) for blob, size, start in bundle.blobs(sizes)}
         return _Bundle(bundle, places)
     for folder in (path, path / "blobs"):
         if (folder / "sha256").is_dir():
             return _Store(LocalBlobStore(folder))  # not opened: nothing is made in somebody else's folder
     raise UsageError(
-        f"{os.fspath(path)} is neither a blob store, nor a catalog's home, nor a bundle",
-        hint="give a folder with sha256/ in it, s3://bucket/prefix, or what registry export wrote",
+        f"{os.fspath(path)} is neither a blob store, nor a catalog's home, nor a backup or bundle",
+        hint="give a folder with sha256/ in it, s3://bucket/prefix, or what registry backup or export wrote",
     )
 
 
-def _from_hub(repo: str, commit: str, path: str, into: Path) -> bool:
-    folder = into.parent / f"{into.name}.hub"
-    hub.fetch_file(repo, commit, path, folder).replace(into)
-    return True
+def _opened(stack: ExitStack, path: Path) -> tuple[_container.Bundle, Iterator[tuple[str, int]]]:
+    """A backup or a bundle, with digest and size of each of its blobs in their order."""
+    if _container.begins_with(path, _backup_file.BACKUP):
+        backup, _ = stack.enter_context(_backup_file.open_backup(path))
+        return backup, _backup_file.blobs(backup)
+    bundle = stack.enter_context(_container.open_bundle(path))
+    return bundle, ((line.digest, line.size) for _, line in bundle_check.parse("blobs", BlobLine, bundle))

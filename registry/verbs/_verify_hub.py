@@ -269,7 +269,12 @@ def _input(
         fetched = hub.fetch_adapter(*hub.parse(place))
         stack.callback(lambda _: None, fetched)  # its folder stays as long as it does
         stored = peft_format.open_files(fetched.folder / CONFIG, fetched.folder / TENSORS)
-        digest.check(f"{label} at {place}", expected=content, found=stored.digest)
+        digest.check(
+            f"{label} at {place}",
+            expected=content,
+            found=stored.digest,
+            hint="ask who published it there for what it was",
+        )
         return stored
     raise NotFound(
         f"its input {label}, {content}, is neither here nor published",

@@ -173,7 +173,12 @@ def _copied(folder: Path, stage: Path) -> StoredAdapter:
         raise type(error)(f"{folder}: {error.message}", hint=error.hint) from error
     _content.copy_files({name: folder / name for name in (CONFIG, TENSORS)}, stage)
     copy = peft_format.open_files(stage / CONFIG, stage / TENSORS)
-    digest.check(f"the copy of {folder}", expected=found.digest, found=copy.digest)
+    digest.check(
+        f"the copy of {folder}",
+        expected=found.digest,
+        found=copy.digest,
+        hint="add it again while nobody writes to it",
+    )
     return copy
 
 

@@ -49,14 +49,15 @@ def gc(
     partial = [str(path) for place in places for path in _partial.abandoned(place)]
     sizes = dict(blobs.digests())
     leftovers = blobs.leftovers(grace)
-    if quarantine:  # damaged bytes are somebody's last copy until he says that they are not
-        leftovers += [name for name, _, _ in blobs.quarantined()]
+    # Damaged bytes are somebody's last copy until he says that they are not.
+    aside = {name: size for name, _, size in blobs.quarantined()} if quarantine else {}
+    leftovers += aside
     with database.read() as session:
         free = [] if apply else artifacts.only_in(session, artifacts.unneeded(session))
         known = artifacts.recorded(session)
     strays = _those(lambda digest: blobs.unused_for(digest, grace), sizes.keys() - known)
     if not apply:
-        return _report(sizes, sorted({*free, *strays}), [*leftovers, *partial], applied=False)
+        return _report(sizes | aside, sorted({*free, *strays}), [*leftovers, *partial], applied=False)
     with turn(database, TURN):
         freed = database.transact(_forget)
         with database.write() as session:
@@ -71,7 +72,7 @@ def gc(
     turns.sweep(database)
     for place in places:
         _partial.sweep(place)
-    return _report(sizes, taken, [*leftovers, *partial], applied=True)
+    return _report(sizes | aside, taken, [*leftovers, *partial], applied=True)
 
 
 def _forget(session: Session) -> list[str]:
@@ -94,5 +95,5 @@ def _report(sizes: dict[str, int], digests: list[str], leftovers: list[str], *, 
         applied=applied,
         blobs=tuple(digests),
         leftovers=tuple(leftovers),
-        size=sum(sizes.get(digest, 0) for digest in digests),
+        size=sum(sizes.get(name, 0) for name in (*digests, *leftovers)),
     )

@@ -62,8 +62,18 @@ def test_what_is_damaged_in_the_database_is_shown_and_fails(fake: FakeRegistry, 
     for part in ("tags", "it is not what was written", "toxic@3", "repaired"):
         assert part in done.stdout
     assert "\x1b" not in done.stdout
-    assert "error: the database holds 1 thing that nobody wrote so" in done.stderr
+    assert "error: 1 thing in the database not as written" in done.stderr
     assert "1 damaged file put aside" in done.stderr
+    healed = samples.verification(
+        ref="detox@1", healed={samples.DIGEST: "/backup"}, quarantined=(samples.DIGEST, f"sha256:{'9' * 64}")
+    )
+    lost = samples.verification(ref="lost@1", ok=False, problems=("it is missing",))
+    fake.answers["verify"] = (healed, lost)
+    done = run("verify", "--repair")
+    for part in ("1 file healed from /backup", "1 damaged file put aside"):
+        assert part in " ".join(done.stdout.split())
+    assert "no good copy was found" in done.stderr  # and not that a repair looks for one
+    fake.answers["verify"] = (samples.verification(),)
     fake.answers["verify_database"] = DatabaseCheck(ok=True, damage=(derived,))
     assert run("verify", "--repair").exit_code == 0
 
@@ -91,7 +101,8 @@ def test_gc_looks_first_and_applies_when_told(fake: FakeRegistry, run: Run) -> N
     assert fake.asked == {"apply": False, "quarantine": False}
     assert "would remove 1 blob and 1 leftover, 2.0 kB" in done.stdout
     assert samples.DIGEST in done.stdout
-    assert "--apply" in done.stderr
+    assert "registry gc --apply removes it" in done.stderr
+    assert "registry gc --quarantine --apply removes it" in run("gc", "--quarantine").stderr
     assert run("gc", "--format", "quiet").stdout == f"{samples.DIGEST}\n"
     fake.answers["gc"] = samples.garbage(applied=True)
     applied = run("gc", "--apply")

@@ -115,3 +115,38 @@ def test_a_home_of_somebody_else_is_told(run: Run, tmp_path: Path) -> None:
         warning
         == f"warning: {tmp_path / 'home'} belongs to somebody else, who could change what is kept there"
     )
+
+
+def test_blobs_without_a_database_are_told_before_an_empty_one_takes_its_place(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_HOME", str(tmp_path / "home"))
+    make_lora(tmp_path / "a", modules={Q: (32, 32)})
+    assert "no database" not in run("add", str(tmp_path / "a"), "a", "--base", "tiny/base").stderr
+    assert "no database" not in run("list").stderr
+    file = tmp_path / "home" / "registry.db"
+    for empty in (False, True):
+        file.unlink()
+        if empty:
+            file.touch()
+        done = run("list")
+        assert done.exit_code == 0
+        assert "has blobs and no database" in done.stderr
+        assert "registry restore" in done.stderr
+        assert "no database" not in run("list").stderr
+
+
+@pytest.mark.parametrize("name", ["what? why?a=b", "100%25 %20", "a#b&c;d", "ü ñ"])
+def test_a_home_may_be_called_anything_and_holds_everything(
+    name: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    around = tmp_path / "around"
+    around.mkdir()
+    monkeypatch.setenv("REGISTRY_HOME", str(around / name))
+    make_lora(tmp_path / "a", modules={Q: (32, 32)})
+    assert run("add", str(tmp_path / "a"), "a", "--base", "tiny/base").exit_code == 0
+    assert run("backup", str(tmp_path / "all.backup")).exit_code == 0
+    for command in ("verify", "db check", "db upgrade", "gc --apply", "list"):
+        assert run(*command.split()).exit_code == 0, command
+    assert [each.name for each in around.iterdir()] == [name]
+    assert (around / name / "registry.db").stat().st_size

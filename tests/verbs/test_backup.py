@@ -438,8 +438,13 @@ def test_links_devices_and_other_files_are_no_backups(file: Path, tmp_path: Path
     os.mkfifo(tmp_path / "pipe")
     refused(tmp_path / "pipe", tmp_path)
     local.export(tmp_path / "bundle.tar")
-    assert "is no sound backup: 'manifest.json'" in refused(tmp_path / "bundle.tar", tmp_path).message
-    with Registry.open(tmp_path / "other") as other, pytest.raises(Refused, match="is no sound bundle"):
+    assert (
+        "is no backup: it begins with 'manifest.json'" in refused(tmp_path / "bundle.tar", tmp_path).message
+    )
+    with (
+        Registry.open(tmp_path / "other") as other,
+        pytest.raises(Refused, match="is no bundle: it begins with 'backup.json'"),
+    ):
         other.import_bundle(file)
     with pytest.raises(NotFound):
         Registry.restore(tmp_path / "nothing", tmp_path / "there")

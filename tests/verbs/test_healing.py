@@ -10,10 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from registry import Registry
-from registry.errors import DatabaseDamaged, UsageError
+from registry.errors import DatabaseDamaged, NotFound, UsageError
 from registry.results import Verification
 from registry.testing.hub import HubServer
 from registry.verbs import gc
@@ -88,15 +88,21 @@ def test_what_cannot_be_healed_is_put_aside_and_stays_damaged(shelf: Registry) -
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["damaged", "missing"])
-@pytest.mark.parametrize("place", ["store", "home", "bundle"])
+@pytest.mark.parametrize("place", ["store", "home", "bundle", "backup"])
 def test_a_good_copy_is_taken_from_another_place(
-    lost: bool, place: str, shelf: Registry, copy: Path, tmp_path: Path
+    *, lost: bool, place: str, shelf: Registry, copy: Path, sqlite_url: str, tmp_path: Path
 ) -> None:
     home = tmp_path / "other"
     home.mkdir()
     shutil.copytree(copy, home / "blobs")
     shelf.export(tmp_path / "bundle.tar")
-    given = {"store": copy, "home": home, "bundle": tmp_path / "bundle.tar"}[place]
+    Registry.backup(tmp_path / "backup.tar", tmp_path / "home", database_url=sqlite_url)
+    places = {
+        "store": copy,
+        "home": home,
+        **{sort: tmp_path / f"{sort}.tar" for sort in ("bundle", "backup")},
+    }
+    given = places[place]
     path = blob(shelf, "a")
     whole = path.read_bytes()
     if lost:
@@ -118,6 +124,15 @@ def test_a_copy_that_is_damaged_as_well_is_no_copy(shelf: Registry, copy: Path) 
     damage(copy / "sha256" / path.parent.name / path.name, 5)
     assert not by_ref(shelf.verify(repair=True, sources=[copy]))["a@1"].ok
     assert not path.exists()
+
+
+def test_what_was_written_without_bytes_is_no_place(shelf: Registry, sqlite_url: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    Registry.backup(tmp_path / "rows.backup", home, database_url=sqlite_url, with_blobs=False)
+    shelf.export(tmp_path / "rows.bundle", blobs=False)
+    for file in ("rows.backup", "rows.bundle"):
+        with pytest.raises(UsageError, match=f"{file} was written without bytes"):
+            shelf.verify(repair=True, sources=[tmp_path / file])
 
 
 def test_a_composition_is_made_again_once_its_inputs_are_healed(shelf: Registry, copy: Path) -> None:
@@ -197,6 +212,18 @@ def test_a_good_copy_comes_from_where_it_was_published(shelf: Registry) -> None:
     assert (found.ok, found.healed) == (True, {digest_of(path): f"hf://team/a@{done.commit}"})
 
 
+@pytest.mark.usefixtures("hub")
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_a_hub_that_is_out_of_reach_is_asked_once(shelf: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        shelf.publish(name, f"team/{name}")
+        damage(blob(shelf, name))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    found = shelf.verify(["a", "b"], repair=True)
+    assert not any(each.ok for each in found)
+    assert ["not asked again" in each.notes[0] for each in found] == [False, True]
+
+
 def test_in_a_bucket_a_damaged_object_is_put_aside_and_replaced(
     bucket: Bucket, tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +271,7 @@ def test_the_copy_on_this_machine_of_an_object_that_is_damaged_is_not_lost_but_t
         ("UPDATE adapters SET last_version = 7 WHERE name = 'a'", "its counter is 7, not 1"),
         ("UPDATE words SET word = 'odd' WHERE word = 'fine'", "not the words of its note"),
         ("UPDATE name_words SET word = 'odd' WHERE word = 'a'", "not the words of its name"),
-        ("DELETE FROM affected", "does not follow"),
+        ("DELETE FROM affected", "it follows from what was revoked"),
     ],
 )
 def test_what_rows_determine_is_computed_again(
@@ -277,6 +304,37 @@ def test_a_version_that_is_gone_leaves_its_number_to_nobody(catalog: Registry, t
         found = catalog.verify_database(repair=repair)
         assert "versions, a@2: it was written, and is not there any more" in found.problems
     assert catalog.add(make_lora(tmp_path / "3", seed=3), "a").ref == "a@3"
+
+
+def test_an_alias_of_a_lost_version_leads_to_no_other(
+    local: Registry, sqlite_url: str, tmp_path: Path
+) -> None:
+    for seed in range(2):
+        local.add(make_lora(tmp_path / f"a{seed}", seed=seed), "a")
+    local.set_alias("a", "prod", 2)
+    engine = create_engine(sqlite_url)  # which minds no foreign keys
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM versions WHERE number = 2"))
+    engine.dispose()
+    local.add(make_lora(tmp_path / "new", seed=9), "a")
+    with pytest.raises(NotFound):
+        local.show("a@prod")
+    assert not local.verify_database().ok
+
+
+def test_what_is_left_of_a_lost_revocation_stays(local: Registry, sqlite_url: str, tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        local.add(make_lora(tmp_path / name, seed=seed), name)
+    local.compose("c", "a + b", device="cpu")
+    local.revoke("a", "bad")
+    engine = create_engine(sqlite_url)  # which minds no foreign keys
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM revocations"))
+    engine.dispose()
+    found = local.verify_database(repair=True)
+    assert not found.ok
+    assert any("does not follow from what was revoked" in problem for problem in found.problems)
+    assert not local.verify_database().ok
 
 
 def test_a_row_that_was_written_can_only_be_restored(catalog: Registry, tmp_path: Path) -> None:
