@@ -30,6 +30,7 @@ def broken(folder: Path, url: str, hub: HubServer | None = None) -> list[str]:
         found = [
             f"{each.ref}: {problem}" for each in catalog.verify() for problem in each.problems if not each.ok
         ]
+        found += catalog.verify_database().problems  # every row has the seal of its values
         found += [*_numbers(catalog), *_references(catalog), *_replayed(catalog), *_blobs(catalog)]
         if hub is not None:
             found += _published(catalog, hub)
