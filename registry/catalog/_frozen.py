@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,12 +36,25 @@ def is_frozen(record: ConnectionPoolEntry) -> bool:
     return _FROZEN in record.info
 
 
-def check(session: Session) -> None:
-    """Raise ``StorageFailure`` where what was read in this session may have changed meanwhile."""
-    if not session.in_transaction():  # nothing was asked
+@contextmanager
+def checked(session: Session) -> Iterator[None]:
+    """Raise ``StorageFailure`` where what was read in this session may have changed meanwhile.
+
+    Also in place of what seemed wrong: of a file that somebody is writing to, a reader sees a part.
+    """
+    try:
+        yield
+    except Exception:
+        _check(session)
+        raise
+    _check(session)
+
+
+def _check(session: Session) -> None:
+    if session.get_bind().dialect.name != "sqlite" or not session.in_transaction():  # or nothing was asked
         return
     connection = session.connection()
-    if _FROZEN not in connection.info:
+    if connection.invalidated or _FROZEN not in connection.info:
         return
     path, before = connection.info[_FROZEN]
     if _stamp(path) != before:

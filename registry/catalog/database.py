@@ -99,16 +99,22 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        with self._translated(), Session(self._reader, autoflush=False) as session:
+        with (
+            self._translated(),
+            Session(self._reader, autoflush=False) as session,
+            _frozen.checked(session),
+        ):
             yield session
-            _frozen.check(session)
 
     @contextmanager
     def glance(self) -> Iterator[Session]:
         """For what single statements answer: each sees its own state, and none begins or ends a transaction."""
-        with self._translated(), Session(self._glancer, autoflush=False) as session:
+        with (
+            self._translated(),
+            Session(self._glancer, autoflush=False) as session,
+            _frozen.checked(session),
+        ):
             yield session
-            _frozen.check(session)
 
     @contextmanager
     def write(self) -> Iterator[Session]:

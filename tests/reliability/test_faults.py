@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from sqlalchemy import text
 from cli import root
 from registry import Registry
 from registry.catalog import database
-from registry.errors import StorageFailure
+from registry.errors import DatabaseDamaged, StorageFailure
 from tests.adapters import make_lora
 from tests.reliability.ordinary import read_only
 
@@ -122,6 +123,22 @@ def test_what_was_written_while_it_was_read_is_refused_and_then_seen(home: Path)
         session.__exit__(None, None, None)
     with read_only(home), reader.read() as again:
         assert again.execute(text("SELECT count(*) FROM aliases")).scalar_one() == 1
+    reader.close()
+
+
+def test_what_seems_damaged_while_it_is_written_is_no_damage(home: Path) -> None:
+    """Of a file that somebody is writing to, a reader sees a part."""
+    wrong, reader = text("SELECT * FROM no_such_table"), database.Database(f"sqlite:///{home}/registry.db")
+    with read_only(home), pytest.raises(DatabaseDamaged), reader.read() as session:
+        session.execute(wrong)
+    with ExitStack() as stack:
+        with read_only(home):
+            session = stack.enter_context(reader.read())
+            session.execute(text("SELECT count(*) FROM aliases"))
+        with Registry.open(home) as writer:
+            writer.set_alias("a", "newest", 1)
+        with pytest.raises(StorageFailure, match="was changed while it was read"), stack.pop_all():
+            session.execute(wrong)
     reader.close()
 
 
