@@ -159,7 +159,12 @@ def add_many(
     said = _Said(base, known, _Layouts(database), task, tags, license, note, actor)
     report = _Report(progress, len(found), Seen(seen))
     todo = _skip_known(database, found, report)
-    _add(database, blobs, iter(todo), said, report)
+
+    def rest() -> None:
+        left = [each for each in todo if each.path not in report.results]
+        _add(database, blobs, iter(left), said, report)
+
+    _content.again_if_swept(rest)
     results = tuple(report.results[each.path] for each in found)
     outcomes = [result.outcome for result in results]
     return AddedAll(

@@ -128,6 +128,26 @@ def test_what_a_collection_takes_from_an_import_before_it_is_recorded_is_stored_
     assert [each.ok for each in shelf.verify()] == [True] * 4
 
 
+def test_what_a_collection_takes_of_many_before_they_are_recorded_is_read_and_stored_again(
+    shelf: Registry, sweeper: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(4):
+        make_lora(tmp_path / "many" / f"m{seed}", modules={Q: (32, 32)}, seed=20 + seed)
+    stored, swept = LocalBlobStore.put_many, list[str]()
+
+    def put_many(self: LocalBlobStore, files: dict[str, Path]) -> None:
+        stored(self, files)
+        if not swept:
+            swept.extend(files)
+            sweep(sweeper)
+
+    monkeypatch.setattr(LocalBlobStore, "put_many", put_many)
+    told = shelf.add_all(tmp_path / "many")
+    assert swept
+    assert (told.added, told.present, told.refused) == (4, 0, 0)
+    assert [each.ok for each in shelf.verify()] == [True] * 7
+
+
 def test_what_a_collection_takes_from_a_model_before_it_is_recorded_is_merged_again(
     shelf: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
