@@ -88,9 +88,7 @@ def save(session: Session, sweep_id: int, point: SweepPoint) -> None:
     row.attempts, row.seconds, row.error, row.created_at = point.attempts, point.seconds, point.error, now()
 
 
-def known(
-    session: Session, evaluator_digest: str, recipes: Iterable[str]
-) -> dict[str, dict[str, float]]:
+def known(session: Session, evaluator_digest: str, recipes: Iterable[str]) -> dict[str, dict[str, float]]:
     """What this evaluator measured of these recipes, in whatever sweep, the newest last."""
     found: dict[str, dict[str, float]] = {}
     for some in chunked(sorted(set(recipes))):
@@ -107,6 +105,27 @@ def known(
         for digest, metrics in session.execute(statement):
             found[digest] = {name: float(value) for name, value in metrics.items()}
     return found
+
+
+def before(session: Session, sweep_id: int) -> list[tuple[dict[str, str], str, dict[str, float]]]:
+    """Values, expression and metrics of what this sweep's evaluator measured of the same versions before it began."""
+    this = session.get_one(SweepRow, sweep_id)
+    statement = (
+        select(SweepPointRow.values, SweepPointRow.expression, SweepPointRow.metrics, SweepRow.pins)
+        .join(SweepRow, SweepRow.id == SweepPointRow.sweep_id)
+        .where(
+            SweepRow.evaluator_digest == this.evaluator_digest,
+            SweepRow.id < sweep_id,
+            SweepPointRow.created_at < this.created_at,
+            SweepPointRow.state == "ok",
+        )
+        .order_by(SweepPointRow.sweep_id, SweepPointRow.position)
+    )
+    return [
+        (values, text, _numbers(metrics))
+        for values, text, metrics, pins in session.execute(statement)
+        if pins == this.pins
+    ]
 
 
 def points(session: Session, sweep_id: int) -> tuple[SweepPoint, ...]:
@@ -150,7 +169,17 @@ def _sweep(session: Session, row: SweepRow) -> Sweep:
     values: dict[str, Any] = {
         name: getattr(row, name)
         for name in (
-            *("id", "name", "expression", "pins", "variables", "evaluator", "constraints", "search", "budget"),
+            *(
+                "id",
+                "name",
+                "expression",
+                "pins",
+                "variables",
+                "evaluator",
+                "constraints",
+                "search",
+                "budget",
+            ),
             *("seed", "dataset", "state", "created_at", "created_by", "finished_at"),
         )
     }

@@ -85,7 +85,9 @@ def plan(
     """
     tree = parsed(text, rank=rank, energy=energy)
     found = resolve(session, tree)
-    return pinned(tree, found, text=text.strip() if rank is None and energy is None else None, dtype=dtype, seed=seed)
+    return pinned(
+        tree, found, text=text.strip() if rank is None and energy is None else None, dtype=dtype, seed=seed
+    )
 
 
 def parsed(text: str, *, rank: int | None, energy: str | float | None) -> Node:

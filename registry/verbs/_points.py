@@ -57,7 +57,9 @@ def variable(name: str, asked: str | Sequence[str | Decimal | int]) -> Variable:
         values = tuple(dict.fromkeys(parts))
         return Variable(name, ",".join(map(format_decimal, values)), min(values), max(values), values=values)
     if "," in asked or len(parts) > 3:
-        raise UsageError(f"{name}={asked[:60]} is neither a range nor a list", hint="--over w=0:1:0.1 or w=0.1,0.3,1")
+        raise UsageError(
+            f"{name}={asked[:60]} is neither a range nor a list", hint="--over w=0:1:0.1 or w=0.1,0.3,1"
+        )
     low, high = parts[:2]
     text = ":".join(map(format_decimal, parts))
     if len(parts) == 2:
@@ -98,11 +100,14 @@ def check_template(text: str, names: Sequence[str]) -> None:
         found.add(place[1])
     stray = re.search(r"[{}]", _PLACE.sub(lambda place: " " * len(place[0]), text))
     if stray:
-        raise ExpressionError(f"a lone {stray[0]}", text=text, column=stray.start() + 1, hint="a variable is {w}")
+        raise ExpressionError(
+            f"a lone {stray[0]}", text=text, column=stray.start() + 1, hint="a variable is {w}"
+        )
     for name in names:
         if name not in found:
             raise UsageError(
-                f"the variable {name} is not in the expression", hint=f"write {{{name}}} where its number stands"
+                f"the variable {name} is not in the expression",
+                hint=f"write {{{name}}} where its number stands",
             )
 
 
@@ -121,11 +126,14 @@ def grid(variables: Sequence[Variable]) -> Iterator[dict[str, Decimal]]:
     for each in variables:
         if not each.values:
             raise UsageError(
-                f"{each.name}={each.text} has no step", hint=f"--over {each.name}={each.text}:0.1, or --search bayes"
+                f"{each.name}={each.text} has no step",
+                hint=f"--over {each.name}={each.text}:0.1, or --search bayes",
             )
     count = math.prod(len(each.values) for each in variables)
     if count > MOST:
-        raise UsageError(f"the grid has {count} points", hint=f"at most {MOST}: take greater steps, or --search bayes")
+        raise UsageError(
+            f"the grid has {count} points", hint=f"at most {MOST}: take greater steps, or --search bayes"
+        )
     names = [each.name for each in variables]
     return (dict(zip(names, values, strict=True)) for values in product(*(each.values for each in variables)))
 
@@ -142,7 +150,9 @@ def objectives(metrics: Sequence[str], *, minimize: bool) -> tuple[Objective, ..
     if not found:
         raise UsageError("no metric is named", hint="say which one decides: --metric toxicity --minimize")
     if len({each.metric for each in found}) != len(found):
-        raise UsageError("a metric is named twice", hint="name each once: --metric toxicity:min --metric ppl:min")
+        raise UsageError(
+            "a metric is named twice", hint="name each once: --metric toxicity:min --metric ppl:min"
+        )
     return tuple(found)
 
 

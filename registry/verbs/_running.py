@@ -75,13 +75,21 @@ class Command:
     """
 
     def __init__(
-        self, text: str, *, places: tuple[str, ...], timeout: float | None, retries: int, wanted: frozenset[str]
+        self,
+        text: str,
+        *,
+        places: tuple[str, ...],
+        timeout: float | None,
+        retries: int,
+        wanted: frozenset[str],
     ) -> None:
         check_text("command", text)
         try:
             self._words = shlex.split(text)
         except ValueError as error:
-            raise UsageError(f"the command cannot be split into words: {error}", hint="close its quotes") from None
+            raise UsageError(
+                f"the command cannot be split into words: {error}", hint="close its quotes"
+            ) from None
         named = {place for word in self._words for place in _PLACE.findall(word)}
         if not named & set(places):
             raise UsageError(
@@ -89,14 +97,20 @@ class Command:
                 hint="write {path} where its folder is to stand: --run 'python eval.py {path}'",
             )
         if retries < 0 or (timeout is not None and not 0 < timeout < threading.TIMEOUT_MAX):
-            raise UsageError("a time limit is above 0, and a number of retries not below", hint="--timeout 600")
+            raise UsageError(
+                "a time limit is above 0, and a number of retries not below", hint="--timeout 600"
+            )
         self._timeout, self._retries, self._wanted = timeout, retries, wanted
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock, self._stopped = threading.Lock(), threading.Event()
 
     def measure(self, path: Path, ref: str, values: Mapping[str, Decimal]) -> Measured:
         """Run it until it succeeds or the retries are used up. Raises ``Stopped`` once it was told to :meth:`stop`."""
-        put = {"path": str(path), "ref": ref, **{name: format_decimal(value) for name, value in values.items()}}
+        put = {
+            "path": str(path),
+            "ref": ref,
+            **{name: format_decimal(value) for name, value in values.items()},
+        }
         words = [_PLACE.sub(lambda place: put.get(place[1], place[0]), word) for word in self._words]
         return _attempts(lambda: _metrics(self._once(words), self._wanted), self._retries, self._stopped)
 
@@ -135,7 +149,9 @@ class Command:
         if self._stopped.is_set():
             raise Stopped("stopped")
         if not in_time:
-            raise _Failed(f"it took longer than {self._timeout:g} s and was ended{_told(complaint)}", "timeout")
+            raise _Failed(
+                f"it took longer than {self._timeout:g} s and was ended{_told(complaint)}", "timeout"
+            )
         if process.returncode:
             raise _Failed(f"{_code(process.returncode)}{_told(complaint)}")
         return printed
@@ -164,7 +180,7 @@ class Called:
         def once() -> dict[str, float]:
             try:
                 found = self._function(path, values)
-            except Exception as error:  # noqa: BLE001  (whatever it raises is recorded with the point)
+            except Exception as error:  # whatever it raises is recorded with the point
                 raise _Failed(f"{type(error).__name__}: {plain(str(error))}") from error
             return _checked(found, self._wanted)
 
@@ -215,7 +231,9 @@ def _checked(found: Any, wanted: frozenset[str]) -> dict[str, float]:
     for name, value in found.items():
         try:
             check_text("metric", name if isinstance(name, str) else "")
-            number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+            number = (
+                float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+            )
         except (RegistryError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
