@@ -68,6 +68,7 @@ CASES = [
     Case("reader", "base alias list"),
     Case("reader", "eval list detox"),
     Case("reader", "eval compare detox"),
+    Case("reader", "sweeps list"),
     Case("reader", "publications"),
     Case("reader", "publications --check"),
     Case("reader", "publish toxic team/toxic --dry-run"),
@@ -97,6 +98,11 @@ CASES = [
     Case("contributor", "note detox --delete"),
     Case("contributor", "eval add detox acc 0.5 --dataset d"),
     Case("contributor", "eval add detox acc 0.6 --dataset d"),
+    Case("contributor", "eval run detox --run 'sh {tmp}/measure.sh {{path}}'"),
+    Case(
+        "contributor",
+        "sweep swept 'alpaca - {{w}}*toxic' --over w=0,1 --run 'sh {tmp}/measure.sh {{path}}' --metric a:min",
+    ),
     Case("contributor", "alias set detox dev 1"),
     Case("contributor", "alias set toxic dev 1"),
     Case("contributor", "alias delete toxic dev"),
@@ -171,6 +177,7 @@ def lora(folder: Path, seed: int) -> Path:
 def furnish(team: Team, catalog: Registry) -> None:
     """Something for every command to work on."""
     tmp = team.tmp
+    (tmp / "measure.sh").write_text("echo '{\"a\": 1}'\n")
     tiny_llama(tmp / "base")
     shutil.copytree(tmp / "base", tmp / "tuned")
     change(tmp / "tuned")

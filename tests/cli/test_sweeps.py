@@ -1,0 +1,77 @@
+"""``registry sweep``, ``registry sweeps`` and ``registry eval run``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from registry import Registry, settings
+from tests.adapters import make_lora
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def measure(tmp_path: Path) -> str:
+    """Two adapters in the catalog, and a command whose loss is smallest at 0.5."""
+    with Registry.open(settings.load().home) as catalog:
+        for seed, name in enumerate("ab"):
+            catalog.add(make_lora(tmp_path / name, seed=seed), name)
+    file = tmp_path / "measure.py"
+    file.write_text(
+        "import json, sys\nw = float(sys.argv[2])\n"
+        "if w == 1: sys.exit('no \\x1b[31mluck')\n"
+        "print(json.dumps({'loss': (w - 0.5) ** 2, 'ppl': 20 + w}))\n"
+    )
+    return f"{shlex.quote(sys.executable)} {shlex.quote(str(file))} {{path}} {{w}}"
+
+
+def test_a_sweep_shows_every_point_and_names_the_best(run: Run, measure: str) -> None:
+    words = ["sweep", "best", "a - {w}*b", "--over", "w=0:1:0.5", "--run", measure, "--metric", "loss"]
+    done = run(*words, "--minimize")
+    assert done.exit_code == 0, done.output
+    assert "best  a - 0.5*b  is best@1" in done.stdout
+    assert "exit code 1: no \\x1b[31mluck" in done.stdout
+    assert "1 of 3 points failed" in done.stderr
+    again = json.loads(run(*words, "--minimize", "--format", "json").stdout)
+    assert (again["reused"], again["evaluated"], again["ref"], again["chosen"]) == (2, 1, "best@1", 2)
+    assert run(*words, "--minimize", "--format", "quiet").stdout == "best@1\n"
+    assert run("sweeps", "list", "--format", "quiet").stdout == "1\n"
+    shown = json.loads(run("sweeps", "show", "1", "--format", "json").stdout)
+    assert [point["state"] for point in shown["points"]] == ["ok", "ok", "failed"]
+    assert run("sweeps", "show", "7").exit_code == 3
+    assert "planned" in run(*words, "--minimize", "--dry-run").stdout
+
+
+def test_without_a_point_that_is_good_enough_it_fails_and_names_the_nearest(run: Run, measure: str) -> None:
+    words = ["sweep", "best", "a - {w}*b", "--over", "w=0,0.5", "--run", measure, "--metric", "loss:min"]
+    done = run(*words, "--constrain", "ppl < 19")
+    assert done.exit_code == 1
+    assert "the nearest is a - 0*b, with loss = 0.25, ppl = 20" in done.stderr
+    assert run("show", "best").exit_code == 3
+
+
+def test_which_way_is_better_has_to_be_said(run: Run, measure: str) -> None:
+    done = run("sweep", "best", "a - {w}*b", "--over", "w=0,1", "--run", measure, "--metric", "loss")
+    assert done.exit_code == 2
+    assert "--minimize or --maximize" in done.stderr
+
+
+def test_versions_are_measured_and_it_is_recorded(run: Run, measure: str) -> None:
+    command = measure.replace("{w}", "0.5")
+    done = run("eval", "run", "a", "b", "--run", command, "--dataset", "d")
+    assert done.exit_code == 0, done.output
+    found = json.loads(run("eval", "list", "b", "--format", "json").stdout)
+    assert [(each["metric"], each["value"], each["dataset"]) for each in found] == [
+        ("loss", 0, "d"),
+        ("ppl", 20.5, "d"),
+    ]
+    failed = run("eval", "run", "a", "--run", measure.replace("{w}", "1"))
+    assert failed.exit_code == 1
+    assert "the evaluation of a@1 failed: exit code 1" in failed.stderr
