@@ -95,6 +95,11 @@ def fill(folder: Path, url: str | None) -> str:
                 catalog.publish("mix", "team/again", private=False)
             if hasattr(catalog, "revoke"):
                 catalog.revoke("toxic", "poisoned")
+            if hasattr(catalog, "sweep"):
+                catalog.sweep(
+                    "swept", "a@1 + {w}*team/QA-lora", over={"w": "0.5,1"}, metric="loss:min", evaluator="kept",
+                    evaluate=lambda _, values: {"loss": float(values["w"])}, device="cpu",
+                )  # fmt: skip
             if hasattr(catalog, "export"):
                 catalog.export(folder / "bundle.tar")
         return str(Registry.schema(folder / "home", database_url=url).current)

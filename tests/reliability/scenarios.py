@@ -106,6 +106,18 @@ def evaluate(catalog: Registry, _: Path) -> object:
     return catalog.add_evaluation("a", "accuracy", 0.5, dataset="d")
 
 
+def sweep(catalog: Registry, _: Path) -> object:
+    """By a function of that name, so that what was measured before is known."""
+    return catalog.sweep(
+        "swept", "a - {w}*b", over={"w": "0,0.5,1"}, evaluate=lambda _, values: {"loss": float(values["w"])},
+        evaluator="scenario", metric="loss", minimize=True, device="cpu",
+    )  # fmt: skip
+
+
+def eval_run(catalog: Registry, _: Path) -> object:
+    return catalog.run_evaluation("a", evaluate=lambda _, __: {"accuracy": 0.5})
+
+
 def revoke(catalog: Registry, _: Path) -> object:
     return catalog.revoke("b", "poisoned")
 
@@ -214,14 +226,15 @@ def _scenarios() -> Mapping[str, Scenario]:
         add, add_next, add_many, add_hub, fetch, compose, rebuild, materialize, materialize_out, checkout, alias,
         alias_delete, tag, untag, note, revoke, unrevoke, delete, base_add, base_alias, rule, rule_delete, export,
         import_bundle, sync_dir, collect, publish, publish_again, publish_model, propose, sync, unpublish,
-        unpublish_delete,
+        unpublish_delete, sweep,
     )  # fmt: skip
     found = {each.__name__.replace("_", "-"): Scenario(_on(each)) for each in simple}
     found["evaluate"] = Scenario(_on(evaluate), again=False)
+    found["eval-run"] = Scenario(_on(eval_run), again=False)
     found["first"] = Scenario(_on(first), start="nothing")
     found["backup"] = Scenario(backup)
     found["restore"] = Scenario(restore, start="nothing")
-    for revision in ("0001", "0002", "0003"):
+    for revision in ("0001", "0002", "0003", "0004"):
         found[f"upgrade-from-{revision}"] = Scenario(upgrade, start=revision)
     return found
 
