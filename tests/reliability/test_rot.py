@@ -24,6 +24,7 @@ SAYS_NOTHING_OF_VERSIONS = {
     "adapters",
     "name_words",
     "rules",
+    "sweeps",
     "sweep_points",
     "sketches",
     "events",
