@@ -1,0 +1,135 @@
+"""What all plots share: one look, texts that only are texts, and bytes that depend on nothing but what is drawn."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+from registry.errors import UsageError
+
+try:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+    from matplotlib.textpath import TextToPath
+except ModuleNotFoundError as error:
+    raise UsageError(f"plots need {error.name}", hint="pip install 'adapter-registry[plot]'") from error
+
+if TYPE_CHECKING:
+    from registry.plots import Form
+
+INK, DIM, RULE = "#1a1a1a", "#5c5c5c", "#b8b8b8"
+BLUE, ORANGE, RED = "#0072b2", "#b85c00", "#b3261e"
+"""Told apart with any colour vision, and dark enough for text on white."""
+POINTS = 72.0  # of an inch
+
+_LOOK = {
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],  # the first comes with matplotlib, the second is as wide
+    "font.size": 9.0,
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a name is one
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.0,
+    "xtick.color": DIM,
+    "ytick.color": DIM,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "svg.fonttype": "none",  # text stays text: to be searched, copied and read aloud
+    "svg.hashsalt": "registry",
+    "hatch.linewidth": 0.6,
+    "hatch.color": DIM,
+}
+_METADATA = ("Date", "Creator", "Format", "Type")  # what would tell of the day and the program
+_FINEST, _PIXELS, _LONGEST_SIDE = 150.0, 40e6, 30_000
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>body {{ margin: 1em; background: white }} svg {{ max-width: 100%; height: auto }}</style>
+</head>
+<body>
+{svg}
+</body>
+</html>
+"""
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """The settings of this file in place of the user's, who has them back afterwards."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_LOOK)
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, which no window and no global state knows of."""
+    return Figure(figsize=(width, height), facecolor="white")
+
+
+def encode(figure: Figure, title: str, form: Form) -> bytes:
+    with look():
+        if form == "png":
+            return _png(figure)
+        svg = _svg(figure, text(title, most=200))
+        return svg if form == "svg" else _html(svg, text(title, most=200))
+
+
+def _png(figure: Figure) -> bytes:
+    width, height = figure.get_size_inches()
+    dpi = min(_FINEST, math.sqrt(_PIXELS / (width * height)), _LONGEST_SIDE / max(width, height))
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+    return file.getvalue()
+
+
+def _svg(figure: Figure, title: str) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Title": title, **dict.fromkeys(_METADATA)})
+    return file.getvalue()
+
+
+def _html(svg: bytes, title: str) -> bytes:
+    drawn = svg.decode()
+    return _PAGE.format(title=html.escape(title), svg=drawn[drawn.index("<svg") :].rstrip()).encode()
+
+
+def text(value: object, *, most: int = 60) -> str:
+    """Text that draws as itself on one line: what acts, reorders or has no glyph is spelled out; the middle is left out of what is long."""
+    given = str(value)
+    shown = "".join(each if _is_plain(each) else ascii(each)[1:-1] for each in given[: 4 * most] + given[4 * most :][-most:])
+    if len(shown) <= most:
+        return shown
+    head = most * 2 // 3
+    return f"{shown[:head]}…{shown[len(shown) - (most - head - 1) :]}"
+
+
+def _is_plain(character: str) -> bool:
+    return character.isprintable() and ord(character) in _glyphs()
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    found = get_font(findfont(FontProperties(family="DejaVu Sans"), fallback_to_default=False))
+    return frozenset(found.get_charmap())
+
+
+def width(line: str, size: float, *, bold: bool = False) -> float:
+    """How wide a line is drawn, in inches."""
+    font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
+    wide, _, _ = TextToPath().get_text_width_height_descent(line, font, ismath=False)
+    return float(wide) / POINTS
