@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 @click.argument("what", metavar=f"{{{'|'.join(plots.family.names())}}}")
 @click.argument("subject", metavar="REF")
 @click.option(
-    "--out", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="Where to: FILE.svg, .png or .html."
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Where to: FILE.svg, .png or .html.",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists, once the new one is whole.")
 @click.option("--up", "direction", flag_value="up", help="lineage: what it was derived from (default).")
@@ -67,4 +71,9 @@ def command(
 
 
 def _plotted(result: Plotted, _: Console) -> Iterator[RenderableType]:
-    yield line(("drew ", "green"), f"{result.what} of {result.subject} to ", (result.path, "bold"), f", {size(result.size)}")
+    yield line(
+        ("drew ", "green"),
+        f"{result.what} of {result.subject} to ",
+        (result.path, "bold"),
+        f", {size(result.size)}",
+    )

@@ -105,7 +105,7 @@ def _edges(reached: CTE, direction: Direction) -> Select[int, int, str | None, s
     )
 
 
-def _nodes(reached: CTE) -> Select[Any]:
+def _nodes(reached: CTE) -> Select[*tuple[Any, ...]]:
     affected = exists().where(AffectedRow.version_id == VersionRow.id)
     held = exists().where(ArtifactFileRow.artifact_digest == VersionRow.artifact_digest)
     # Looked up for each version: joined, PostgreSQL might read all the aliases there are.

@@ -86,7 +86,9 @@ def form_of(path: Path) -> Form:
     for form in get_args(Form):
         if suffix == form:
             return form  # type: ignore[no-any-return]
-    raise UsageError(f"{path.name[:200]!r} is no picture that can be written", hint="end it in .svg, .png or .html")
+    raise UsageError(
+        f"{path.name[:200]!r} is no picture that can be written", hint="end it in .svg, .png or .html"
+    )
 
 
 def encode(drawing: Drawing, form: Form) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import html
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from registry.errors import UsageError
 
@@ -21,14 +21,17 @@ except ModuleNotFoundError as error:
     raise UsageError(f"plots need {error.name}", hint="pip install 'adapter-registry[plot]'") from error
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from registry.plots import Form
 
 INK, DIM, RULE = "#1a1a1a", "#5c5c5c", "#b8b8b8"
 BLUE, ORANGE, RED = "#0072b2", "#b85c00", "#b3261e"
 """Told apart with any colour vision, and dark enough for text on white."""
+MARGIN = 0.3  # inches
 POINTS = 72.0  # of an inch
 
-_LOOK = {
+_LOOK: dict[Any, Any] = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans", "Verdana"],  # the first comes with matplotlib, the second is as wide
     "font.size": 9.0,
@@ -76,9 +79,33 @@ def look() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, which no window and no global state knows of."""
-    return Figure(figsize=(width, height), facecolor="white")
+class Sheet:
+    """An empty figure that no window and no global state knows of; places on it are inches from the left and the top."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.figure = Figure(figsize=(width, height), facecolor="white")
+        self._width, self._height = width, height
+
+    def axes(self, x: float, y: float, w: float, h: float) -> Axes:
+        return self.figure.add_axes(
+            (x / self._width, 1 - (y + h) / self._height, w / self._width, h / self._height)
+        )
+
+    def text(self, x: float, y: float, words: str, **style: Any) -> None:
+        """One line, whose top is at ``y``."""
+        self.figure.text(x / self._width, 1 - y / self._height, words, **{"va": "top", **style})
+
+    def head(self, title: str, notes: Sequence[str] = ()) -> None:
+        """What the picture shows, and what is to be known of it; :func:`head_size` says how much room that takes."""
+        self.text(MARGIN, MARGIN, text(title, most=120), size=11, weight="bold")
+        for at, note in enumerate(notes):
+            self.text(MARGIN, MARGIN + 0.26 + 0.17 * at, text(note, most=160), size=8, color=DIM)
+
+
+def head_size(title: str, notes: Sequence[str] = ()) -> tuple[float, float]:
+    """Width and height of a title and notes, with the margins around them, in inches."""
+    lines = [width(text(title, most=120), 11, bold=True), *(width(text(note, most=160), 8) for note in notes)]
+    return 2 * MARGIN + max(lines), MARGIN + 0.4 + 0.17 * len(notes)
 
 
 def encode(figure: Figure, title: str, form: Form) -> bytes:
@@ -111,7 +138,10 @@ def _html(svg: bytes, title: str) -> bytes:
 def text(value: object, *, most: int = 60) -> str:
     """Text that draws as itself on one line: what acts, reorders or has no glyph is spelled out; the middle is left out of what is long."""
     given = str(value)
-    shown = "".join(each if _is_plain(each) else ascii(each)[1:-1] for each in given[: 4 * most] + given[4 * most :][-most:])
+    shown = "".join(
+        each if _is_plain(each) else ascii(each)[1:-1]
+        for each in given[: 4 * most] + given[4 * most :][-most:]
+    )
     if len(shown) <= most:
         return shown
     head = most * 2 // 3
@@ -133,3 +163,9 @@ def width(line: str, size: float, *, bold: bool = False) -> float:
     font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
     wide, _, _ = TextToPath().get_text_width_height_descent(line, font, ismath=False)
     return float(wide) / POINTS
+
+
+def number(value: float, digits: int) -> str:
+    """A number as it is read: with a minus sign, which zero has not."""
+    shown = f"{value:.{digits}f}"
+    return shown.removeprefix("-") if not float(shown) else shown.replace("-", "−")

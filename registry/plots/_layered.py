@@ -10,6 +10,7 @@ from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 N = TypeVar("N")
@@ -42,7 +43,7 @@ def layers(nodes: Sequence[N], edges: Sequence[tuple[N, N]]) -> Layers[N]:
         for at, place in enumerate(passes, column[start] + 1):
             places[at].append(place)
         ways.append((start, *passes, end))
-    steps = [pair for way in ways for pair in zip(way, way[1:], strict=False)]
+    steps = [pair for way in ways for pair in pairwise(way)]
     return Layers(tuple(map(tuple, _ordered(places, steps))), tuple(ways))
 
 
@@ -90,7 +91,9 @@ def _ordered(places: list[list[object]], steps: Iterable[tuple[object, object]])
     return best
 
 
-def _sort(column: list[object], beside: Sequence[object], neighbours: Callable[[object], list[object]]) -> None:
+def _sort(
+    column: list[object], beside: Sequence[object], neighbours: Callable[[object], list[object]]
+) -> None:
     rank = {place: at for at, place in enumerate(beside)}
     here = {place: at for at, place in enumerate(column)}
 
@@ -103,7 +106,7 @@ def _sort(column: list[object], beside: Sequence[object], neighbours: Callable[[
 
 def _crossings(places: Sequence[Sequence[object]], right: Mapping[object, Sequence[object]]) -> int:
     count = 0
-    for column, beside in zip(places, places[1:], strict=False):
+    for column, beside in pairwise(places):
         rank = {place: at for at, place in enumerate(beside)}
         passed: list[int] = []
         for place in column:
@@ -117,7 +120,7 @@ def heights(drawn: Layers[N], size: Callable[[object], float]) -> dict[object, f
     """The middle of each place, from 0 downwards (negative), so that none overlaps the next and edges bend little."""
     beside: defaultdict[object, list[object]] = defaultdict(list)
     for way in drawn.ways:
-        for start, end in zip(way, way[1:], strict=False):
+        for start, end in pairwise(way):
             beside[start].append(end)
             beside[end].append(start)
     found: dict[object, float] = {}
@@ -126,7 +129,9 @@ def heights(drawn: Layers[N], size: Callable[[object], float]) -> dict[object, f
     for sweep in range(_SWEEPS):
         for column in drawn.columns if sweep % 2 else reversed(drawn.columns):
             wanted = [
-                sum(found[each] for each in beside[place]) / len(beside[place]) if beside[place] else found[place]
+                sum(found[each] for each in beside[place]) / len(beside[place])
+                if beside[place]
+                else found[place]
                 for place in column
             ]
             found |= zip(column, _apart(wanted, [size(place) for place in column]), strict=True)
@@ -136,7 +141,7 @@ def heights(drawn: Layers[N], size: Callable[[object], float]) -> dict[object, f
 
 def _apart(wanted: Sequence[float], sizes: Sequence[float]) -> list[float]:
     """Near where they are wanted, in this order, and apart: between pushing all down and pushing all up."""
-    gaps = [(a + b) / 2 for a, b in zip(sizes, sizes[1:], strict=False)]
+    gaps = [(a + b) / 2 for a, b in pairwise(sizes)]
     down, up = list(wanted), list(wanted)
     for i, gap in enumerate(gaps, 1):
         down[i] = min(down[i], down[i - 1] - gap)

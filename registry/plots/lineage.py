@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 from registry.errors import IntegrityFailure, Refused
 from registry.plots import Catalog, Drawing, Options, Plot, _canvas
-from registry.plots._canvas import BLUE, DIM, INK, ORANGE, POINTS, RED, RULE, text, width
+from registry.plots._canvas import BLUE, DIM, INK, MARGIN, ORANGE, RED, RULE, Sheet, head_size, text, width
 from registry.plots._layered import Layers, heights, layers
 
 # isort: split
@@ -23,8 +24,13 @@ MOST = 200
 """Versions in one picture; beyond, nobody follows an arrow."""
 
 _SIZE, _SMALL = 9.0, 7.5  # points
-_LINE, _PAD, _GAP, _BETWEEN = 0.16, 0.08, 0.16, 0.85  # inches: a line, inside a box, between boxes, between columns
-_MARGIN, _TITLE, _PASS = 0.25, 0.4, 0.2
+_LINE, _PAD, _GAP, _BETWEEN = (
+    0.16,
+    0.08,
+    0.16,
+    0.85,
+)  # inches: a line, inside a box, between boxes, between columns
+_PASS = 0.2  # where an arrow passes between boxes
 
 
 class LineageGraph(Plot):
@@ -39,7 +45,11 @@ class LineageGraph(Plot):
         _refuse_many(found)
         compositions = [each.ref for each in found.nodes if each.expression is not None and not each.deleted]
         stale = {each.ref for each in catalog.stale(compositions)} if compositions else set()
-        title = f"What {found.ref} was derived from" if direction == "up" else f"What was derived from {found.ref}"
+        title = (
+            f"What {found.ref} was derived from"
+            if direction == "up"
+            else f"What was derived from {found.ref}"
+        )
         return Drawing(figure(found, title, stale=stale), found.ref, title)
 
 
@@ -70,8 +80,20 @@ class _Box:
 
 
 def _box(node: LineageNode, *, stale: bool) -> _Box:
-    about = " · ".join([node.kind, *([node.task] if node.task else []), *([f"[{', '.join(node.aliases)}]"] if node.aliases else [])])
-    marks = {"✗ revoked": node.revoked, "from revoked": node.affected, "deleted": node.deleted, "stale": stale, "not held": not node.held}
+    about = " · ".join(
+        [
+            node.kind,
+            *([node.task] if node.task else []),
+            *([f"[{', '.join(node.aliases)}]"] if node.aliases else []),
+        ]
+    )
+    marks = {
+        "✗ revoked": node.revoked,
+        "from revoked": node.affected,
+        "deleted": node.deleted,
+        "stale": stale,
+        "not held": not node.held,
+    }
     said = ", ".join(mark for mark, holds in marks.items() if holds)
     lines = [(text(node.ref, most=40), _SIZE, INK), (text(about, most=48), _SMALL, DIM)]
     if node.expression is not None:
@@ -88,42 +110,47 @@ def figure(lineage: Lineage, title: str, *, stale: Collection[str] = ()) -> Figu
     try:
         placed = layers(refs, [(each.parent, each.child) for each in edges])
     except ValueError as error:
-        raise IntegrityFailure(f"the lineage of {lineage.ref} goes in a circle", hint="run registry verify") from error
-    boxes = {node.ref: _box(node, stale=node.ref in stale) for node in lineage.nodes}
+        raise IntegrityFailure(
+            f"the lineage of {lineage.ref} goes in a circle", hint="run registry verify"
+        ) from error
+    boxes: dict[object, _Box] = {node.ref: _box(node, stale=node.ref in stale) for node in lineage.nodes}
     middles = heights(placed, lambda place: _GAP + boxes[place].height if place in boxes else _PASS)
     left, across = _sides(placed, boxes)
-    wide = max(across, width(title, 11, bold=True)) + 2 * _MARGIN
     low = min((middles[ref] - boxes[ref].height / 2 for ref in refs), default=0.0)
-    high = -low + _TITLE + 2 * _MARGIN
+    head_wide, head = head_size(title)
+    wide, high = max(across + 2 * MARGIN, head_wide), head - low + MARGIN
     with _canvas.look():
-        drawn = _canvas.new_figure(wide, high)
-        axes = drawn.add_axes((0, 0, 1, 1))
+        sheet = Sheet(wide, high)
+        sheet.head(title)
+        axes = sheet.axes(0, 0, wide, high)
         axes.set_axis_off()
-        axes.set_xlim(-_MARGIN, wide - _MARGIN)  # in inches
-        axes.set_ylim(low - _MARGIN, high + low - _MARGIN)
-        drawn.text(_MARGIN / wide, 1 - _MARGIN / high, text(title, most=120), size=11, weight="bold", va="top")
+        axes.set_xlim(-MARGIN, wide - MARGIN)  # in inches
+        axes.set_ylim(low - MARGIN, head)
         for number, (edge, way) in enumerate(zip(edges, placed.ways, strict=True)):
             _arrow(axes, number, edge, _points(way, boxes, left, middles), outward=lineage.direction == "up")
         for number, node in enumerate(lineage.nodes):
             at = (left[node.ref], middles[node.ref])
             _node(axes, number, node, boxes[node.ref], at, asked=node.ref == lineage.ref)
-    return drawn
+    return sheet.figure
 
 
-def _sides(placed: Layers[str], boxes: Mapping[str, _Box]) -> tuple[dict[object, float], float]:
+def _sides(placed: Layers[str], boxes: Mapping[object, _Box]) -> tuple[dict[object, float], float]:
     """The left side of every place, and the width of all columns together."""
     left: dict[object, float] = {}
     x = 0.0
     for column in placed.columns:
         wide = max(boxes[place].width for place in column if place in boxes)
-        left |= {place: x for place in column}
+        left |= dict.fromkeys(column, x)
         left |= {("right", place): x + wide for place in column}
         x += wide + _BETWEEN
     return left, max(x - _BETWEEN, 0.0)
 
 
 def _points(
-    way: Sequence[object], boxes: Mapping[object, _Box], left: Mapping[object, float], y: Mapping[object, float]
+    way: Sequence[object],
+    boxes: Mapping[object, _Box],
+    left: Mapping[object, float],
+    y: Mapping[object, float],
 ) -> list[tuple[float, float]]:
     """Where an arrow begins, where it passes through columns, and where it ends."""
     start, *passes, end = way
@@ -133,11 +160,13 @@ def _points(
     return [*points, (left[end], y[end])]
 
 
-def _arrow(axes: Axes, number: int, edge: LineageEdge, points: Sequence[tuple[float, float]], *, outward: bool) -> None:
+def _arrow(
+    axes: Axes, number: int, edge: LineageEdge, points: Sequence[tuple[float, float]], *, outward: bool
+) -> None:
     against = edge.coefficient is not None and edge.coefficient.startswith("-")
     colour = ORANGE if against else DIM
     vertices, codes = [points[0]], [Curve.MOVETO]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         middle = (x0 + x1) / 2
         vertices += [(middle, y0), (middle, y1), (x1, y1)]
         codes += [Curve.CURVE4] * 3
@@ -167,7 +196,9 @@ def _arrow(axes: Axes, number: int, edge: LineageEdge, points: Sequence[tuple[fl
         )  # fmt: skip
 
 
-def _node(axes: Axes, number: int, node: LineageNode, box: _Box, at: tuple[float, float], *, asked: bool) -> None:
+def _node(
+    axes: Axes, number: int, node: LineageNode, box: _Box, at: tuple[float, float], *, asked: bool
+) -> None:
     x, y = at
     edge = BLUE if asked else RED if node.revoked else RULE
     axes.add_patch(

@@ -13,7 +13,9 @@ from registry.results import Plotted
 from registry.verbs import _container
 
 
-def plot(catalog: Catalog, what: str, subject: str, out: str | Path, options: Options, *, replace: bool) -> Plotted:
+def plot(
+    catalog: Catalog, what: str, subject: str, out: str | Path, options: Options, *, replace: bool
+) -> Plotted:
     target = Path(out)
     form = plots.form_of(target)
     chosen = plots.load(what, options)
