@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:
     raise UsageError(f"plots need {error.name}", hint="pip install 'adapter-registry[plot]'") from error
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
     from registry.plots import Form
@@ -94,6 +95,14 @@ class Sheet:
     def text(self, x: float, y: float, words: str, **style: Any) -> None:
         """One line, whose top is at ``y``."""
         self.figure.text(x / self._width, 1 - y / self._height, words, **{"va": "top", **style})
+
+    def legend(self, x: float, y: float, entries: Sequence[tuple[Artist, str]]) -> None:
+        """What marks mean, in one line."""
+        self.figure.legend(
+            [mark for mark, _ in entries], [said for _, said in entries], loc="upper left", ncols=len(entries),
+            bbox_to_anchor=(x / self._width, 1 - y / self._height), frameon=False, fontsize=8, borderaxespad=0, borderpad=0,
+            handletextpad=0.4, columnspacing=1.6,
+        )  # fmt: skip
 
     def head(self, title: str, notes: Sequence[str] = ()) -> None:
         """What the picture shows, and what is to be known of it; :func:`head_size` says how much room that takes."""
