@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,14 +25,8 @@ if TYPE_CHECKING:
 METRICS, VARIABLES, CELLS = 6, 6, 40
 """What one picture holds: metrics, variables, and values of each of two variables as a map."""
 
-_WIDE, _HIGH, _SIDE, _FOOT, _LEGEND = (
-    3.6,
-    2.1,
-    0.75,
-    0.6,
-    0.35,
-)  # inches: a panel, beside it, below it, the legend
-_MAP = 2.8
+_WIDE, _HIGH, _SIDE, _FOOT, _LEGEND = 3.6, 2.1, 0.75, 0.6, 0.35  # inches: a panel, around it, the legend
+_ALONE, _MAP = 5.4, 2.8  # the width of a panel that is alone in its row, the height of a map
 _CONSTRAINT = re.compile(r"\s*(?P<metric>\S+?)\s*(?P<sign><=|>=|<|>|=)\s*(?P<bound>[-+0-9.eE]+)\s*")
 _BETTER = {"min": "smaller is better", "max": "larger is better"}
 
@@ -87,10 +81,10 @@ def _notes(sweep: Sweep) -> Iterator[str]:
         yield "no point was chosen"
     outside = sum(point.metrics is not None and not point.feasible for point in sweep.points)
     if outside:
-        yield f"{outside} of {len(sweep.points)} points do not satisfy {' and '.join(sweep.constraints)}"
+        yield f"outside {' and '.join(sweep.constraints)}: {outside} of {len(sweep.points)} points"
     failed = sum(point.metrics is None for point in sweep.points)
     if failed:
-        yield f"{failed} of {len(sweep.points)} points have no metrics"
+        yield f"without metrics: {failed} of {len(sweep.points)} points"
     left_out = _metrics(sweep)[METRICS:]
     if left_out:
         yield f"not drawn: {', '.join(left_out)}"
@@ -148,16 +142,16 @@ class _Page:
         ]
         pareto = len(self.sweep.metrics) == 2
         across = min(len(panels) + pareto, 3) if maps else max(len(self.names), 1)
-        high = _MAP if maps else _HIGH
+        high, broad = _MAP if maps else _HIGH, _WIDE if across > 1 else _ALONE
         head_wide, top = head_size(self.title, self.notes)
         rows = ceil((len(panels) + pareto) / across)
-        wide = max(head_wide, 2 * MARGIN + across * (_WIDE + _SIDE))
+        wide = max(head_wide, 2 * MARGIN + across * (broad + _SIDE))
         sheet = Sheet(wide, top + _LEGEND + rows * (high + _FOOT) + MARGIN)
         sheet.head(self.title, self.notes)
 
         def place(at: int) -> Axes:
-            x = MARGIN + _SIDE * 0.8 + (at % across) * (_WIDE + _SIDE)
-            return sheet.axes(x, top + _LEGEND + (at // across) * (high + _FOOT), _WIDE, high)
+            x = MARGIN + _SIDE * 0.8 + (at % across) * (broad + _SIDE)
+            return sheet.axes(x, top + _LEGEND + (at // across) * (high + _FOOT), broad, high)
 
         for at, (metric, name) in enumerate(panels):
             if name is None:
@@ -179,7 +173,10 @@ class _Page:
         measured = _measured(self.sweep, metric)
         xs = [float(point.values[name]) for point, _ in measured]
         if len(self.names) == 1:
-            ordered = sorted(zip(xs, [value for _, value in measured], strict=True))
+            known = {point.position: value for point, value in measured}
+            ordered = sorted(  # a gap where nothing was measured
+                (float(point.values[name]), known.get(point.position, nan)) for point in self.sweep.points
+            )
             axes.plot(*zip(*ordered, strict=True), color=BLUE, linewidth=1.0, alpha=0.5, gid=f"line-{at}")
         self._marks(axes, [(x, value, point) for x, (point, value) in zip(xs, measured, strict=True)], at)
         failed = [float(point.values[name]) for point in self.sweep.points if point.metrics is None]
