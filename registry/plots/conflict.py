@@ -165,7 +165,7 @@ def _norm(measure: Measure, pairs: Sequence[Conflict]) -> Normalize:
     centre = measure.middle or 0.0
     largest = max(abs(value - centre) for value in found)
     most = 1.0 - centre if measure.middle else 1.0
-    reach = min(next(limit for limit in _LIMITS if largest <= limit + 1e-9), most)
+    reach = min(next(limit for limit in _LIMITS if largest <= limit + 1e-6), most)
     return Normalize(centre - reach if measure.middle is not None else 0.0, centre + reach)
 
 

@@ -27,7 +27,7 @@ METRICS, VARIABLES, CELLS = 6, 6, 40
 
 _WIDE, _HIGH, _SIDE, _FOOT, _LEGEND = 3.6, 2.1, 0.75, 0.6, 0.35  # inches: a panel, around it, the legend
 _ALONE, _MAP = 5.4, 2.8  # the width of a panel that is alone in its row, the height of a map
-_CONSTRAINT = re.compile(r"\s*(?P<metric>\S+?)\s*(?P<sign><=|>=|<|>|=)\s*(?P<bound>[-+0-9.eE]+)\s*")
+_CONSTRAINT = re.compile(r"\s*(?P<metric>\S(?:.*?\S)?)\s*(?P<sign><=|>=|<|>|=)\s*(?P<bound>\S+)\s*")
 _BETTER = {"min": "smaller is better", "max": "larger is better"}
 
 

@@ -65,12 +65,11 @@ def test_every_cell_is_what_dense_matrices_give(local: Registry, tmp_path: Path)
         worst = min(values) if measure.worst_is_low else max(values)
         word = "lowest" if measure.worst_is_low else "highest"
         assert f"mean {np.mean(values):.3f}, {word} {worst:.3f}".replace("-", "−") in said
-        ends = {
-            "cosine": next((-x, x) for x in (0.05, 0.1, 0.2, 0.5, 1) if max(map(abs, values)) <= x),
-            "sign-conflict": next(
-                (0.5 - x, 0.5 + x) for x in (0.05, 0.1, 0.2, 0.5) if max(abs(v - 0.5) for v in values) <= x
-            ),
-        }.get(measure.name) or next((0.0, x) for x in (0.05, 0.1, 0.2, 0.5, 1.0) if max(values) <= x)
+        middle = {"cosine": 0.0, "sign-conflict": 0.5}.get(measure.name, 0.0)
+        reach = next(
+            x for x in (0.05, 0.1, 0.2, 0.5, 1.0) if max(abs(v - middle) for v in values) <= x + 1e-6
+        )
+        low = middle - reach if measure.name in {"cosine", "sign-conflict"} else 0.0
         cells = svg.shapes(root, f"{measure.name}-0")
         assert len(cells) == len(MODEL)
         in_order = [
@@ -79,7 +78,7 @@ def test_every_cell_is_what_dense_matrices_give(local: Registry, tmp_path: Path)
             for layer in range(4)
         ]
         for name, cell in zip(in_order, cells, strict=True):
-            share = (expected[name][measure.name] - ends[0]) / (ends[1] - ends[0])
+            share = (expected[name][measure.name] - low) / (middle + reach - low)
             wanted = [round(255 * part) for part in colormaps[measure.colours](share)[:3]]
             assert max(abs(x - y) for x, y in zip(svg.colour(cell), wanted, strict=True)) <= 4, (
                 name,
