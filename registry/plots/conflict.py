@@ -28,7 +28,7 @@ ROWS = 40
 """Projections in one picture."""
 
 _LIMITS = (0.05, 0.1, 0.2, 0.5, 1.0)  # of the colour scales
-_STEPS, _STEPS_OF_COLOUR = (1, 2, 4, 5, 10, 20, 50, 100), 40
+_STEPS, _STEPS_OF_COLOUR = (1, 2, 4, 5, 10, 20, 50, 100), 25
 _CELL, _ROW = 0.125, 0.2  # inches, as all below
 _NARROWEST, _WIDEST = 1.9, 6.0  # a panel
 _BETWEEN, _HEADING, _NAMED, _NUMBERS, _BAR = 0.3, 0.3, 0.42, 0.27, 0.62

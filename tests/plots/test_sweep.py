@@ -119,7 +119,7 @@ def test_two_objectives_have_a_front() -> None:
 
 
 def test_two_variables_on_a_grid_are_a_map() -> None:
-    points = []
+    points: list[SweepPoint] = []
     for i in range(5):
         for j in range(3):
             metrics = None if (i, j) == (1, 1) else {"toxicity": float(i + j), "ppl": float(20 + (i == 4))}
