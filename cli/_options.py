@@ -208,6 +208,34 @@ def presented(command: F) -> F:
     return _license(_despite(_template(command)))
 
 
+_run = click.option(
+    "--run", required=True, metavar="COMMAND", help="What measures: {path} is the adapter's folder."
+)
+_timeout = click.option("--timeout", type=finite, metavar="SECONDS", help="Time limit of one evaluation.")
+_retries = click.option(
+    "--retries",
+    type=click.IntRange(0, 100),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Tries after a failure.",
+)
+_dataset = click.option(
+    "--dataset", default="local", show_default=True, metavar="NAME", help="What it is measured on."
+)
+_split = click.option("--split", metavar="NAME", help="Which part of the dataset.")
+
+
+def running(command: F) -> F:
+    """How an evaluation is run."""
+    return _run(_timeout(_retries(command)))
+
+
+def measured_on(command: F) -> F:
+    """What evaluations are recorded for."""
+    return _dataset(_split(command))
+
+
 def dtype(help_text: str) -> Callable[[F], F]:
     """``--dtype``, with what it means for this command."""
     names = ["float64", "float32", "bfloat16", "float16"]

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from . import _options as options
 from ._group import Signed
 from ._options import common, finite, open_registry
 from ._parts import line, table
-from ._render import emit, emit_all, say
+from ._render import emit, emit_all, progress, say
 from ._tables import evaluations
 
 if TYPE_CHECKING:
@@ -45,6 +46,29 @@ def add(ref: str, metric: str, value: float, dataset: str, split: str | None) ->
     with open_registry() as catalog:
         result = catalog.add_evaluation(ref, metric, value, dataset=dataset, split=split)
     emit(result, _recorded, quiet=lambda evaluation: [evaluation.ref])
+
+
+@command.command("run", cls=Signed)
+@click.argument("refs", nargs=-1, required=True, metavar="REF...")
+@options.running
+@options.measured_on
+@common
+def run_(
+    *, refs: tuple[str, ...], run: str, timeout: float | None, retries: int, dataset: str, split: str | None
+) -> None:
+    """Measure versions by a command and record what they score.
+
+    Its last line is a JSON object of numbers, such as {"accuracy": 0.81}. {ref} stands for the version.
+
+    For example:
+
+      registry eval run detox@2 --run 'python eval.py {path}' --dataset sst2 --timeout 600
+    """
+    with open_registry() as catalog, progress() as bar:
+        results = catalog.run_evaluation(
+            refs, run=run, timeout=timeout, retries=retries, dataset=dataset, split=split, progress=bar
+        )
+    emit_all(results, evaluations, quiet=lambda result: result.ref, empty="nothing was measured")
 
 
 @command.command("list")

@@ -51,6 +51,7 @@ from registry.results import (
     Rule,
     Schema,
     Staleness,
+    Sweep,
     Synced,
     SyncedFolder,
     SyncReport,
@@ -63,7 +64,9 @@ from registry.results import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
+    from decimal import Decimal
     from typing import Literal
 
     from registry.blobs import BlobStore
@@ -828,6 +831,110 @@ class Registry:
 
         return annotate.add_evaluation(
             self._database, _text(ref), metric, value, dataset=dataset, split=split, actor=self._config.actor
+        )
+
+    def sweep(
+        self,
+        name: str,
+        expression: str,
+        *,
+        over: Mapping[str, str | Sequence[str | Decimal | int]],
+        metric: str | Sequence[str],
+        run: str | None = None,
+        evaluate: Callable[[Path, Mapping[str, Decimal]], Mapping[str, float]] | None = None,
+        evaluator: str | None = None,
+        minimize: bool = False,
+        constrain: Sequence[str] = (),
+        search: Literal["grid", "bayes"] = "grid",
+        budget: int | None = None,
+        seed: int = 0,
+        jobs: int = 1,
+        timeout: float | None = None,
+        retries: int = 0,
+        dataset: str = "local",
+        split: str | None = None,
+        record: bool = True,
+        again: bool = False,
+        dry_run: bool = False,
+        rank: int | None = None,
+        energy: str | float | None = None,
+        dtype: str | None = None,
+        base_path: str | Path | None = None,
+        device: str = "auto",
+        progress: Progress | None = None,
+    ) -> Sweep:
+        """Measure an expression with ``{variables}`` in it at many values, and make the best point a version of ``name``.
+
+        ``over`` says which values: ``{"w": "0:1:0.1"}``, ``"0.1,0.3,1"`` or a sequence. Each point is computed once and
+        measured by ``run`` (a command with ``{path}``, whose last line is a JSON object of numbers) or by ``evaluate``, a
+        function of the adapter's folder and the values. What was measured before by the same command, or by a function
+        of the same name ``evaluator``, is not measured again, unless ``again``. ``metric`` is one or several of ``name``,
+        ``name:min`` or ``name:max``; the first decides, and of several the Pareto front is marked. ``constrain`` has
+        conditions such as ``"ppl < 21"``. ``search="bayes"`` looks at ``budget`` points that Optuna chooses by ``seed``,
+        which also feeds methods that draw at random. With ``record`` False nothing becomes a version; ``dry_run`` only
+        tells the points. A point that fails is recorded so, and tried again the next time. With several ``jobs``,
+        ``evaluate`` is called in threads. Raises what :meth:`compose` raises.
+        """
+        from registry.verbs import sweep
+
+        asked = sweep.Asked(
+            name, expression, over, [metric] if isinstance(metric, str) else list(metric), run=run, evaluate=evaluate,
+            evaluator=evaluator, minimize=minimize, constrain=tuple(constrain), search=search, budget=budget, seed=seed,
+            jobs=jobs, timeout=timeout, retries=retries, dataset=dataset, split=split, record=record, again=again,
+            plan_only=dry_run, rank=rank, energy=energy, dtype=dtype, base_path=base_path, device=device,
+        )  # fmt: skip
+        return sweep.sweep(
+            self._database,
+            self._blobs,
+            asked,
+            place=self._config.home,
+            actor=self._config.actor,
+            progress=progress,
+        )
+
+    def sweeps(self, name: str | None = None) -> tuple[Sweep, ...]:
+        """All sweeps, or those for one adapter, newest first, without their points."""
+        from registry.verbs import sweeps
+
+        return sweeps.listing(self._database, name)
+
+    def sweep_result(self, number: int) -> Sweep:
+        """A sweep with what was measured at its points. Raises ``NotFound``."""
+        from registry.verbs import sweeps
+
+        return sweeps.show(self._database, number)
+
+    def run_evaluation(
+        self,
+        refs: Reference | Iterable[Reference],
+        *,
+        run: str | None = None,
+        evaluate: Callable[[Path, Mapping[str, Decimal]], Mapping[str, float]] | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
+        dataset: str = "local",
+        split: str | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[Evaluation, ...]:
+        """Measure versions by a command, or a function, and record every metric it gives; see :meth:`sweep`.
+
+        Raises ``RegistryError``, naming the version, where that fails; what was measured before it stays recorded.
+        """
+        from registry.verbs import sweep
+
+        return sweep.run_evaluation(
+            self._database,
+            self._blobs,
+            [_text(refs)] if isinstance(refs, str | Version) else _texts(refs),
+            run=run,
+            evaluate=evaluate,
+            timeout=timeout,
+            retries=retries,
+            dataset=dataset,
+            split=split,
+            place=self._config.home,
+            actor=self._config.actor,
+            progress=progress,
         )
 
     def evaluations(self, ref: Reference) -> tuple[Evaluation, ...]:

@@ -153,7 +153,8 @@ class Sweep(Result):
     ``pins`` says which version each reference of the expression means. ``metrics`` are the objectives, first things
     first. ``chosen`` is the position of the best point and ``ref`` the version that it became, where there is one.
     Of the points, ``computed`` counts adapters that this call computed, ``evaluated`` those that it measured, ``reused``
-    those whose metrics were known, and ``failed`` those without metrics. ``id`` is None for what was only planned.
+    those whose metrics were known, and ``failed`` those without metrics. ``id`` is None for what was only
+    planned. ``advice`` says, where no point is chosen, which came nearest or why it failed.
     """
 
     id: int | None
@@ -182,6 +183,7 @@ class Sweep(Result):
     created_by: str | None = None
     finished_at: datetime | None = None
     warnings: tuple[str, ...] = ()
+    advice: str | None = None
 
 
 class Event(Result):

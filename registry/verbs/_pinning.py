@@ -83,13 +83,37 @@ def plan(
     Raises ``ExpressionError``, ``NotFound``, ``Incompatible`` (naming two inputs and their difference) and
     ``Refused`` (naming an input and the part of it that cannot be composed, or what was revoked).
     """
-    tree = _truncated(expression.parse(text), rank=rank, energy=energy)
+    tree = parsed(text, rank=rank, energy=energy)
+    found = resolve(session, tree)
+    return pinned(
+        tree, found, text=text.strip() if rank is None and energy is None else None, dtype=dtype, seed=seed
+    )
+
+
+def parsed(text: str, *, rank: int | None, energy: str | float | None) -> Node:
+    """The tree of an expression, truncated as asked. Raises ``ExpressionError``."""
+    return _truncated(expression.parse(text), rank=rank, energy=energy)
+
+
+def resolve(session: Session, tree: Node) -> dict[Reference, Pin]:
+    """The version behind each reference of an expression, none of them revoked, all of them fit for one another."""
     found = {ref: references.resolve(session, ref) for ref in dict.fromkeys(expression.references(tree))}
-    pins = tuple({pin.id: pin for pin in found.values()}.values())
-    revocations.refuse(session, pins, "not composed")
-    check_together(pins)
+    revocations.refuse(session, _distinct(found), "not composed")
+    check_together(_distinct(found))
+    return found
+
+
+def _distinct(found: Mapping[Reference, Pin]) -> tuple[Pin, ...]:
+    return tuple({pin.id: pin for pin in found.values()}.values())
+
+
+def pinned(
+    tree: Node, found: Mapping[Reference, Pin], *, text: str | None, dtype: str | None, seed: int = 0
+) -> Plan:
+    """The plan of an expression whose references were resolved; ``text`` is how it was typed, if not as rendered."""
+    pins = _distinct(found)
     kind = kinds.load(pins[0].kind)
-    pinned = Recipe(
+    made = Recipe(
         kind=pins[0].kind,
         algorithm=kind.algorithm,
         dtype=_dtype(dtype, pins),
@@ -102,9 +126,9 @@ def plan(
     except DecimalException:
         raise UsageError(_TOO_LONG) from None
     return Plan(
-        expression=text.strip() if rank is None and energy is None else expression.render(tree),
+        expression=expression.render(tree) if text is None else text,
         resolved=expression.render(tree, lambda ref: found[ref].ref),
-        recipe=pinned,
+        recipe=made,
         pins=pins,
         coefficients=coefficients,
         followed=_followed(found),

@@ -92,7 +92,7 @@ def compose(
                 note=note,
                 rebuilt=rebuilt,
             )
-            return _record(database, blobs, draft, realisation, made, cached=cached)
+            return write_version(database, blobs, draft, realisation, made, cached=cached)
 
         if (cached := _held(database, blobs, made.recipe)) is not None:
             return record(*cached, cached=True)
@@ -186,7 +186,7 @@ def opened(
         return {digest: adapter.result() for digest, adapter in found.items()}
 
 
-def _record(
+def write_version(
     database: Database, blobs: BlobStore, draft: Draft, realisation: Realisation, made: Plan, *, cached: bool
 ) -> Composed:
     def write(session: Session) -> tuple[Version, bool, list[Realisation], tuple[str, ...]]:

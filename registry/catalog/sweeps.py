@@ -1,0 +1,195 @@
+"""Sweeps as they are recorded, and what is known of points by their recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from registry.catalog import views
+from registry.catalog.database import chunked, insert_or_ignore
+from registry.catalog.events import now
+from registry.catalog.references import locking
+from registry.catalog.tables import SweepPointRow, SweepRow
+from registry.errors import NotFound
+from registry.results import Sweep, SweepPoint
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a sweep is to do; ``digest`` is over all of it, so that the same is the same sweep."""
+
+    digest: str
+    evaluator_digest: str
+    what: Sweep
+
+
+def begin(session: Session, draft: Draft, actor: str) -> int:
+    """The id of this sweep, which is running from now on."""
+    what = draft.what
+    insert_or_ignore(
+        session,
+        SweepRow,
+        digest=draft.digest,
+        name=what.name,
+        name_key=what.name.lower(),
+        expression=what.expression,
+        pins=what.pins,
+        variables=what.variables,
+        evaluator=what.evaluator,
+        evaluator_digest=draft.evaluator_digest,
+        objectives=[[each.metric, each.direction] for each in what.metrics],
+        constraints=list(what.constraints),
+        search=what.search,
+        budget=what.budget,
+        seed=what.seed,
+        dataset=what.dataset,
+        split=what.split or "",
+        state="running",
+        created_at=now(),
+        created_by=actor,
+    )
+    row = session.scalars(locking(select(SweepRow).where(SweepRow.digest == draft.digest))).one()
+    if row.state != "running":
+        row.state, row.finished_at = "running", None
+    return row.id
+
+
+def end(session: Session, sweep_id: int, state: str, version_id: int | None = None) -> None:
+    """It is ``stopped`` or ``done``; a version that it gave once stays its own unless there is another."""
+    row = session.scalars(locking(select(SweepRow).where(SweepRow.id == sweep_id))).one()
+    if row.state == "running":
+        row.state, row.finished_at = state, now()
+    if version_id is not None and row.version_id != version_id:
+        row.version_id = version_id
+
+
+def find(session: Session, digest: str) -> int | None:
+    """The id of the sweep with this digest."""
+    return session.scalar(select(SweepRow.id).where(SweepRow.digest == digest))
+
+
+def save(session: Session, sweep_id: int, point: SweepPoint) -> None:
+    """Record what was measured at a point, in place of what was there."""
+    row = session.get(SweepPointRow, (sweep_id, point.position))
+    if row is None:
+        row = SweepPointRow(
+            sweep_id=sweep_id,
+            position=point.position,
+            values=point.values,
+            expression=point.expression,
+            recipe_digest=point.recipe,
+        )
+        session.add(row)
+    row.state, row.metrics = point.state, dict(point.metrics or {})
+    row.attempts, row.seconds, row.error, row.created_at = point.attempts, point.seconds, point.error, now()
+
+
+def known(session: Session, evaluator_digest: str, recipes: Iterable[str]) -> dict[str, dict[str, float]]:
+    """What this evaluator measured of these recipes, in whatever sweep, the newest last."""
+    found: dict[str, dict[str, float]] = {}
+    for some in chunked(sorted(set(recipes))):
+        statement = (
+            select(SweepPointRow.recipe_digest, SweepPointRow.metrics)
+            .join(SweepRow, SweepRow.id == SweepPointRow.sweep_id)
+            .where(
+                SweepPointRow.recipe_digest.in_(some),
+                SweepRow.evaluator_digest == evaluator_digest,
+                SweepPointRow.state == "ok",
+            )
+            .order_by(SweepPointRow.created_at, SweepPointRow.sweep_id)
+        )
+        for digest, metrics in session.execute(statement):
+            found[digest] = {name: float(value) for name, value in metrics.items()}
+    return found
+
+
+def before(session: Session, sweep_id: int) -> list[tuple[dict[str, str], str, dict[str, float]]]:
+    """Values, expression and metrics of what this sweep's evaluator measured of the same versions before it began."""
+    this = session.get_one(SweepRow, sweep_id)
+    statement = (
+        select(SweepPointRow.values, SweepPointRow.expression, SweepPointRow.metrics, SweepRow.pins)
+        .join(SweepRow, SweepRow.id == SweepPointRow.sweep_id)
+        .where(
+            SweepRow.evaluator_digest == this.evaluator_digest,
+            SweepRow.id < sweep_id,
+            SweepPointRow.created_at < this.created_at,
+            SweepPointRow.state == "ok",
+        )
+        .order_by(SweepPointRow.sweep_id, SweepPointRow.position)
+    )
+    return [
+        (values, text, _numbers(metrics))
+        for values, text, metrics, pins in session.execute(statement)
+        if pins == this.pins
+    ]
+
+
+def points(session: Session, sweep_id: int) -> tuple[SweepPoint, ...]:
+    """The points that were measured, as they are recorded."""
+    rows = session.scalars(
+        select(SweepPointRow).where(SweepPointRow.sweep_id == sweep_id).order_by(SweepPointRow.position)
+    )
+    return tuple(
+        SweepPoint(
+            position=row.position,
+            values=row.values,
+            expression=row.expression,
+            recipe=row.recipe_digest,
+            metrics=_numbers(row.metrics) if row.state == "ok" else None,
+            state=row.state,
+            attempts=row.attempts,
+            seconds=row.seconds,
+            error=row.error,
+        )
+        for row in rows
+    )
+
+
+def one(session: Session, sweep_id: int) -> Sweep:
+    """A sweep without its points. Raises ``NotFound``."""
+    row = session.get(SweepRow, sweep_id)
+    if row is None:
+        raise NotFound(f"there is no sweep {sweep_id}", hint="see which there are: registry sweeps list")
+    return _sweep(session, row)
+
+
+def listing(session: Session, name: str | None) -> tuple[Sweep, ...]:
+    """All sweeps, or those for one adapter, newest first, without their points."""
+    statement = select(SweepRow).order_by(SweepRow.id.desc())
+    if name is not None:
+        statement = statement.where(SweepRow.name_key == name.lower())
+    return tuple(_sweep(session, row) for row in session.scalars(statement).all())
+
+
+def _sweep(session: Session, row: SweepRow) -> Sweep:
+    values: dict[str, Any] = {
+        name: getattr(row, name)
+        for name in (
+            *(
+                "id",
+                "name",
+                "expression",
+                "pins",
+                "variables",
+                "evaluator",
+                "constraints",
+                "search",
+                "budget",
+            ),
+            *("seed", "dataset", "state", "created_at", "created_by", "finished_at"),
+        )
+    }
+    return Sweep(
+        **values,
+        metrics=[{"metric": metric, "direction": direction} for metric, direction in row.objectives],
+        split=row.split or None,
+        ref=None if row.version_id is None else views.version(session, row.version_id).ref,
+    )
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,238 @@
+"""The points of a sweep: which values, in which expression, and which of the measured ones are best. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, DecimalException
+from itertools import product
+from typing import Literal
+
+from registry.decimals import exactly, format_decimal
+from registry.errors import ExpressionError, UsageError
+from registry.results import Objective
+from registry.verbs._text import check_text
+
+MOST = 10_000
+"""Points of a grid, or values of a variable."""
+
+Values = Mapping[str, Decimal]
+Metrics = Mapping[str, float]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
+_PLACE = re.compile(r"\{([^{}]*)\}")
+_CONSTRAINT = re.compile(r"\s*(\S(?:.*?\S)?)\s*(<=|>=|<|>|=)\s*(\S+)\s*")
+_DIGITS = 40
+_RESERVED = {"path", "ref"}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of a sweep: its ``values`` in order, or without them every number from ``low`` to ``high``."""
+
+    name: str
+    text: str
+    low: Decimal
+    high: Decimal
+    step: Decimal | None = None
+    values: tuple[Decimal, ...] = ()
+
+
+def variable(name: str, asked: str | Sequence[str | Decimal | int]) -> Variable:
+    """A variable from ``start:stop:step`` (the stop included), ``low:high`` or ``value,value,…``.
+
+    Raises ``UsageError`` for anything else, and for more than :data:`MOST` values.
+    """
+    if _NAME.fullmatch(name) is None or name in _RESERVED:
+        raise UsageError(
+            f"{name[:60]!a} cannot be the name of a variable",
+            hint="letters, digits and _, not path or ref: --over w=0:1:0.1",
+        )
+    if not isinstance(asked, str):
+        asked = ",".join(map(str, asked))
+    parts = [_number(name, part) for part in re.split("[:,]", asked)]
+    if ":" not in asked:
+        values = tuple(dict.fromkeys(parts))
+        return Variable(name, ",".join(map(format_decimal, values)), min(values), max(values), values=values)
+    if "," in asked or len(parts) > 3:
+        raise UsageError(
+            f"{name}={asked[:60]} is neither a range nor a list", hint="--over w=0:1:0.1 or w=0.1,0.3,1"
+        )
+    low, high = parts[:2]
+    text = ":".join(map(format_decimal, parts))
+    if len(parts) == 2:
+        if low >= high:
+            raise UsageError(f"{name}={text} is an empty range", hint="--over w=0:1, the smaller one first")
+        return Variable(name, text, low, high)
+    step = parts[2]
+    if step == 0 or (high - low) / step < 0:
+        raise UsageError(f"{name}={text} does not come from {format_decimal(low)} to {format_decimal(high)}")
+    count = int((high - low) / step) + 1
+    if count > MOST:
+        raise UsageError(f"{name}={text} has {count} values", hint=f"at most {MOST}: take a greater step")
+    values = tuple(exactly.add(low, exactly.multiply(step, Decimal(at))) for at in range(count))
+    return Variable(name, text, min(values), max(values), abs(step), values)
+
+
+def _number(name: str, text: str) -> Decimal:
+    try:
+        value = Decimal(text.strip()) if len(text) <= 2 * _DIGITS else Decimal("NaN")
+    except DecimalException:
+        value = Decimal("NaN")
+    if not value.is_finite() or (value and abs(value.adjusted()) >= _DIGITS):
+        raise UsageError(f"{text[:60]!a} is no number for {name}", hint="for example --over w=0:1:0.1")
+    return value
+
+
+def check_template(text: str, names: Sequence[str]) -> None:
+    """Every ``{name}`` of the expression is a variable, and every variable is there. Raises ``ExpressionError``."""
+    found = set()
+    for place in _PLACE.finditer(text):
+        if place[1] not in names:
+            raise ExpressionError(
+                f"no values are given for {{{place[1][:60]}}}",
+                text=text,
+                column=place.start() + 1,
+                hint=f"give some: --over {place[1]}=0:1:0.1" if _NAME.fullmatch(place[1]) else None,
+            )
+        found.add(place[1])
+    stray = re.search(r"[{}]", _PLACE.sub(lambda place: " " * len(place[0]), text))
+    if stray:
+        raise ExpressionError(
+            f"a lone {stray[0]}", text=text, column=stray.start() + 1, hint="a variable is {w}"
+        )
+    for name in names:
+        if name not in found:
+            raise UsageError(
+                f"the variable {name} is not in the expression",
+                hint=f"write {{{name}}} where its number stands",
+            )
+
+
+def filled(text: str, values: Values) -> str:
+    """The expression with the values in their places."""
+    return _PLACE.sub(lambda place: format_decimal(values[place[1]]), text)
+
+
+def written(values: Values) -> dict[str, str]:
+    """Values as results and rows have them."""
+    return {name: format_decimal(value) for name, value in values.items()}
+
+
+def grid(variables: Sequence[Variable]) -> Iterator[dict[str, Decimal]]:
+    """All combinations, the last variable fastest. Raises ``UsageError`` for a range without a step, or too many."""
+    for each in variables:
+        if not each.values:
+            raise UsageError(
+                f"{each.name}={each.text} has no step",
+                hint=f"--over {each.name}={each.text}:0.1, or --search bayes",
+            )
+    count = math.prod(len(each.values) for each in variables)
+    if count > MOST:
+        raise UsageError(
+            f"the grid has {count} points", hint=f"at most {MOST}: take greater steps, or --search bayes"
+        )
+    names = [each.name for each in variables]
+    return (dict(zip(names, values, strict=True)) for values in product(*(each.values for each in variables)))
+
+
+def objectives(metrics: Sequence[str], *, minimize: bool) -> tuple[Objective, ...]:
+    """``name``, ``name:min`` or ``name:max``, first things first. Raises ``UsageError``."""
+    found: list[Objective] = []
+    for text in metrics:
+        name, colon, said = text.rpartition(":")
+        if not colon or said not in {"min", "max"}:
+            name, said = text, "min" if minimize else "max"
+        check_text("metric", name)
+        found.append(Objective(metric=name, direction="min" if said == "min" else "max"))
+    if not found:
+        raise UsageError("no metric is named", hint="say which one decides: --metric toxicity --minimize")
+    if len({each.metric for each in found}) != len(found):
+        raise UsageError(
+            "a metric is named twice", hint="name each once: --metric toxicity:min --metric ppl:min"
+        )
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """``metric`` compared with ``bound``."""
+
+    metric: str
+    operator: Literal["<", "<=", ">", ">=", "="]
+    bound: float
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.operator} {self.bound:.17g}"
+
+    def holds(self, metrics: Metrics) -> bool:
+        value = metrics[self.metric]
+        match self.operator:
+            case "<":
+                return value < self.bound
+            case "<=":
+                return value <= self.bound
+            case ">":
+                return value > self.bound
+            case ">=":
+                return value >= self.bound
+            case _:
+                return value == self.bound
+
+    def excess(self, metrics: Metrics) -> float:
+        """How far the value is from where the constraint holds, 0 where it does."""
+        if self.holds(metrics):
+            return 0.0
+        return abs(metrics[self.metric] - self.bound) or math.ulp(self.bound)
+
+
+def constraint(text: str) -> Constraint:
+    """``'ppl < 21'``. Raises ``UsageError``."""
+    match = _CONSTRAINT.fullmatch(text)
+    try:
+        bound = float(match[3]) if match else math.nan
+    except ValueError:
+        bound = math.nan
+    if match is None or not math.isfinite(bound):
+        raise UsageError(f"{text[:100]!a} is no constraint", hint="for example --constrain 'ppl < 21'")
+    check_text("metric", match[1])
+    operator = match[2]
+    if operator not in {"<", "<=", ">", ">=", "="}:
+        raise UsageError(f"{text[:100]!a} is no constraint", hint="one of <, <=, >, >= and =")
+    return Constraint(match[1], operator, bound)  # type: ignore[arg-type]
+
+
+def losses(metrics: Metrics, wanted: Sequence[Objective]) -> tuple[float, ...]:
+    """The objectives' values so that less is better."""
+    return tuple(
+        metrics[each.metric] if each.direction == "min" else -metrics[each.metric] for each in wanted
+    )
+
+
+def front(found: Mapping[int, tuple[float, ...]]) -> set[int]:
+    """The Pareto front: those that no other is as good as in every loss, and better than in one."""
+    kept: list[tuple[float, ...]] = []
+    for each in sorted(set(found.values())):  # only an earlier one can be better
+        if not any(all(a <= b for a, b in zip(other, each, strict=True)) for other in kept):
+            kept.append(each)
+    best = set(kept)
+    return {position for position, each in found.items() if each in best}
+
+
+def excess(metrics: Metrics, constraints: Sequence[Constraint]) -> float:
+    """By how much the constraints are missed, together, each in proportion to its bound."""
+    return sum(each.excess(metrics) / max(1.0, abs(each.bound)) for each in constraints)
+
+
+def best(
+    found: Mapping[int, tuple[tuple[float, ...], Mapping[str, str]]],
+) -> int | None:
+    """The position of the best of these losses with their values; of equal ones that with the smaller values."""
+    if not found:
+        return None
+    return min(
+        found,
+        key=lambda at: (found[at][0], tuple(abs(Decimal(value)) for value in found[at][1].values()), at),
+    )

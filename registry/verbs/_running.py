@@ -1,0 +1,279 @@
+"""Running what measures an adapter: a command of the user's, or a function. One place for sweeps and ``eval run``.
+
+A command is run without a shell, in a process group of its own, which is ended with it. Its metrics are a JSON object of
+finite numbers on the last line of what it prints.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol
+
+from registry.decimals import format_decimal
+from registry.errors import RegistryError, UsageError
+from registry.verbs._text import check_text
+
+_TAIL = 1 << 16  # bytes kept of what a command prints
+_SAID = 500  # characters of it in a message
+_METRICS = 1000
+_GLANCE = 0.1  # seconds between looks whether all is to end
+_LAST_WORDS = 5.0  # seconds for what was printed, once nobody is left who could print
+_PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+Function = Callable[[Path, Mapping[str, Decimal]], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation gave; ``metrics`` is empty unless ``state`` is ``ok``. ``seconds`` is the last attempt's."""
+
+    state: Literal["ok", "failed", "timeout"]
+    metrics: Mapping[str, float]
+    attempts: int
+    seconds: float
+    error: str | None = None
+
+
+class Evaluator(Protocol):
+    """Measures the adapter in a folder. May be called in several threads at once."""
+
+    def measure(self, path: Path, ref: str, values: Mapping[str, Decimal]) -> Measured: ...
+
+    def stop(self) -> None: ...
+
+
+class _Failed(Exception):
+    """One attempt gave no metrics."""
+
+    def __init__(self, message: str, state: Literal["failed", "timeout"] = "failed") -> None:
+        super().__init__(message)
+        self.state: Literal["failed", "timeout"] = state
+
+
+class Stopped(RegistryError):
+    """Everything is to end: what was being measured is not recorded."""
+
+
+class Command:
+    """A command line with ``{path}``, ``{ref}`` and variables in it.
+
+    Raises ``UsageError`` for one that cannot be split into words, names no place of the adapter, or a ``timeout`` or
+    number of ``retries`` that is none.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        places: tuple[str, ...],
+        timeout: float | None,
+        retries: int,
+        wanted: frozenset[str],
+    ) -> None:
+        check_text("command", text)
+        try:
+            self._words = shlex.split(text)
+        except ValueError as error:
+            raise UsageError(
+                f"the command cannot be split into words: {error}", hint="close its quotes"
+            ) from None
+        named = {place for word in self._words for place in _PLACE.findall(word)}
+        if not named & set(places):
+            raise UsageError(
+                f"the command does not say where the adapter comes in: {text[:200]}",
+                hint="write {path} where its folder is to stand: --run 'python eval.py {path}'",
+            )
+        if retries < 0 or (timeout is not None and not 0 < timeout < threading.TIMEOUT_MAX):
+            raise UsageError(
+                "a time limit is above 0, and a number of retries not below", hint="--timeout 600"
+            )
+        self._timeout, self._retries, self._wanted = timeout, retries, wanted
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock, self._stopped = threading.Lock(), threading.Event()
+
+    def measure(self, path: Path, ref: str, values: Mapping[str, Decimal]) -> Measured:
+        """Run it until it succeeds or the retries are used up. Raises ``Stopped`` once it was told to :meth:`stop`."""
+        put = {
+            "path": str(path),
+            "ref": ref,
+            **{name: format_decimal(value) for name, value in values.items()},
+        }
+        words = [_PLACE.sub(lambda place: put.get(place[1], place[0]), word) for word in self._words]
+        return _attempts(lambda: _metrics(self._once(words), self._wanted), self._retries, self._stopped)
+
+    def stop(self) -> None:
+        """End what is running, with all that it started, and begin nothing more."""
+        self._stopped.set()
+        with self._lock:
+            for process in self._running:
+                _end(process)
+
+    def _once(self, words: list[str]) -> bytes:
+        """What one run printed last."""
+        with self._lock:
+            if self._stopped.is_set():
+                raise Stopped("stopped")
+            try:
+                process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                )
+            except (OSError, ValueError) as error:
+                raise _Failed(f"{words[0][:200]} cannot be run: {error}") from None
+            self._running.add(process)
+        try:
+            out, err = _Tail(process.stdout), _Tail(process.stderr)
+            in_time = self._ended(process)
+        finally:
+            _end(process)
+            process.wait()
+            with self._lock:
+                self._running.discard(process)
+        printed, complaint = out.text(), err.text()
+        if self._stopped.is_set():
+            raise Stopped("stopped")
+        if not in_time:
+            raise _Failed(
+                f"it took longer than {self._timeout:g} s and was ended{_told(complaint)}", "timeout"
+            )
+        if process.returncode:
+            raise _Failed(f"{_code(process.returncode)}{_told(complaint)}")
+        return printed
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether it ended within its time, or was stopped."""
+        until = math.inf if self._timeout is None else time.monotonic() + self._timeout
+        while not self._stopped.is_set():
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(min(_GLANCE, left))
+                return True
+        return True
+
+
+class Called:
+    """A function that measures. It is not interrupted: a time limit needs a command."""
+
+    def __init__(self, function: Function, *, retries: int, wanted: frozenset[str]) -> None:
+        self._function, self._retries, self._wanted = function, retries, wanted
+        self._stopped = threading.Event()
+
+    def measure(self, path: Path, ref: str, values: Mapping[str, Decimal]) -> Measured:  # noqa: ARG002  (a function has no use for it)
+        def once() -> dict[str, float]:
+            try:
+                found = self._function(path, values)
+            except Exception as error:  # whatever it raises is recorded with the point
+                raise _Failed(f"{type(error).__name__}: {plain(str(error))}") from error
+            return _checked(found, self._wanted)
+
+        return _attempts(once, self._retries, self._stopped)
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+def plain(text: str) -> str:
+    """The end of a text, as one line without control characters."""
+    line = " ".join(text.split())
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line[-_SAID:])
+
+
+def _attempts(once: Callable[[], dict[str, float]], retries: int, stopped: threading.Event) -> Measured:
+    for attempt in range(1, retries + 2):
+        if stopped.is_set():
+            raise Stopped("stopped")
+        started = time.monotonic()
+        try:
+            metrics = once()
+        except _Failed as error:
+            failed = Measured(error.state, {}, attempt, time.monotonic() - started, str(error))
+        else:
+            return Measured("ok", metrics, attempt, time.monotonic() - started)
+    return failed
+
+
+def _metrics(printed: bytes, wanted: frozenset[str]) -> dict[str, float]:
+    lines = [line for line in printed.decode(errors="replace").splitlines() if line.strip()]
+    if not lines:
+        raise _Failed("it printed nothing; its last line has to be a JSON object of numbers")
+    try:
+        found = json.loads(lines[-1])
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise _Failed(f"its last line is no JSON object of numbers: {plain(lines[-1])}")
+    return _checked(found, wanted)
+
+
+def _checked(found: Any, wanted: frozenset[str]) -> dict[str, float]:
+    """Metrics that can be recorded. Raises ``_Failed``, naming the one that cannot."""
+    if not isinstance(found, Mapping) or not 0 < len(found) <= _METRICS:
+        raise _Failed(f"it gave no mapping of 1 to {_METRICS} numbers")
+    metrics: dict[str, float] = {}
+    for name, value in found.items():
+        try:
+            check_text("metric", name if isinstance(name, str) else "")
+            number = (
+                float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+            )
+        except (RegistryError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise _Failed(f"its {plain(str(name))} is {plain(repr(value))}, not a finite number")
+        metrics[name] = number
+    if missing := sorted(wanted - metrics.keys()):
+        raise _Failed(f"it gives no {', '.join(missing)}; it gives {plain(', '.join(metrics))}")
+    return metrics
+
+
+class _Tail:
+    """The end of what is written to a pipe, read to the last so that nobody waits for room in it."""
+
+    def __init__(self, pipe: IO[bytes] | None) -> None:
+        self._pipe, self._kept = pipe, b""
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with suppress(OSError, ValueError):
+            while self._pipe is not None and (some := os.read(self._pipe.fileno(), _TAIL)):
+                self._kept = (self._kept + some)[-_TAIL:]
+
+    def text(self) -> bytes:
+        self._thread.join(_LAST_WORDS)
+        if self._pipe is not None and not self._thread.is_alive():
+            self._pipe.close()
+        return self._kept
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Its whole group, whose number is its own, also where it ended and left others behind."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _code(code: int) -> str:
+    return f"exit code {code}" if code > 0 else f"it was ended by signal {-code}"
+
+
+def _told(complaint: bytes) -> str:
+    said = plain(complaint.decode(errors="replace"))
+    return f": {said}" if said else ""

@@ -1,0 +1,429 @@
+"""Sweeps: every point once, measured once, the best one a version; whatever ends in between, the same again goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry import Registry
+from registry.errors import ExpressionError, NotFound, RegistryError, UsageError
+from registry.results import Sweep
+from registry.verbs import _points, compose
+from tests.adapters import load_tensors, make_lora
+
+W = {"w": "0:1:0.1"}
+Seen = list[dict[str, Decimal]]
+
+
+@pytest.fixture
+def pair(catalog: Registry, tmp_path: Path) -> Registry:
+    for seed, name in enumerate("ab"):
+        catalog.add(make_lora(tmp_path / name, seed=seed), name)
+    return catalog
+
+
+@pytest.fixture
+def duo(local: Registry, tmp_path: Path) -> Registry:
+    for seed, name in enumerate("ab"):
+        local.add(make_lora(tmp_path / name, seed=seed), name)
+    return local
+
+
+def parabola(seen: Seen) -> Callable[[Path, Mapping[str, Decimal]], dict[str, float]]:
+    """A loss whose smallest value is at 0.3; notes what it was asked."""
+
+    def measure(path: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        assert (path / "adapter_model.safetensors").is_file()
+        seen.append(dict(values))
+        w = float(values["w"])
+        return {"loss": (w - 0.3) ** 2, "ppl": 20 + w}
+
+    return measure
+
+
+def script(folder: Path, text: str) -> str:
+    """A command that runs this Python with the adapter's folder and the value as its arguments."""
+    file = folder / "measure.py"
+    file.write_text(f"import json, os, sys, time, pathlib\n{text}\n")
+    return f"{sys.executable} {file} {{path}} {{w}}"
+
+
+def sweep(catalog: Registry, seen: Seen, over: Mapping[str, str] = W, **more: object) -> Sweep:
+    options = {"metric": "loss", "minimize": True, "evaluator": "parabola@1", **more}
+    return catalog.sweep("best", "a - {w}*b", over=over, evaluate=parabola(seen), **options)  # type: ignore[arg-type]
+
+
+def test_the_best_point_becomes_a_version_that_compose_would_have_made(
+    pair: Registry, tmp_path: Path
+) -> None:
+    seen: Seen = []
+    done = sweep(pair, seen)
+    assert (done.state, len(done.points), done.computed, done.evaluated, len(seen)) == (
+        "done",
+        11,
+        11,
+        11,
+        11,
+    )
+    assert done.chosen == 4
+    assert done.points[3].values == {"w": "0.3"}
+    version = pair.show("best")
+    assert done.ref == version.ref == "best@1"
+    assert version.recipe is not None
+    assert (version.recipe.expression, version.recipe.resolved) == ("a - 0.3*b", "a@1 - 0.3*b@1")
+    assert {(each.metric, each.dataset) for each in version.evaluations} == {
+        ("loss", "local"),
+        ("ppl", "local"),
+    }
+    assert pair.compose("other", "a - 0.3*b").digest == version.digest
+    assert pair.sweep_result(1).model_dump(include={"points", "chosen", "ref"}) == done.model_dump(
+        include={"points", "chosen", "ref"}
+    )
+    assert pair.verify_database().ok
+    assert list(tmp_path.glob("home/.*registry-partial")) == []
+
+
+def test_the_same_again_measures_and_writes_nothing(pair: Registry) -> None:
+    seen: Seen = []
+    first = sweep(pair, seen)
+    events = len(pair.events())
+    again = sweep(pair, seen)
+    assert len(seen) == 11
+    assert (again.id, again.ref, again.created) == (first.id, first.ref, False)
+    assert (again.computed, again.evaluated, again.reused) == (0, 0, 11)
+    assert len(pair.events()) == events
+
+
+def test_a_finer_grid_computes_and_measures_only_what_is_new(
+    duo: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: Seen = []
+    sweep(duo, seen, {"w": "0:1:0.5"})
+    computed = []
+    real = compose.compute
+
+    def counted(*arguments: object, **named: object) -> object:
+        computed.append(arguments)
+        return real(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("registry.verbs.sweep.compute", counted)
+    finer = sweep(duo, seen, {"w": "0:1:0.25"})
+    assert [each["w"] for each in seen[3:]] == [Decimal("0.25"), Decimal("0.75")]
+    assert len(computed) == finer.computed == finer.evaluated == 2
+    assert finer.reused == 3
+    assert finer.ref == "best@2"
+
+
+def test_another_evaluator_measures_again_but_computes_nothing(duo: Registry) -> None:
+    seen: Seen = []
+    sweep(duo, seen)
+    other = sweep(duo, seen, evaluator="parabola@2")
+    assert (other.computed, other.evaluated) == (0, 11)
+    assert sweep(duo, seen, again=True).evaluated == 11
+    assert sweep(duo, seen, evaluator=None).evaluated == sweep(duo, seen, evaluator=None).evaluated == 11
+
+
+def test_an_alias_that_moves_meanwhile_changes_nothing(duo: Registry, tmp_path: Path) -> None:
+    duo.set_alias("b", "prod", 1)
+    duo.add(make_lora(tmp_path / "b2", seed=7), "b")
+
+    def moving(_path: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        duo.set_alias("b", "prod", 2)
+        return {"loss": float(values["w"])}
+
+    done = duo.sweep(
+        "best", "a - {w}*b@prod", over={"w": "0.5,1"}, evaluate=moving, metric="loss", minimize=True
+    )
+    assert done.pins == {"a": "a@1", "b@prod": "b@1"}
+    recipe = duo.show("best").recipe
+    assert recipe is not None
+    assert recipe.resolved == "a@1 - 0.5*b@1"
+
+
+def test_several_variables_make_a_grid_and_equal_points_are_measured_once(duo: Registry) -> None:
+    seen: Seen = []
+
+    def measure(_path: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        seen.append(dict(values))
+        return {"loss": float(values["u"] * values["v"])}
+
+    done = duo.sweep(
+        "best",
+        "{u}*({v}*a) + b",
+        over={"u": [1, "0.5"], "v": "0.5,1"},
+        evaluate=measure,
+        metric="loss",
+        minimize=True,
+    )
+    assert [each.values for each in done.points] == [
+        {"u": "1", "v": "0.5"}, {"u": "1", "v": "1"}, {"u": "0.5", "v": "0.5"}, {"u": "0.5", "v": "1"},
+    ]  # fmt: skip
+    assert len(seen) == 3  # 1 x 0.5 is 0.5 x 1
+    assert done.chosen == 3
+
+
+def test_failures_are_recorded_and_tried_again(duo: Registry, tmp_path: Path) -> None:
+    flag = tmp_path / "mended"
+    run = script(
+        tmp_path,
+        f"w = float(sys.argv[2])\n"
+        f"if w > 0.5 and not os.path.exists({str(flag)!r}): sys.exit('no \\x1b[31mluck')\n"
+        "print('words'); print(json.dumps({'loss': -w})); print()",
+    )
+    done = duo.sweep(
+        "best", "a - {w}*b", over={"w": "0,0.5,1"}, run=run, metric="loss", minimize=True, retries=1
+    )
+    assert [each.state for each in done.points] == ["ok", "ok", "failed"]
+    assert (done.failed, done.chosen, done.points[2].attempts) == (1, 2, 2)
+    assert done.points[2].error == "exit code 1: no \\x1b[31mluck"
+    flag.touch()
+    again = duo.sweep(
+        "best", "a - {w}*b", over={"w": "0,0.5,1"}, run=run, metric="loss", minimize=True, retries=1
+    )
+    assert (again.id, again.evaluated, again.failed, again.chosen) == (done.id, 1, 0, 3)
+    assert duo.verify_database().ok
+
+
+@pytest.mark.parametrize(
+    ("prints", "told"),
+    [
+        ("pass", "it printed nothing"),
+        ("print('done')", "no JSON object of numbers: done"),
+        ("print('[1]')", "no JSON object"),
+        ("print('{\"loss\": NaN}')", "its loss is nan, not a finite number"),
+        ("print('{\"loss\": true}')", "its loss is True"),
+        ('print(\'{"loss": "1"}\')', "its loss is '1'"),
+        ("print('{\"loss\": 1' + '0' * 400 + '}')", "its loss is"),
+        ("print('{\"ppl\": 1}')", "it gives no loss; it gives ppl"),
+        ("print('x' * 10_000_000)", "no JSON object"),
+        ("os.kill(os.getpid(), 9)", "ended by signal 9"),
+    ],
+)
+def test_what_is_no_metric_fails_and_says_why(duo: Registry, tmp_path: Path, prints: str, told: str) -> None:
+    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=script(tmp_path, prints), metric="loss")
+    assert (done.chosen, done.ref, done.points[0].state) == (None, None, "failed")
+    assert told in str(done.points[0].error)
+    assert done.advice == f"a - 1*b: {done.points[0].error}"
+    with pytest.raises(NotFound):
+        duo.show("best")
+
+
+def test_a_time_limit_ends_the_whole_process_group(duo: Registry, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    run = script(
+        tmp_path,
+        "import subprocess\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(pid)!r}).write_text(str(child.pid))\ntime.sleep(600)",
+    )
+    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=run, metric="loss", timeout=3)
+    assert done.points[0].state == "timeout"
+    assert "longer than 3 s" in str(done.points[0].error)
+    assert gone(int(pid.read_text()))
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, or is about to."""
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state in "ZX":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from registry import Registry
+with Registry.open() as catalog:
+    catalog.sweep("best", "a - {w}*b", over={"w": "0:1:0.1"}, run=sys.argv[1], metric="loss", minimize=True)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_who_is_interrupted_goes_on_where_it_was(duo: Registry, tmp_path: Path, how: signal.Signals) -> None:
+    hold, pid, log = tmp_path / "hold", tmp_path / "pid", tmp_path / "log"
+    hold.touch()
+    run = script(
+        tmp_path,
+        f"w = sys.argv[2]\nwith open({str(log)!r}, 'a') as file: file.write(w + '\\n')\n"
+        f"if w == '0.4' and os.path.exists({str(hold)!r}):\n"
+        f"    pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(600)\n"
+        "print(json.dumps({'loss': (float(w) - 0.7) ** 2}))",
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, run], stderr=subprocess.DEVNULL, env={**os.environ, "REGISTRY_HOME": str(tmp_path / "home")}
+    )  # fmt: skip
+    while not (pid.exists() and pid.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(how)
+    assert process.wait() != 0
+    if how == signal.SIGINT:
+        assert gone(int(pid.read_text()))
+        assert duo.sweeps()[0].state == "stopped"
+    else:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+    assert [each.values["w"] for each in duo.sweep_result(1).points][:4] == ["0", "0.1", "0.2", "0.3"]
+    hold.unlink()
+    done = duo.sweep("best", "a - {w}*b", over=W, run=run, metric="loss", minimize=True)
+    assert (done.id, done.state, done.points[7].position) == (1, "done", done.chosen)
+    assert done.evaluated == 7
+    assert sorted(log.read_text().split()) == sorted([*(f"{n / 10:g}" for n in range(11)), "0.4"])
+    assert list((tmp_path / "home").glob(".*registry-partial")) == []
+
+
+def test_two_at_once_measure_every_point_once(pair: Registry) -> None:
+    seen: Seen = []
+    done: list[Sweep] = []
+    both = [threading.Thread(target=lambda: done.append(sweep(pair, seen, jobs=2))) for _ in range(2)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join()
+    assert len(seen) == 11
+    assert {each.ref for each in done} == {"best@1"}
+    assert len(pair.sweeps("BEST")) == 1
+
+
+def test_constraints_and_what_is_nearest_to_them(duo: Registry) -> None:
+    seen: Seen = []
+    done = sweep(duo, seen, constrain=["ppl < 20.2"])
+    assert done.points[1].feasible
+    assert not done.points[2].feasible
+    assert done.chosen == 2
+    none = sweep(duo, seen, constrain=["ppl < 19"])
+    assert (none.chosen, none.ref, none.evaluated) == (None, None, 0)
+    assert str(none.advice).startswith("the nearest is a - 0*b, with ")
+
+
+def test_a_search_finds_what_a_grid_would_and_is_the_same_by_its_seed(duo: Registry) -> None:
+    pytest.importorskip("optuna")
+    first, second, third = Seen(), Seen(), Seen()
+    options = {"search": "bayes", "budget": 20, "over": {"w": "0:1"}}
+    one = sweep(duo, first, evaluator="one", seed=5, **options)
+    other = sweep(duo, second, evaluator="two", seed=5, **options)
+    assert first == second
+    assert [each.values for each in one.points] == [each.values for each in other.points]
+    assert abs(float(one.points[(one.chosen or 0) - 1].values["w"]) - 0.3) < 0.1
+    again = sweep(duo, first, evaluator="one", seed=5, **options)
+    assert (again.evaluated, again.id) == (0, one.id)
+    assert [each.values for each in sweep(duo, third, evaluator="three", seed=6, **options).points] != [
+        each.values for each in one.points
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "told"),
+    [
+        ({"over": {"v": "0:1:0.1"}}, ExpressionError, "no values are given for {w}"),
+        ({"over": {**W, "v": "1"}}, UsageError, "v is not in the expression"),
+        ({"over": {}}, UsageError, "no variable"),
+        ({"over": {"w": "0:1:0"}}, UsageError, "does not come from 0 to 1"),
+        ({"over": {"w": "0:1:-1"}}, UsageError, "does not come from 0 to 1"),
+        ({"over": {"w": "0:1"}}, UsageError, "no step"),
+        ({"over": {"w": "0:1:0.00001"}}, UsageError, "100001 values"),
+        ({"over": {"w": "0:x:1"}}, UsageError, "'x' is no number"),
+        ({"over": {"path": "1"}}, UsageError, "cannot be the name"),
+        ({"metric": "a:min", "constrain": ["ppl ~ 3"]}, UsageError, "no constraint"),
+        ({"budget": 3}, UsageError, "a budget"),
+        ({"jobs": 0}, UsageError, "jobs"),
+        ({"timeout": 3.0}, UsageError, "no time limit"),
+        ({"run": "true {path}"}, UsageError, "a command or a function"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything(
+    duo: Registry, change: dict[str, object], error: type[RegistryError], told: str
+) -> None:
+    seen: Seen = []
+    with pytest.raises(error, match=told.replace("{", r"\{")):
+        sweep(duo, seen, **change)  # type: ignore[arg-type]
+    assert seen == []
+    assert duo.sweeps() == ()
+
+
+def test_a_command_that_names_no_adapter_is_refused(duo: Registry) -> None:
+    with pytest.raises(UsageError, match="does not say where the adapter comes in"):
+        duo.sweep("best", "a - {w}*b", over=W, run="python eval.py", metric="loss")
+    with pytest.raises(UsageError, match="quotes|words"):
+        duo.sweep("best", "a - {w}*b", over=W, run="python 'eval.py {path}", metric="loss")
+
+
+def test_a_dry_run_tells_what_is_known_and_writes_nothing(duo: Registry) -> None:
+    seen: Seen = []
+    planned = sweep(duo, seen, dry_run=True)
+    assert (planned.id, {each.state for each in planned.points}) == (None, {"new"})
+    sweep(duo, seen, {"w": "0,1"}, record=False)
+    states = [each.state for each in sweep(duo, seen, dry_run=True).points]
+    assert states == ["known", *["new"] * 9, "known"]
+    assert len(seen) == 2
+    with pytest.raises(NotFound):
+        duo.show("best")
+
+
+def test_collected_points_are_computed_again_for_the_version_only(duo: Registry) -> None:
+    seen: Seen = []
+    sweep(duo, seen, record=False)
+    assert duo.gc(apply=True).blobs
+    done = sweep(duo, seen)
+    assert (done.evaluated, done.computed, done.ref) == (0, 1, "best@1")
+    assert all(each.ok for each in duo.verify())
+
+
+def test_versions_are_measured_by_a_command(duo: Registry, tmp_path: Path) -> None:
+    file = tmp_path / "measure.py"
+    file.write_text(
+        "import json, sys, os\nprint(json.dumps({'size': os.path.getsize(sys.argv[1] + '/adapter_model.safetensors')}))"
+    )
+    made = duo.run_evaluation(["a", "b@1"], run=f"{sys.executable} {file} {{path}}", dataset="d", split="s")
+    assert [(each.ref, each.metric, each.dataset, each.split) for each in made] == [
+        ("a@1", "size", "d", "s"), ("b@1", "size", "d", "s"),
+    ]  # fmt: skip
+    assert made[0].value == (tmp_path / "a" / "adapter_model.safetensors").stat().st_size or load_tensors(
+        tmp_path / "a"
+    )
+    with pytest.raises(RegistryError, match="the evaluation of a@1 failed: exit code 1"):
+        duo.run_evaluation("a", run="false {path}")
+    assert len(duo.evaluations("a")) == 1
+
+
+Losses = st.dictionaries(st.integers(1, 30), st.tuples(*[st.integers(0, 4).map(float)] * 3), max_size=25)
+
+
+@given(Losses)
+def test_the_front_is_what_nothing_beats(found: dict[int, tuple[float, ...]]) -> None:
+    def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+        return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+
+    expected = {at for at, each in found.items() if not any(beats(other, each) for other in found.values())}
+    assert _points.front(found) == expected
+
+
+@given(st.decimals(-5, 5, places=2), st.integers(0, 50), st.decimals("0.01", 3, places=2))
+def test_a_range_has_its_stop_and_only_exact_steps(start: Decimal, count: int, step: Decimal) -> None:
+    stop = start + count * step
+    variable = _points.variable("w", f"{start}:{stop}:{step}")
+    assert variable.values == tuple(start + at * step for at in range(count + 1))
+
+
+def test_metrics_of_a_command_are_json(tmp_path: Path, duo: Registry) -> None:
+    run = script(tmp_path, "print(json.dumps({'loss': 1, 'other': 2.5}))")
+    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=run, metric=["loss:min", "other:max"])
+    assert json.loads(done.model_dump_json())["points"][0]["metrics"] == {"loss": 1.0, "other": 2.5}
+    assert done.points[0].front
