@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from registry.errors import Refused, UsageError
+from registry import Registry
+from registry.errors import NotFound, Refused, UsageError
 from registry.plots import Drawing, Options, encode
 from registry.plots.sweep import SweepCurves, figure
 from registry.results import Objective, Sweep, SweepPoint, Version
+from tests.adapters import make_lora
 from tests.cli import samples
 from tests.plots import svg
 
@@ -182,3 +186,35 @@ def test_a_point_alone_is_drawn(tmp_path: Path) -> None:
     data = encode(Drawing(figure(line(points=line().points[:1], chosen=0), "x"), "x", "x"), "png")
     (tmp_path / "a.png").write_bytes(data)
     assert data.startswith(b"\x89PNG")
+
+
+def test_a_sweep_of_a_catalog_is_drawn_by_its_version_or_its_number(
+    catalog: Registry, tmp_path: Path
+) -> None:
+    for seed, name in enumerate("ab"):
+        catalog.add(make_lora(tmp_path / name, seed=seed), name)
+
+    def distance(_: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        return {"distance": abs(float(values["w"]) - 0.5)}
+
+    made = catalog.sweep(
+        "c",
+        "a - {w}*b",
+        over={"w": "0:1:0.25"},
+        evaluate=distance,
+        evaluator="d@1",
+        metric="distance",
+        minimize=True,
+    )
+    assert made.ref == "c@1"
+    for subject in ("c", str(made.id)):
+        done = catalog.plot("sweep", subject, tmp_path / "a.svg", replace=True)
+        assert done.subject == f"sweep {made.id} of c"
+        assert done.notes == ("chosen: w = 0.5: distance 0, which is c@1",)
+        root = svg.read((tmp_path / "a.svg").read_bytes())
+        assert len(svg.marks(root, "feasible-0")) == 5
+        assert svg.marks(root, "chosen-0") == [svg.marks(root, "feasible-0")[2]]
+    with pytest.raises(UsageError, match="a@1 was chosen by no sweep"):
+        catalog.plot("sweep", "a", tmp_path / "b.svg")
+    with pytest.raises(NotFound):
+        catalog.plot("sweep", "77", tmp_path / "b.svg")
