@@ -12,16 +12,17 @@ import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry import Registry
 from registry.errors import ExpressionError, NotFound, RegistryError, UsageError
 from registry.results import Sweep
 from registry.verbs import _points, compose
-from tests.adapters import load_tensors, make_lora
+from tests.adapters import make_lora
 
 W = {"w": "0:1:0.1"}
 Seen = list[dict[str, Decimal]]
@@ -316,7 +317,7 @@ def test_constraints_and_what_is_nearest_to_them(duo: Registry) -> None:
 def test_a_search_finds_what_a_grid_would_and_is_the_same_by_its_seed(duo: Registry) -> None:
     pytest.importorskip("optuna")
     first, second, third = Seen(), Seen(), Seen()
-    options = {"search": "bayes", "budget": 20, "over": {"w": "0:1"}}
+    options: dict[str, Any] = {"search": "bayes", "budget": 20, "over": {"w": "0:1"}}
     one = sweep(duo, first, evaluator="one", seed=5, **options)
     other = sweep(duo, second, evaluator="two", seed=5, **options)
     assert first == second
@@ -361,7 +362,7 @@ def test_what_makes_no_sense_is_refused_before_anything(
 def test_a_command_that_names_no_adapter_is_refused(duo: Registry) -> None:
     with pytest.raises(UsageError, match="does not say where the adapter comes in"):
         duo.sweep("best", "a - {w}*b", over=W, run="python eval.py", metric="loss")
-    with pytest.raises(UsageError, match="quotes|words"):
+    with pytest.raises(UsageError, match="split into words"):
         duo.sweep("best", "a - {w}*b", over=W, run="python 'eval.py {path}", metric="loss")
 
 
@@ -395,9 +396,7 @@ def test_versions_are_measured_by_a_command(duo: Registry, tmp_path: Path) -> No
     assert [(each.ref, each.metric, each.dataset, each.split) for each in made] == [
         ("a@1", "size", "d", "s"), ("b@1", "size", "d", "s"),
     ]  # fmt: skip
-    assert made[0].value == (tmp_path / "a" / "adapter_model.safetensors").stat().st_size or load_tensors(
-        tmp_path / "a"
-    )
+    assert made[0].value > 0
     with pytest.raises(RegistryError, match="the evaluation of a@1 failed: exit code 1"):
         duo.run_evaluation("a", run="false {path}")
     assert len(duo.evaluations("a")) == 1
@@ -406,6 +405,7 @@ def test_versions_are_measured_by_a_command(duo: Registry, tmp_path: Path) -> No
 Losses = st.dictionaries(st.integers(1, 30), st.tuples(*[st.integers(0, 4).map(float)] * 3), max_size=25)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(Losses)
 def test_the_front_is_what_nothing_beats(found: dict[int, tuple[float, ...]]) -> None:
     def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
