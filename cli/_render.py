@@ -67,7 +67,7 @@ def emit_all(
     """Print many results: a JSON array, or a table (or, on stderr, ``empty``)."""
     match mode():
         case "json":
-            _echo_json(_json([*results]))
+            emit_json(results)
         case "quiet":
             _echo_lines(quiet(result) for result in results)
         case _ if results and not _is_terminal(sys.stdout):
@@ -77,6 +77,11 @@ def emit_all(
             screen.print(table(results, screen))
         case _:
             say(empty)
+
+
+def emit_json(results: Sequence[Result]) -> None:
+    """Print results of several sorts as one JSON array."""
+    _echo_json(_json(results))
 
 
 def console(*, stderr: bool = False) -> Console:

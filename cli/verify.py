@@ -10,7 +10,7 @@ from registry.errors import IntegrityFailure, RegistryError, UsageError
 
 from ._options import base_values, common, open_registry
 from ._parts import Cell, table
-from ._render import emit_all, mode, say, warn
+from ._render import emit_all, emit_json, mode, say, warn
 from ._tables import verifications
 from ._text import plural
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from registry.results import Damage, DatabaseCheck, Result, Verification
+    from registry.results import Damage, DatabaseCheck, Verification
 
     from ._parts import Screen
 
@@ -86,8 +86,7 @@ def command(
 
 def _print(results: tuple[Verification, ...], database: DatabaseCheck | None) -> None:
     if mode() == "json":
-        everything: list[Result] = [*results, *([] if database is None else [database])]
-        emit_all(everything, _unseen, quiet=str, empty="")
+        emit_json([*results, *([] if database is None else [database])])
         return
     emit_all(results, verifications, quiet=lambda result: result.ref, empty="there is nothing to verify")
     if database is None or mode() == "quiet":
@@ -102,10 +101,6 @@ def _print(results: tuple[Verification, ...], database: DatabaseCheck | None) ->
         )
     for note in database.notes:
         say(note)
-
-
-def _unseen(results: Sequence[Result], console: Screen) -> RenderableType:
-    raise NotImplementedError  # JSON shows no table
 
 
 def _damage(damage: Sequence[Damage], console: Screen) -> RenderableType:

@@ -42,6 +42,7 @@ from registry.results import (
     MethodInfo,
     Page,
     Pinned,
+    Plotted,
     Publication,
     Rebuilt,
     Restored,
@@ -247,6 +248,30 @@ class Registry:
             base_path=base_path,
             conflicts=conflicts,
         )
+
+    def plot(
+        self,
+        what: str,
+        subject: Reference,
+        out: str | Path,
+        *,
+        replace: bool = False,
+        direction: Literal["up", "down"] | None = None,
+        depth: int | None = None,
+        base_path: str | Path | None = None,
+    ) -> Plotted:
+        """Draw a ``lineage``, the ``conflict`` of inputs, or a ``sweep`` into ``out``: ``.svg``, ``.png`` or ``.html``.
+
+        ``subject`` is a version, for a conflict also an expression. ``direction`` and ``depth`` are as in
+        :meth:`lineage`, ``base_path`` as in :meth:`check`. The same catalog gives the same bytes. Needs the extra
+        ``plot``. Raises ``Conflict`` where ``out`` exists, unless it is a file to ``replace``, and ``Refused`` for
+        what cannot be drawn so that it can be read. While it draws, matplotlib's settings are its own.
+        """
+        from registry.plots import Options
+        from registry.verbs import plot
+
+        options = Options(direction=direction, depth=depth, base_path=base_path)
+        return plot.plot(self, what, _text(subject), out, options, replace=replace)
 
     # -- adding and composing
 

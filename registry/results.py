@@ -632,6 +632,7 @@ class LineageNode(Result):
     digest: str
     kind: str
     depth: int
+    task: str | None = None
     expression: str | None = None
     aliases: tuple[str, ...] = ()
     deleted: bool = False
@@ -656,6 +657,17 @@ class Lineage(Result):
     direction: Literal["up", "down"]
     nodes: tuple[LineageNode, ...]
     edges: tuple[LineageEdge, ...]
+
+
+class Plotted(Result):
+    """A picture that was written: of ``what``, and about ``subject``. ``notes`` say what is not to be seen in it."""
+
+    path: str
+    what: str
+    subject: str
+    format: Literal["png", "svg", "html"]
+    size: int
+    notes: tuple[str, ...] = ()
 
 
 class MovedReference(Result):

@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 
-from registry import blobs, kinds, methods
+from registry import blobs, kinds, methods, plots
 from registry.errors import Refused
 from registry.plugins import Family
 
-FAMILIES: dict[str, Family[Any]] = {"blobs": blobs.family, "kinds": kinds.family, "methods": methods.family}
+FAMILIES: dict[str, Family[Any]] = {
+    "blobs": blobs.family,
+    "kinds": kinds.family,
+    "methods": methods.family,
+    "plots": plots.family,
+}
 MEMBERS = [(family, name) for family, found in FAMILIES.items() for name in found.names()]
 
 

@@ -36,12 +36,12 @@ CONSTRAINTS = ROOT / "constraints.txt"
 OWN = "adapter-registry"
 INSTALLER = "pip"
 """It comes with the environment, and pins everything but itself."""
-RUNTIME = ("demo", "gguf", "postgres", "s3", "signing", "testing")
+RUNTIME = ("demo", "gguf", "plot", "postgres", "s3", "signing", "testing")
 """The extras that a user may install; the others are for whoever works on the project."""
 
 ALLOWED = {
     "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0",
-    "CNRI-Python", "ISC", "MIT", "MIT-0", "MPL-2.0", "PSF-2.0", "Unlicense", "Zlib",
+    "CNRI-Python", "ISC", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Unlicense", "Zlib",
 }  # fmt: skip
 """What may be depended on: SPDX identifiers."""
 ACCEPTED = {
@@ -60,6 +60,7 @@ SPELLINGS = {
     "ISC License (ISCL)": "ISC",
     "MIT License": "MIT",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "Python Software Foundation License": "PSF-2.0",
     "The Unlicense (Unlicense)": "Unlicense",
 }
 """What older metadata calls them."""

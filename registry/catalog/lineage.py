@@ -105,7 +105,7 @@ def _edges(reached: CTE, direction: Direction) -> Select[int, int, str | None, s
     )
 
 
-def _nodes(reached: CTE) -> Select[Any]:
+def _nodes(reached: CTE) -> Select[*tuple[Any, ...]]:
     affected = exists().where(AffectedRow.version_id == VersionRow.id)
     held = exists().where(ArtifactFileRow.artifact_digest == VersionRow.artifact_digest)
     # Looked up for each version: joined, PostgreSQL might read all the aliases there are.
@@ -119,6 +119,7 @@ def _nodes(reached: CTE) -> Select[Any]:
             VersionRow.number,
             VersionRow.artifact_digest,
             ArtifactRow.kind,
+            VersionRow.task,
             VersionRow.expression,
             VersionRow.deleted_at.is_not(None),
             RevocationRow.version_id.is_not(None),
@@ -151,12 +152,13 @@ def _depths(
 
 
 def _node(row: Any, ref: str, depth: int) -> dict[str, Any]:
-    _, _, _, digest, kind, expression, deleted, revoked, affected, aliases, held = row
+    _, _, _, digest, kind, task, expression, deleted, revoked, affected, aliases, held = row
     return {
         "ref": ref,
         "digest": digest,
         "kind": kind,
         "depth": depth,
+        "task": task,
         "expression": expression,
         "aliases": tuple(sorted(aliases.split(_BETWEEN), key=str.lower)) if aliases else (),
         "deleted": deleted,
