@@ -119,6 +119,71 @@ class Comparison(Result):
     rows: tuple[Compared, ...]
 
 
+class Objective(Result):
+    """A metric that a sweep looks for the smallest (``min``) or the largest (``max``) value of."""
+
+    metric: str
+    direction: Literal["min", "max"]
+
+
+class SweepPoint(Result):
+    """One point of a sweep: the values as exact decimals, the expression they give, its recipe, and what was measured.
+
+    ``metrics`` is None where the evaluation failed (``state`` is ``failed`` or ``timeout``, and ``error`` says why).
+    ``feasible`` says that the constraints hold, ``front`` that no other feasible point is as good in every metric and
+    better in one. ``attempts`` is 0 where the metrics were known before; ``seconds`` is the time of the last attempt.
+    """
+
+    position: int
+    values: dict[str, str]
+    expression: str
+    recipe: str
+    metrics: dict[str, float] | None
+    state: Literal["ok", "failed", "timeout", "known", "new"]
+    feasible: bool = False
+    front: bool = False
+    attempts: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+
+class Sweep(Result):
+    """A sweep: ``expression`` at all values of its ``variables``, and what came of it.
+
+    ``pins`` says which version each reference of the expression means. ``metrics`` are the objectives, first things
+    first. ``chosen`` is the position of the best point and ``ref`` the version that it became, where there is one.
+    Of the points, ``computed`` counts adapters that this call computed, ``evaluated`` those that it measured, ``reused``
+    those whose metrics were known, and ``failed`` those without metrics. ``id`` is None for what was only planned.
+    """
+
+    id: int | None
+    name: str
+    expression: str
+    pins: dict[str, str]
+    variables: dict[str, str]
+    evaluator: str
+    metrics: tuple[Objective, ...]
+    constraints: tuple[str, ...] = ()
+    search: Literal["grid", "bayes"]
+    budget: int | None = None
+    seed: int = 0
+    dataset: str
+    split: str | None = None
+    state: Literal["planned", "running", "stopped", "done"]
+    points: tuple[SweepPoint, ...] = ()
+    chosen: int | None = None
+    ref: str | None = None
+    created: bool = False
+    computed: int = 0
+    evaluated: int = 0
+    reused: int = 0
+    failed: int = 0
+    created_at: datetime | None = None
+    created_by: str | None = None
+    finished_at: datetime | None = None
+    warnings: tuple[str, ...] = ()
+
+
 class Event(Result):
     """Who changed what and when. ``detail`` depends on the ``action``; ``id`` grows with every event."""
 

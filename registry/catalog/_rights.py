@@ -53,6 +53,12 @@ RIGHTS: Mapping[str, Mapping[str, Mapping[str, Columns]]] = {
         "name_words": {"INSERT": ALL},
         "words": {"INSERT": ALL, "DELETE": ALL},
         "evaluations": {"INSERT": ALL, "UPDATE": ("value", "created_at", "created_by", "seal")},
+        "sweeps": {"INSERT": ALL, "UPDATE": ("state", "version_id", "finished_at", "seal")},
+        "sweep_points": {
+            "INSERT": ALL,
+            "UPDATE": ("state", "metrics", "attempts", "seconds", "error", "created_at", "seal"),
+        },
+        "sketches": {"INSERT": ALL, "DELETE": ALL},
         "events": {"INSERT": ALL},
     },
     "publisher": {

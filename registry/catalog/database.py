@@ -51,7 +51,7 @@ from registry.errors import (
     UsageError,
 )
 
-HEAD = "0004"
+HEAD = "0005"
 """The schema revision this release works with."""
 
 T = TypeVar("T")

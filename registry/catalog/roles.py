@@ -20,7 +20,7 @@ from registry.errors import Denied, UsageError
 from registry.results import Roles
 
 _PREFIX = re.compile(r"(?!pg_)[a-z][a-z0-9_]{0,39}")
-_NUMBERS = {"base_models", "adapters", "realisations", "versions", "evaluations", "events"}
+_NUMBERS = {"base_models", "adapters", "realisations", "versions", "evaluations", "sweeps", "events"}
 _PUBLISHED_NUMBERS = {"rules", "publications"}
 _ONLY_READ = "alembic_version"
 

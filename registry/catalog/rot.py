@@ -96,6 +96,7 @@ def of_version(session: Session, version_id: int) -> Iterator[Rotten]:
         "base_models": lambda table: table.c.id.in_(select(of.base_model_id).where(of.id == version_id)),
         "artifacts": lambda table: table.c.digest.in_(artifact),
         "artifact_files": lambda table: table.c.artifact_digest.in_(artifact),
+        "sketches": lambda table: table.c.artifact_digest.in_(artifact),
         "blobs": lambda table: table.c.digest.in_(
             select(files.blob_digest).where(files.artifact_digest.in_(artifact))
         ),
@@ -267,6 +268,7 @@ def _stored(
                 try:
                     value = raw if read is None or raw is None else read(raw)
                     same = raw if write is None or raw is None else write(value)
+                    same = bytes(same) if isinstance(same, memoryview) else same
                 except (ValueError, TypeError, AttributeError, RecursionError, RegistryError):
                     value = same = None
                 if type(same) is not type(raw) or same != raw:
@@ -319,8 +321,8 @@ def _named(table: Table, values: dict[str, Any]) -> str:
             return str(values["name"])
         case "base_models":
             return f"{values['repo']}@{values['revision']}" if values["revision"] else str(values["repo"])
-        case "rules":
-            return f"rule {values['id']}"
+        case "rules" | "sweeps":
+            return f"{table.name[:-1]} {values['id']}"
         case "events" if values["action"] is not None:
             return f"{values['action']} of {values['subject']} (event {values['id']})"
         case _:
@@ -338,7 +340,7 @@ def _versions(session: Session, table: Table, values: dict[str, Any]) -> list[in
             return _ids([values["child_id"]])
         case "artifacts":
             where = version.artifact_digest == values["digest"]
-        case "artifact_files":
+        case "artifact_files" | "sketches":
             where = version.artifact_digest == values["artifact_digest"]
         case "blobs":
             held = select(files.artifact_digest).where(files.blob_digest == values["digest"])

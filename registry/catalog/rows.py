@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ _KINDS: tuple[tuple[type[Any], str], ...] = (
     (types.JSON, "json"),
     (types.Integer, "integer"),
     (types.Float, "number"),
+    (types.LargeBinary, "bytes"),
     (types.String, "text"),
 )
 # Sorted, as PostgreSQL's JSONB keeps no order of keys.
@@ -201,7 +203,7 @@ def _line(value: object) -> bytes:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return in_utc(value).isoformat()
-    return value
+    return b64encode(value).decode() if isinstance(value, bytes) else value
 
 
 def _of(*allowed: type[Any]) -> Callable[[Any], Any]:
@@ -232,6 +234,10 @@ def _number(value: Any) -> float:
     return float(value) if not (isinstance(value, float) and math.isnan(value)) else math.nan
 
 
+def _bytes(value: Any) -> bytes:
+    return b64decode(_text(value), validate=True)
+
+
 def _time(value: Any) -> datetime:
     found = datetime.fromisoformat(_text(value))
     if found.tzinfo is None:
@@ -245,6 +251,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "json": _of(dict, list, str, int, float, bool),
     "integer": _integer,
     "number": _number,
+    "bytes": _bytes,
     "text": _text,
 }
 

@@ -93,6 +93,8 @@ def _plain(value: Any) -> Any:
         return value.astimezone(UTC).isoformat(timespec="microseconds")
     if isinstance(value, float):  # by its digits: JSONB keeps those of 2.0**60, which are not its value
         return int(Decimal(float.__repr__(value))) if value.is_integer() else value
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

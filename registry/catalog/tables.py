@@ -19,6 +19,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -538,6 +539,90 @@ class PublicationRow(Sealed, Base):
         CheckConstraint("(state = 'withdrawn') = (withdrawn_at IS NOT NULL)", name="withdrawn"),
         CheckConstraint("pull_request >= 0", name="pull_request"),
     )
+
+
+class SweepRow(Sealed, Base):
+    """A sweep: one expression with variables in it, at many values, measured by one evaluator.
+
+    ``digest`` is over all that says what is to be done, so that the same command is the same sweep. ``pins`` are the
+    versions that the references of ``expression`` meant, ``variables`` the values as they were asked for,
+    ``objectives`` pairs of a metric and ``min`` or ``max``. ``version_id`` is the version that the best point became.
+    """
+
+    __tablename__ = "sweeps"
+
+    id: Mapped[int] = mapped_column(Identity, primary_key=True)
+    digest: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    name_key: Mapped[str] = mapped_column(index=True)
+    expression: Mapped[str] = mapped_column(Text)
+    pins: Mapped[dict[str, Any]]
+    variables: Mapped[dict[str, Any]]
+    evaluator: Mapped[str] = mapped_column(Text)
+    evaluator_digest: Mapped[str] = mapped_column(index=True)
+    objectives: Mapped[list[Any]]
+    constraints: Mapped[list[Any]]
+    search: Mapped[str]
+    budget: Mapped[int | None]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    dataset: Mapped[str]
+    split: Mapped[str]
+    state: Mapped[str]
+    version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id", ondelete="RESTRICT"), index=True)
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(Text)
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("digest LIKE 'sha256:%'", name="digest"),
+        CheckConstraint("name_key = lower(name)", name="name_key"),
+        CheckConstraint("search IN ('grid', 'bayes')", name="search"),
+        CheckConstraint("state IN ('running', 'stopped', 'done')", name="state"),
+        CheckConstraint("(state = 'running') = (finished_at IS NULL)", name="finished"),
+    )
+
+
+class SweepPointRow(Sealed, Base):
+    """What was measured at one point of a sweep: no version, but a recipe, by which others find it again.
+
+    ``attempts`` is 0 where the metrics were known before; ``metrics`` is empty where the evaluation failed.
+    """
+
+    __tablename__ = "sweep_points"
+
+    sweep_id: Mapped[int] = mapped_column(ForeignKey("sweeps.id", ondelete="RESTRICT"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    values: Mapped[dict[str, Any]]
+    expression: Mapped[str] = mapped_column(Text)
+    recipe_digest: Mapped[str] = mapped_column(ForeignKey("recipes.digest", ondelete="RESTRICT"), index=True)
+    state: Mapped[str]
+    metrics: Mapped[dict[str, Any]]
+    attempts: Mapped[int]
+    seconds: Mapped[float]
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+
+    __table_args__ = (
+        CheckConstraint("position >= 1", name="position"),
+        CheckConstraint("state IN ('ok', 'failed', 'timeout')", name="state"),
+        CheckConstraint("(state = 'ok') = (error IS NULL)", name="error"),
+        CheckConstraint("attempts >= 0", name="attempts"),
+    )
+
+
+class SketchRow(Sealed, Base):
+    """A short vector that stands for an adapter's content where many are compared; it can be made again.
+
+    ``version`` is that of the way it is made; vectors of different ones are not compared.
+    """
+
+    __tablename__ = "sketches"
+
+    artifact_digest: Mapped[str] = mapped_column(
+        ForeignKey("artifacts.digest", ondelete="RESTRICT"), primary_key=True
+    )
+    version: Mapped[int] = mapped_column(primary_key=True)
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class EventRow(Sealed, Base):

@@ -9,13 +9,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from registry import Registry
 from registry.base_layout import BaseLayout
 from registry.catalog import bases, publications, references, versions
-from registry.catalog.tables import Base
+from registry.catalog.tables import Base, SketchRow, SweepPointRow, SweepRow
 from registry.errors import RegistryError
 from registry.reference import parse
 from registry.results import BaseModelIdentity
@@ -44,12 +45,47 @@ def furnish(catalog: Registry, folder: Path) -> None:
     catalog.add(make_lora(folder / "gone", modules=SMALL, seed=9), "gone")
     catalog.delete("gone")
     _publish(catalog)
+    _sweep(catalog)
     with catalog._database.write() as session:
         found = BaseModelIdentity(repo="tiny/base", fingerprint=FINGERPRINT)
         bases.save_layout(
             session, FINGERPRINT, BaseLayout({"w": ("float32", (8, 8))}, {"model_type": "tiny"})
         )
         versions.set_fingerprint(session, 1, found)
+
+
+def _sweep(catalog: Registry) -> None:
+    """A sweep with a point that was measured and one that was not, and a sketch."""
+    made = catalog.show("c")
+    assert made.recipe is not None
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    with catalog._database.write() as session:
+        pin = references.resolve(session, parse("c"))
+        sweep = SweepRow(
+            digest=pin.digest, name="Swept", name_key="swept", expression="a - {w}*b", pins={"a": "a@1"},
+            variables={"w": "0:1:0.5"}, evaluator="eval {path}", evaluator_digest=pin.digest,
+            objectives=[["loss", "min"]], constraints=["ppl < 21"], search="bayes", budget=2, seed=3, dataset="d",
+            split="s", state="done", version_id=pin.id, created_at=at, created_by="tester", finished_at=at,
+        )  # fmt: skip
+        session.add(sweep)
+        session.flush()
+        for position, error in enumerate((None, "it failed"), 1):
+            session.add(
+                SweepPointRow(
+                    sweep_id=sweep.id,
+                    position=position,
+                    values={"w": "0.5"},
+                    expression="a - 0.5*b",
+                    recipe_digest=made.recipe.digest,
+                    state="failed" if error else "ok",
+                    metrics={} if error else {"loss": 0.5},
+                    attempts=1,
+                    seconds=0.5,
+                    error=error,
+                    created_at=at,
+                )
+            )
+        session.add(SketchRow(artifact_digest=pin.digest, version=1, vector=b"\x00\xff1234"))
 
 
 def _publish(catalog: Registry) -> None:
@@ -92,6 +128,8 @@ def changed(value: Any) -> Any:
             other = value + 0.5
         case str():
             other = f"{value[:-1]}{chr(ord(value[-1]) ^ 16)}" if value else "x"
+        case bytes():
+            other = value[:-1] + bytes([value[-1] ^ 16])
         case dict():
             other = {**value, "x": 1}
         case list():

@@ -24,6 +24,8 @@ SAYS_NOTHING_OF_VERSIONS = {
     "adapters",
     "name_words",
     "rules",
+    "sweep_points",
+    "sketches",
     "events",
 }
 FLIPS = 60
