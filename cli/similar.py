@@ -168,7 +168,7 @@ def _row(each: SimilarVersion) -> list[object]:
 def _cosine(each: SimilarVersion) -> str:
     """To as many digits as mean something; what is not 1 is not shown as 1."""
     if not each.exact:
-        return f"{each.cosine:.2f} ± {each.error:.2f}"
+        return f"{each.cosine:.3f} ± {each.error:.3f}"
     shown = f"{each.cosine:.4f}"
     return f"{each.cosine:.8f}" if abs(each.cosine) < 1 and abs(float(shown)) == 1 else shown
 

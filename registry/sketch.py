@@ -91,7 +91,7 @@ def of(deltas: Iterable[tuple[str, Delta]], left_out: str = "") -> Sketch:
             sketch += transformed(name, delta)
     length = math.sqrt(square)
     whole = np.fft.irfft(sketch, SIZE) / (length or 1.0)
-    return Sketch(length, whole.astype(np.float16), left_out)
+    return Sketch(length, whole.astype(np.float16) + np.float16(0), left_out)  # and no −0
 
 
 def transformed(name: str, delta: Delta) -> _Spectrum:
