@@ -110,13 +110,9 @@ def _fill(database: Database, count: int, sketched: int) -> None:
         _say("sketching one, factors in memory", taken)
     print(f"  a sketch has {len(next(iter(made.values())).to_bytes())} bytes")
     with database.write() as session:
-        row = session.execute(
-            select(ArtifactFileRow.path, BlobRow.digest, BlobRow.size).join(
-                BlobRow, BlobRow.digest == ArtifactFileRow.blob_digest
-            )
-        ).first()
-        assert row is not None
-        files = {row.path: File(row.digest, row.size)}
+        statement = select(ArtifactFileRow.path, BlobRow.digest, BlobRow.size)
+        rows = session.execute(statement.join(BlobRow, BlobRow.digest == ArtifactFileRow.blob_digest))
+        files = {row.path: File(row.digest, row.size) for row in rows}
         size = 2 * len(NAMES) * RANK * HIDDEN
         for i, digest in enumerate(made):
             content = Content(digest, "adapter", "lora", RANK, size, len(NAMES), "float32", 4 * size, files)
