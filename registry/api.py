@@ -28,6 +28,7 @@ from registry.results import (
     DatabaseCheck,
     Deleted,
     Difference,
+    Duplicates,
     Evaluation,
     Event,
     Exported,
@@ -50,6 +51,8 @@ from registry.results import (
     Roles,
     Rule,
     Schema,
+    Similar,
+    Sketched,
     Staleness,
     Sweep,
     Synced,
@@ -218,6 +221,72 @@ class Registry:
         from registry.verbs import diff
 
         return diff.diff(self._database, self._blobs, _text(before), _text(after), base_path=base_path)
+
+    def similar(
+        self,
+        ref: Reference,
+        *,
+        limit: int = 10,
+        minimum: float | None = None,
+        exact: bool | None = None,
+        opposite: bool = False,
+        versions: bool = False,
+        filter: str | None = None,  # noqa: A002  (as in :meth:`list`)
+        progress: Progress | None = None,
+    ) -> Similar:
+        """The versions on the same base model that are most like one, by the cosine of their ΔW over all modules.
+
+        Of the latest of each adapter, or with ``versions`` of all, that fit ``filter``. All are ranked by stored sketches,
+        which are made where there are none; the best are then computed from their factors: with ``exact`` True as many
+        as it takes, with False none. ``minimum`` is the least cosine that is shown, ``opposite`` ranks from −1 on.
+        Raises ``Refused`` for a version that has nothing to be compared.
+        """
+        from registry.verbs import similar
+
+        return similar.similar(
+            self._database,
+            self._blobs,
+            _text(ref),
+            limit=limit,
+            minimum=minimum,
+            exact=exact,
+            opposite=opposite,
+            versions=versions,
+            where=filter,
+            progress=progress,
+        )
+
+    def duplicates(
+        self,
+        *,
+        base: str | None = None,
+        minimum: float = 0.9999,
+        versions: bool = False,
+        filter: str | None = None,  # noqa: A002  (as in :meth:`list`)
+        progress: Progress | None = None,
+    ) -> Duplicates:
+        """Groups of versions whose cosine with the oldest of them is at least ``minimum``, on ``base`` or on all.
+
+        Sketches pick the pairs, in time that grows with the square of the number of contents on one base model; what is
+        told is computed exactly.
+        """
+        from registry.verbs import similar
+
+        return similar.duplicates(
+            self._database,
+            self._blobs,
+            base=base,
+            minimum=minimum,
+            versions=versions,
+            where=filter,
+            progress=progress,
+        )
+
+    def sketch(self, *, progress: Progress | None = None) -> Sketched:
+        """Make the sketches that :meth:`similar` would make, of all live versions; some at a time are kept."""
+        from registry.verbs import similar
+
+        return similar.prepare(self._database, self._blobs, progress=progress)
 
     def check(
         self,

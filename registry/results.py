@@ -804,6 +804,79 @@ class Tagged(Result):
     tags: dict[str, str]
 
 
+class LeftOut(Result):
+    """A version that was not compared, and why."""
+
+    ref: str
+    reason: str
+
+
+class SimilarVersion(Result):
+    """A version beside another one: the cosine of their ΔW over all modules, those that one lacks counting as zero.
+
+    ``exact``: computed from the factors; otherwise estimated from sketches, with the standard error ``error``.
+    ``relation`` and ``factor`` (``ΔW = factor · ΔW`` of the other) are said of exact cosines of 1 and −1 only, up to
+    rounding. ``lineage`` says that it is an ancestor of the other, or derived from it, at any depth. ``partial`` is what
+    of the version is not in the comparison, since it says something only together with the base model.
+    """
+
+    ref: str
+    digest: str
+    kind: str
+    task: str | None
+    cosine: float
+    exact: bool
+    error: float
+    norm: float
+    relation: Literal["same content", "same delta", "negated", "scaled"] | None = None
+    factor: float | None = None
+    lineage: Literal["ancestor", "derived"] | None = None
+    partial: str | None = None
+
+
+class Similar(Result):
+    """The versions most like one version, best first, among ``compared`` on its base model.
+
+    ``norm`` is the length of its ΔW. ``sketched`` contents had no sketch yet; ``warnings`` say where these could not be kept.
+    """
+
+    ref: str
+    base_model: BaseModelIdentity
+    norm: float
+    compared: int
+    versions: tuple[SimilarVersion, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    sketched: int = 0
+    partial: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class DuplicateGroup(Result):
+    """Versions with a cosine of at least what was asked for with the oldest of them, ``ref``."""
+
+    ref: str
+    base_model: BaseModelIdentity
+    versions: tuple[SimilarVersion, ...]
+
+
+class Duplicates(Result):
+    """What is in a catalog more than once, among ``compared`` versions."""
+
+    compared: int
+    groups: tuple[DuplicateGroup, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    sketched: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+class Sketched(Result):
+    """Sketches that were made and kept, out of ``total`` contents of live versions, and what has none."""
+
+    made: int
+    total: int
+    left_out: tuple[LeftOut, ...] = ()
+
+
 class Deleted(Result):
     """The tombstone of a version; ``downstream`` are the live versions derived from it."""
 

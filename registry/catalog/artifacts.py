@@ -23,6 +23,7 @@ from registry.catalog.tables import (
     LineageRow,
     RealisationRow,
     RecipeRow,
+    SketchRow,
     VersionRow,
 )
 from registry.digest import canonical_json, of_bytes
@@ -271,9 +272,11 @@ def unneeded(session: Session) -> list[str]:
 
 
 def forget_files(session: Session, artifact_digests: Iterable[str]) -> list[str]:
-    """Drop these artifacts' files from the records; returns the blobs that nothing needs any more."""
+    """Drop these artifacts' files and sketches from the records; returns the blobs that nothing needs any more."""
     for digests in chunked(list(artifact_digests)):
         session.execute(delete(ArtifactFileRow).where(ArtifactFileRow.artifact_digest.in_(digests)))
+    held = exists().where(ArtifactFileRow.artifact_digest == SketchRow.artifact_digest)
+    session.execute(delete(SketchRow).where(~held), execution_options={"synchronize_session": False})
     used = exists().where(ArtifactFileRow.blob_digest == BlobRow.digest)
     free = list(session.scalars(select(BlobRow.digest).where(~used).order_by(BlobRow.digest)))
     for digests in chunked(free):

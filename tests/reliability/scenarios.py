@@ -80,6 +80,10 @@ def checkout(catalog: Registry, folder: Path) -> object:
     return catalog.checkout("mix", folder / "work" / "out")
 
 
+def similar(catalog: Registry, _: Path) -> object:
+    return catalog.similar("a", versions=True)
+
+
 def alias(catalog: Registry, _: Path) -> object:
     return catalog.set_alias("a", "prod", 1)
 
@@ -223,8 +227,8 @@ def first(_: Registry, __: Path) -> object:
 
 def _scenarios() -> Mapping[str, Scenario]:
     simple = (
-        add, add_next, add_many, add_hub, fetch, compose, rebuild, materialize, materialize_out, checkout, alias,
-        alias_delete, tag, untag, note, revoke, unrevoke, delete, base_add, base_alias, rule, rule_delete, export,
+        add, add_next, add_many, add_hub, fetch, compose, rebuild, materialize, materialize_out, checkout,
+        similar, alias, alias_delete, tag, untag, note, revoke, unrevoke, delete, base_add, base_alias, rule, rule_delete, export,
         import_bundle, sync_dir, collect, publish, publish_again, publish_model, propose, sync, unpublish,
         unpublish_delete, sweep,
     )  # fmt: skip
