@@ -60,6 +60,8 @@ class Trials:
     def _trial(self, folder: Path, url: str, at: int, fault: Fault) -> Tried:
         """What holds after a fault, and whether the same can simply be done again."""
         ended = self._nursery.run(self._name, folder, url, at=at, fault=fault)
+        if fault == "server stopped":
+            self._catalogs.revive()
         findings = [] if ended.expected else [f"not an error of ours: {ended.error}"]
         if ended.error is not None and "\n" in ended.error.strip():
             findings.append(f"more than a line: {ended.error}")

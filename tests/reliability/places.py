@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,11 +20,22 @@ from tests.reliability.scenarios import Start
 
 
 class Copies:
-    """Makes copies; ``server`` is where their databases are, or None for SQLite files."""
+    """Makes copies; ``server`` is where their databases are, or None for SQLite files.
 
-    def __init__(self, root: Path, server: URL | None, hub: HubServer, nursery: Nursery) -> None:
+    ``revive`` starts it again where it was stopped.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        server: URL | None,
+        hub: HubServer,
+        nursery: Nursery,
+        revive: Callable[[], object] = lambda: None,
+    ) -> None:
         self.sqlite = server is None
         self.hub = hub
+        self.revive = revive
         self._root = root
         self._server = server
         self._made: dict[Start, tuple[Path, str | None]] = {}
