@@ -40,7 +40,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from registry.catalog import _frozen, seals
+from registry.catalog import _frozen, _same_file, seals
 from registry.catalog._rights import needed
 from registry.errors import (
     DatabaseDamaged,
@@ -221,6 +221,7 @@ def make_engine(url: URL) -> Engine:
             f"no driver for {shown(url)}", hint="for PostgreSQL: pip install 'adapter-registry[postgres]'"
         ) from error
     _frozen.readable(engine)
+    _same_file.guard(engine)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine
@@ -440,11 +441,12 @@ def _refuse_another(connection: Connection, row: Any) -> None:
 def make_private(url: URL) -> None:
     """The file of an SQLite database and its folder, for this user alone, where they are not there yet.
 
-    What SQLite keeps beside the file gets the file's mode.
+    What SQLite keeps beside the file gets the file's mode. Raises ``StorageFailure`` where it cannot be made.
     """
     if url.get_backend_name() != "sqlite" or not url.database:
         return
     file = Path(url.database)
+    _same_file.refuse_orphan(file)
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

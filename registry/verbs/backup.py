@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from registry.blobs import BlobStore, open_store
 from registry.catalog import migrate, rows
-from registry.catalog.database import HEAD, Database, make_engine, outdated, shown, translated
+from registry.catalog.database import HEAD, Database, make_engine, make_private, outdated, shown, translated
 from registry.catalog.events import now
 from registry.catalog.turns import turn
 from registry.errors import Conflict, NotFound, Refused, SchemaOutdated
@@ -135,7 +135,8 @@ def restore(config: Settings, file: str | Path, *, progress: Progress | None) ->
         database = Database(config.database_url)
         engine = make_engine(database.url)
         try:
-            with translated(database.url), migrate.exclusive(engine), turn(database, TURN):
+            make_private(database.url)
+            with translated(database.url), turn(database, TURN), migrate.exclusive(engine):
                 _prepare(database, engine, manifest.schema_)
                 store = open_store(config.blobs, config.room)
                 stored = _store(store, bundle, progress) if manifest.blobs else 0
