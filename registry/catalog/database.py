@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy
+from pydantic import ValidationError
 from sqlalchemy import (
     Connection,
     Engine,
@@ -464,10 +465,8 @@ def translated(url: URL) -> Iterator[None]:
         yield
     except RegistryError:
         raise
-    except UnicodeDecodeError as error:  # what SQLite calls its columns
-        raise DatabaseDamaged(
-            f"the database {shown(url)} is damaged: it holds no text where there was"
-        ) from error
+    except (UnicodeDecodeError, ValidationError) as error:  # of a result: rows that no catalog writes
+        raise not_written(url, error) from error
     except OperationalError as error:
         if getattr(error.orig, "sqlstate", None) in _CONTENTION:
             raise Contended(
@@ -489,6 +488,18 @@ def translated(url: URL) -> Iterator[None]:
             raise DatabaseDamaged(f"the database {shown(url)} is damaged: {_first_line(error)}") from error
         what = "went away" if error.connection_invalidated else "refused this"
         raise StorageFailure(f"the database {shown(url)} {what}: {_first_line(error)}") from error
+
+
+def not_written(url: URL, error: Exception) -> DatabaseDamaged:
+    """What is said where values were read that cannot be shown as what they are."""
+    said = str(error)
+    if isinstance(error, UnicodeDecodeError):  # what SQLite calls its columns
+        said = "it holds no text where there was"
+    elif isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        said = f"{where} is {first['input']!a:.40}, which it cannot be"
+    return DatabaseDamaged(f"the database {shown(url)} is damaged: {' '.join(said.split())[:200]}")
 
 
 def denied(url: URL, reason: str, statement: str) -> Denied:

@@ -28,6 +28,7 @@ T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 _MANY = 256  # blobs that are made durable together
 _MUCH = 64 << 20
+_FORCE = "give a path that does not exist yet, or replace the file that is there with --force"
 
 
 def backup(
@@ -46,7 +47,7 @@ def backup(
             raise outdated(database.url, status.current)
         with (
             translated(database.url),
-            _container.new_file(target, private=True, replace=replace) as opened,
+            _container.new_file(target, private=True, replace=replace, hint=_FORCE) as opened,
             ExitStack() as held,
         ):
             if with_blobs:
