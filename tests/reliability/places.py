@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from registry.catalog import migrate
 from registry.catalog.database import make_engine
 from registry.testing.hub import HubServer
+from tests.reliability.furniture import spoil
 from tests.reliability.nursery import FURNISH, Nursery
 from tests.reliability.scenarios import Start
 
@@ -72,6 +73,9 @@ class Copies:
             return folder, None
         folder, url = self._copy(*self._made["furnished"])
         self.hub.turn_to(folder / "hub")
+        if start == "damaged":
+            spoil(folder, url)
+            return folder, make_url(url).database
         self._nursery.run("fetch", folder, url)  # versions that are known only came later than these schemas
         take_back(url, start)
         return folder, make_url(url).database
