@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
@@ -415,7 +415,8 @@ def test_what_cannot_be_shown_is_told_as_damage(
     with closing(sqlite3.connect(tmp_path / "home" / "registry.db")) as connection:
         connection.execute("PRAGMA ignore_check_constraints = on")
         connection.executescript(change)
-    asked = [shelf.events] if "events" in change else [shelf.list, partial(shelf.log, "a")]
+    reading: list[Callable[[], object]] = [shelf.list, partial(shelf.log, "a")]
+    asked: list[Callable[[], object]] = [shelf.events] if "events" in change else reading
     for each in asked:
         with pytest.raises(DatabaseDamaged) as found:
             each()
