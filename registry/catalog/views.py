@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     CompoundSelect,
+    Connection,
     DateTime,
     Float,
     Integer,
@@ -29,6 +30,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
 from registry.catalog._ids import among
+from registry.catalog.database import not_written
 from registry.catalog.tables import (
     AdapterRow,
     AffectedRow,
@@ -75,7 +77,13 @@ def version(session: Session, row_id: int) -> Version:
 
 def _load(session: Session, ids: Sequence[int]) -> dict[int, Version]:
     session.flush()
-    connection = session.connection()
+    try:
+        return _read(session.connection(), ids)
+    except (ValueError, TypeError) as error:
+        raise not_written(session.connection().engine.url, error) from error
+
+
+def _read(connection: Connection, ids: Sequence[int]) -> dict[int, Version]:
     facts: list[Any] = []
     said: dict[int, dict[str, list[Any]]] = {}
     for row in connection.execute(_everything(connection.dialect.name), {"ids": ids}).all():

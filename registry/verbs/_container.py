@@ -24,7 +24,7 @@ from registry import _partial, digest
 from registry._paths import expanded
 from registry.catalog.bundle_lines import FORMAT, FORMER, TABLES, Digest
 from registry.errors import IntegrityFailure, NotFound, Refused, StorageFailure
-from registry.verbs._folders import refuse_existing
+from registry.verbs._folders import NEW_PATH, refuse_existing
 
 _BLOCK = 512
 _RECORD = 20 * _BLOCK  # what tar files are a multiple of
@@ -152,14 +152,20 @@ def _tar_header(name: str, size: int) -> bytes:
 
 
 @contextmanager
-def new_file(target: Path, *, private: bool = False, replace: bool = False) -> Iterator[BinaryIO]:
+def new_file(
+    target: Path, *, private: bool = False, replace: bool = False, hint: str = NEW_PATH
+) -> Iterator[BinaryIO]:
     """A file that appears under its name when the block ends well, durably, and else not at all.
 
     Raises ``Conflict`` where ``target`` exists, unless it is a file to ``replace``.
     """
     target = expanded(target).absolute()
-    refuse = (lambda _: None) if replace and target.is_file() else refuse_existing
-    refuse(target)
+
+    def refuse() -> None:
+        if not (replace and target.is_file()):
+            refuse_existing(target, hint)
+
+    refuse()
     with ExitStack() as stack:
         try:
             staged = stack.enter_context(_partial.new(target.parent, target.name, folder=False))
@@ -172,7 +178,7 @@ def new_file(target: Path, *, private: bool = False, replace: bool = False) -> I
             os.fsync(file.fileno())
         if not private:
             staged.chmod(0o666 & ~_umask())
-        refuse(target)
+        refuse()
         staged.rename(target)
         folder = os.open(target.parent, os.O_RDONLY)
         try:

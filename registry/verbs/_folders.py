@@ -32,11 +32,12 @@ def new_folder(target: Path) -> Iterator[Path]:
         _publish(staging, target)
 
 
-def refuse_existing(target: Path) -> None:
+NEW_PATH = "give a path that does not exist yet, or remove this one first"
+
+
+def refuse_existing(target: Path, hint: str = NEW_PATH) -> None:
     if os.path.lexists(target):
-        raise Conflict(
-            f"{target} exists", hint="give a path that does not exist yet, or remove this one first"
-        )
+        raise Conflict(f"{target} exists", hint=hint)
 
 
 def _publish(staging: Path, target: Path) -> None:

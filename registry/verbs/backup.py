@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from registry.blobs import BlobStore, open_store
 from registry.catalog import migrate, rows
-from registry.catalog.database import HEAD, Database, make_engine, outdated, shown, translated
+from registry.catalog.database import HEAD, Database, make_engine, make_private, outdated, shown, translated
 from registry.catalog.events import now
 from registry.catalog.turns import turn
 from registry.errors import Conflict, NotFound, Refused, SchemaOutdated
@@ -28,6 +28,7 @@ T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 _MANY = 256  # blobs that are made durable together
 _MUCH = 64 << 20
+_FORCE = "give a path that does not exist yet, or replace the file that is there with --force"
 
 
 def backup(
@@ -46,7 +47,7 @@ def backup(
             raise outdated(database.url, status.current)
         with (
             translated(database.url),
-            _container.new_file(target, private=True, replace=replace) as opened,
+            _container.new_file(target, private=True, replace=replace, hint=_FORCE) as opened,
             ExitStack() as held,
         ):
             if with_blobs:
@@ -135,7 +136,8 @@ def restore(config: Settings, file: str | Path, *, progress: Progress | None) ->
         database = Database(config.database_url)
         engine = make_engine(database.url)
         try:
-            with translated(database.url), migrate.exclusive(engine), turn(database, TURN):
+            make_private(database.url)
+            with translated(database.url), turn(database, TURN), migrate.exclusive(engine):
                 _prepare(database, engine, manifest.schema_)
                 store = open_store(config.blobs, config.room)
                 stored = _store(store, bundle, progress) if manifest.blobs else 0

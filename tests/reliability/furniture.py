@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from sqlalchemy import text
+
 from registry import Registry
 from tests.adapters import make_lora
 from tests.models import tiny_llama
+from tests.verbs.places import blob, damage
 
 Q = "model.layers.0.self_attn.q_proj"
 SMALL = {Q: (32, 32)}
@@ -55,3 +58,15 @@ def _elsewhere(folder: Path) -> None:
                 other.publish(each, f"team/{each}")
     Registry.backup(folder / "other.backup", home, database_url=url)
     shutil.rmtree(home)
+
+
+def spoil(folder: Path, url: str) -> None:
+    """Damage bytes of a version, lose those of another, and some of what rows determine; ``good`` has the bytes."""
+    shutil.copytree(folder / "home" / "blobs", folder / "good")
+    with Registry.open(folder / "home", database_url=url) as catalog:
+        damage(blob(catalog, "a"))
+        blob(catalog, "b").unlink()
+        with catalog._database.write() as session:
+            session.execute(text("DELETE FROM words"))
+            session.execute(text("UPDATE adapters SET last_version = 7 WHERE name = 'b'"))
+            session.execute(text("UPDATE versions SET latest_of = NULL"))

@@ -53,6 +53,7 @@ class Trials:
         with self._catalogs.fresh(self._scenario.start) as (folder, url):
             ended = self._nursery.run(self._name, folder, url)
             findings = [] if ended.error is None else [f"it fails undisturbed: {ended.error}"]
+            findings += _outside(ended)
             self._end = state(folder, url, self._catalogs.hub)
             findings += self._after(folder, url)
         return Tried(self._name, "kill", 0, ended, tuple(findings))
@@ -60,10 +61,15 @@ class Trials:
     def _trial(self, folder: Path, url: str, at: int, fault: Fault) -> Tried:
         """What holds after a fault, and whether the same can simply be done again."""
         ended = self._nursery.run(self._name, folder, url, at=at, fault=fault)
+        if fault == "server stopped":
+            self._catalogs.revive()
         findings = [] if ended.expected else [f"not an error of ours: {ended.error}"]
+        findings += _outside(ended)
         if ended.error is not None and "\n" in ended.error.strip():
             findings.append(f"more than a line: {ended.error}")
-        if Registry.schema(folder / "home", database_url=url).ok:
+        if self._scenario.start == "damaged":
+            pass  # until it is repaired
+        elif Registry.schema(folder / "home", database_url=url).ok:
             findings += broken(folder, url, self._catalogs.hub)
         else:
             findings += half_upgraded(folder, url)
@@ -78,3 +84,8 @@ class Trials:
         if self._scenario.again:
             found += differences(self._end, state(folder, url, self._catalogs.hub))
         return [f"afterwards, {finding}" for finding in [*found, *leftovers(folder, url)]]
+
+
+def _outside(ended: Ended) -> list[str]:
+    """A command writes in the home, in what it was told to write, and in the folder for temporary files."""
+    return [f"outside of its folders: {each}" for each in ended.outside]

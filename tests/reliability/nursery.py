@@ -27,13 +27,15 @@ FURNISH = "furnish"
 class Ended:
     """How a process ended: by which signal (0 for none), after which steps, and with which error.
 
-    ``expected`` says that the error was one of ours, or an interrupt.
+    ``expected`` says that the error was one of ours, or an interrupt; ``outside``, what was written anywhere but in the
+    folder of the scenario, or started.
     """
 
     signal: int
     steps: tuple[str, ...]
     error: str | None
     expected: bool
+    outside: tuple[str, ...]
 
     @property
     def last(self) -> str:
@@ -61,6 +63,7 @@ class Nursery:
             steps=tuple((folder / "steps").read_text(errors="replace").splitlines()),
             error=told.get("error"),
             expected=bool(told.get("expected", True)),
+            outside=tuple(told.get("outside", ())),
         )
 
 
@@ -96,6 +99,7 @@ def _work(wanted: dict[str, Any]) -> None:
     import registry._hub_patience
     from registry.errors import RegistryError
     from tests.reliability.furniture import furnish
+    from tests.reliability.fuzz.walls import watched
     from tests.reliability.scenarios import SCENARIOS
     from tests.reliability.steps import Steps
 
@@ -108,24 +112,28 @@ def _work(wanted: dict[str, Any]) -> None:
     os.environ["HF_HOME"] = str(folder / "hf")
     steps = Steps(folder, folder / "steps", wanted["at"], wanted["fault"])
     error: BaseException | None = None
+    seen: list[str] = []
     try:
         steps.install()
         run = furnish if wanted["scenario"] == FURNISH else SCENARIOS[wanted["scenario"]].run
-        run(folder, wanted["url"])
+        with watched(folder) as seen:
+            run(folder, wanted["url"])
     except BaseException as caught:  # noqa: BLE001 (what it is, is what is asked)
         error = caught
     steps.rest()
+    said: dict[str, Any] = {"outside": [each for each in seen if not each.startswith("socket.connect")]}
     if error is not None:
         told_to = isinstance(error, SystemExit) and error.code == TERMINATED
-        said = {
+        said |= {
             "error": f"{type(error).__name__}: {error}",
             "expected": isinstance(error, RegistryError | KeyboardInterrupt) or told_to,
             "traceback": traceback.format_exception(error),
         }
-        (folder / "error.json").write_text(json.dumps(said))
+    (folder / "error.json").write_text(json.dumps(said))
 
 
 def main() -> None:
+    sys.dont_write_bytecode = True  # which is nothing that a command writes
     # Paid for once, as everything here.
     import torch  # noqa: F401
 
@@ -135,6 +143,7 @@ def main() -> None:
         add,
         add_many,
         annotate,
+        backup,
         bases,
         checkout,
         compose,
@@ -149,6 +158,7 @@ def main() -> None:
         sync,
         sync_dir,
         unpublish,
+        verify,
     )
 
     gc.freeze()  # what all share is not copied for being looked through

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,16 +15,28 @@ from sqlalchemy.engine import URL, make_url
 from registry.catalog import migrate
 from registry.catalog.database import make_engine
 from registry.testing.hub import HubServer
+from tests.reliability.furniture import spoil
 from tests.reliability.nursery import FURNISH, Nursery
 from tests.reliability.scenarios import Start
 
 
 class Copies:
-    """Makes copies; ``server`` is where their databases are, or None for SQLite files."""
+    """Makes copies; ``server`` is where their databases are, or None for SQLite files.
 
-    def __init__(self, root: Path, server: URL | None, hub: HubServer, nursery: Nursery) -> None:
+    ``revive`` starts it again where it was stopped.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        server: URL | None,
+        hub: HubServer,
+        nursery: Nursery,
+        revive: Callable[[], object] = lambda: None,
+    ) -> None:
         self.sqlite = server is None
         self.hub = hub
+        self.revive = revive
         self._root = root
         self._server = server
         self._made: dict[Start, tuple[Path, str | None]] = {}
@@ -61,6 +73,9 @@ class Copies:
             return folder, None
         folder, url = self._copy(*self._made["furnished"])
         self.hub.turn_to(folder / "hub")
+        if start == "damaged":
+            spoil(folder, url)
+            return folder, make_url(url).database
         self._nursery.run("fetch", folder, url)  # versions that are known only came later than these schemas
         take_back(url, start)
         return folder, make_url(url).database

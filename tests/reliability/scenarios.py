@@ -12,7 +12,7 @@ from registry.errors import Conflict, HubFailure
 from registry.verbs.gc import gc
 
 Start = str
-"""Where one begins: in a ``furnished`` catalog, in one taken back to a schema revision, or with ``nothing``."""
+"""Where one begins: in a ``furnished`` catalog, in a ``damaged`` one, in one of an earlier schema, or with ``nothing``."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,11 @@ def unpublish_delete(catalog: Registry, _: Path) -> object:
     return catalog.unpublish("team/whole", delete=True)
 
 
+def repair(catalog: Registry, folder: Path) -> object:
+    found = catalog.verify(repair=True, sources=[folder / "good"])
+    return found, catalog.verify_database(repair=True, sources=[folder / "good"])
+
+
 def upgrade(folder: Path, url: str) -> object:
     return Registry.upgrade(folder / "home", database_url=url)
 
@@ -236,6 +241,7 @@ def _scenarios() -> Mapping[str, Scenario]:
     found["evaluate"] = Scenario(_on(evaluate), again=False)
     found["eval-run"] = Scenario(_on(eval_run), again=False)
     found["first"] = Scenario(_on(first), start="nothing")
+    found["repair"] = Scenario(_on(repair), start="damaged")
     found["backup"] = Scenario(backup)
     found["restore"] = Scenario(restore, start="nothing")
     for revision in ("0001", "0002", "0003", "0004"):

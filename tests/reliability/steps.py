@@ -13,6 +13,8 @@ import socket
 import sqlite3
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
 Fault = Literal[
-    "kill", "no space", "bad disk", "read only", "interrupt", "terminate", "connection lost", "hub lost"
-]
+    "kill", "no space", "bad disk", "read only", "interrupt", "terminate", "connection lost", "server stopped", "hub lost"
+]  # fmt: skip
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 TERMINATED = 128 + signal.SIGTERM
 """What the command line exits with when it is told to end."""
@@ -34,6 +36,9 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CHANGES = {
     "os.rename": 2, "os.link": 2, "os.symlink": 2, "os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.truncate": 1,
     "os.chmod": 1, "os.utime": 1,
+}  # fmt: skip
+_SIGNALS: dict[Fault, signal.Signals] = {
+    "kill": signal.SIGKILL, "interrupt": signal.SIGINT, "terminate": signal.SIGTERM,
 }  # fmt: skip
 _ERRNO = {"no space": errno.ENOSPC, "bad disk": errno.EIO, "read only": errno.EROFS}
 _SAID = {
@@ -44,13 +49,15 @@ _SAID = {
 def meets(fault: Fault, step: str, *, sqlite: bool) -> bool:
     """Whether a fault can happen at a step, of which the log has this line."""
     what = step.split(" ", 2)[1]
-    if fault in {"kill", "interrupt", "terminate"}:
+    if fault in _SIGNALS:
         return True
     if fault == "hub lost":
         return what in {"request", "answer"}
     if what in {"SQL", "commit"}:
         reading = step.split(" ", 3)[2:3] in (["SELECT"], ["PRAGMA"], ["BEGIN"])
-        return not sqlite if fault == "connection lost" else sqlite and (fault == "bad disk" or not reading)
+        if fault in _OF_SERVER:
+            return not sqlite
+        return sqlite and (fault == "bad disk" or not reading)
     return fault in _ERRNO and what not in {"request", "answer"}
 
 
@@ -124,23 +131,35 @@ class Steps:
             self._strike(file, connection, request)
 
     def _strike(self, file: bool, connection: Any, request: httpx2.Request | None) -> None:
-        if self._fault == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        elif self._fault == "interrupt":
-            signal.raise_signal(signal.SIGINT)
-        elif self._fault == "terminate":
-            signal.raise_signal(signal.SIGTERM)
+        if self._fault in _SIGNALS:
+            signal.raise_signal(_SIGNALS[self._fault])
         elif self._fault == "hub lost":
             if request is not None:
                 raise httpx2.ReadError("the connection was reset", request=request)
-        elif self._fault == "connection lost":
+        elif self._fault in _OF_SERVER:
             if connection is not None and not isinstance(connection, sqlite3.Connection):
-                with socket.socket(fileno=os.dup(connection.fileno())) as line:
-                    line.shutdown(socket.SHUT_RDWR)
+                _OF_SERVER[self._fault](connection)
         elif file:
             raise OSError(_ERRNO[self._fault], os.strerror(_ERRNO[self._fault]))
         elif isinstance(connection, sqlite3.Connection):
             raise sqlite3.OperationalError(_SAID[self._fault])
+
+
+def _cut(connection: Any) -> None:
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
+def _stop(connection: Any) -> None:
+    """Stop the server at once, as ``pg_ctl stop -m immediate`` does, and wait until it is gone."""
+    lock = Path(connection.info.host) / f".s.PGSQL.{connection.info.port}.lock"
+    os.kill(int(lock.read_text().split()[0]), signal.SIGQUIT)
+    until = time.monotonic() + 30
+    while lock.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+_OF_SERVER: dict[Fault, Callable[[Any], None]] = {"connection lost": _cut, "server stopped": _stop}
 
 
 def _text(path: object) -> str:

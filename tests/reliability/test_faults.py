@@ -207,6 +207,72 @@ def test_a_home_that_cannot_be_made(
     assert is_one_line(done), done.stderr
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_file_that_went_away_under_an_open_catalog_takes_no_rows(
+    how: str, home: Path, tmp_path: Path
+) -> None:
+    """Nothing is said to be done in a file that nobody finds any more; once it is back, all goes on."""
+    file, aside = home / "registry.db", tmp_path / "aside.db"
+    Registry.open(tmp_path / "other").close()
+    with Registry.open(home) as catalog:
+        catalog.set_alias("a", "before", 1)
+        file.rename(aside)
+        if how == "replaced":
+            shutil.copyfile(tmp_path / "other" / "registry.db", file)
+        changes: list[Callable[[], object]] = [
+            catalog.list,
+            lambda: catalog.add(tmp_path / "new", "new"),
+            lambda: catalog.compose("other", "a - b", device="cpu"),
+            lambda: catalog.set_alias("a", "after", 1),
+        ]
+        for change in changes:
+            with pytest.raises(StorageFailure, match=f"{how} while it was open"):
+                change()
+        assert file.exists() == (how == "replaced")
+        aside.replace(file)
+        catalog.add(tmp_path / "new", "new")
+    with Registry.open(home) as catalog:
+        assert [each.alias for each in catalog.aliases("a")] == ["before"]
+        assert {version.name for version in catalog.list().versions} == {"a", "b", "mix", "new"}
+
+
+def test_a_file_that_went_away_in_a_transaction_is_told_before_it_ends(home: Path, tmp_path: Path) -> None:
+    file, aside = home / "registry.db", tmp_path / "aside.db"
+    with Registry.open(home) as catalog:
+        writing = catalog._database.write()
+        session = writing.__enter__()
+        session.execute(text("DELETE FROM events"))
+        file.rename(aside)
+        with pytest.raises(StorageFailure, match="removed while it was open"):
+            writing.__exit__(None, None, None)
+        aside.rename(file)
+        assert len(catalog.events()) == 5
+
+
+def test_a_log_whose_database_is_gone_is_no_empty_catalog(
+    home: Path, tmp_path: Path, run: Callable[[list[str]], Result]
+) -> None:
+    """What a killed writer left, and somebody removed the file: a new one in its place would lose the log as well."""
+    aside = tmp_path / "aside.db"
+    with Registry.open(home) as writer:
+        writer.set_alias("a", "newest", 1)
+        log = (home / "registry.db-wal").read_bytes()
+        shutil.copyfile(home / "registry.db", aside)
+    (home / "registry.db").unlink()
+    (home / "registry.db-wal").write_bytes(log)
+    before = content(home)
+    done = run(["list"])
+    assert (done.exit_code, done.stdout) == (1, "")
+    warning, error, tip = done.stderr.splitlines()
+    assert warning.startswith("warning: ")  # that a home has blobs and no database
+    assert error.startswith("error: ")
+    assert error.endswith("registry.db is gone, and its log registry.db-wal is still there")
+    assert tip.startswith("hint: put the file back")
+    assert content(home) == before
+    aside.rename(home / "registry.db")
+    assert run(["show", "a@newest", "--format", "quiet"]).stdout == "a@1\n"
+
+
 def test_a_database_that_somebody_keeps_locked(
     home: Path, run: Callable[[list[str]], Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,8 +186,9 @@ def test_a_file_that_is_there_is_replaced_only_on_request_and_by_a_whole_one(
     local.add(make_lora(tmp_path / "a"), "a")
     file = tmp_path / "b"
     first = Registry.backup(file, tmp_path / "home")
-    with pytest.raises(Conflict, match="exists"):
+    with pytest.raises(Conflict, match="exists") as refused:
         Registry.backup(file, tmp_path / "home")
+    assert "--force" in (refused.value.hint or "")
     before = file.read_bytes()
     (blob,) = [digest for digest, size in local._blobs.digests() if size > 1000]
     lost = local._blobs.path(blob)

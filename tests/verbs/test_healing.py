@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -396,6 +397,31 @@ def test_a_row_that_is_damaged_keeps_nothing_else_from_being_checked_and_healed(
         if ref is not None:
             assert says in " ".join(found[ref].problems)
     assert not any(each.derived for each in database.damage if not each.repaired)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("UPDATE events SET detail = '[1]'", "detail is [1]"),
+        ("UPDATE events SET actor = x'ff00'", "actor is b'"),
+        ("UPDATE artifacts SET rank = 'x'", "rank is 'x'"),
+        ("UPDATE artifacts SET not_composable = '[['", "is damaged"),
+        ("UPDATE versions SET created_at = '20'", "is damaged"),
+    ],
+)
+def test_what_cannot_be_shown_is_told_as_damage(
+    change: str, says: str, shelf: Registry, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "home" / "registry.db")) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = on")
+        connection.executescript(change)
+    reading: list[Callable[[], object]] = [shelf.list, partial(shelf.log, "a")]
+    asked: list[Callable[[], object]] = [shelf.events] if "events" in change else reading
+    for each in asked:
+        with pytest.raises(DatabaseDamaged) as found:
+            each()
+        assert says in found.value.message
+        assert "\n" not in found.value.message
 
 
 @pytest.mark.parametrize(
