@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-import warnings
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from examples.paper._rows import KINDS
 
 def main() -> int:
     options = _options()
-    warnings.simplefilter("ignore", FutureWarning)  # transformers about its own names, at each adapter
     there = [name for name in _run.NAMES if (Path(__file__).parent / f"{name}.py").exists()]
     names = [name for name in there if options.setting is None or _run.NUMBERS[name] in options.setting]
     kinds = tuple(kind for kind in KINDS if options.kind in (None, kind))

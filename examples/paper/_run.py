@@ -9,6 +9,7 @@ import multiprocessing
 import shutil
 import statistics
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -211,6 +212,7 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore", FutureWarning)  # transformers about its own names, at each adapter
 
 
 def jobs_of(
