@@ -76,6 +76,8 @@ class Setting(Protocol):
     """One sentence."""
     SETUP: str
     """A paragraph: base model, data, sizes, training."""
+    REMARK: str
+    """What is seen in the tables, and why that may be."""
     MODULES: tuple[str, ...]
     REFERENCE: str | None
     """The module that is the upper reference; trained and kept as the others are."""
