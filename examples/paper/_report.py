@@ -82,7 +82,9 @@ def _setting(setting: Setting, rows: Sequence[Row]) -> str:
         lines += [*_table(setting, kind, rows), ""]
     figure = f"![{setting.TITLE}: {setting.METRICS[0].title} over λ](images/{image(setting)})"
     caption = "The validation split over λ: mean and standard deviation over the seeds. Dotted is the chosen λ, dashed the base model."
-    return "\n".join([*lines, setting.REMARK, "", figure, "", caption, ""])
+    if remark := getattr(setting, "REMARK", ""):
+        lines += [remark, ""]
+    return "\n".join([*lines, figure, "", caption, ""])
 
 
 def _table(setting: Setting, kind: Kind, rows: Sequence[Row]) -> Iterator[str]:

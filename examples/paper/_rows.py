@@ -77,7 +77,7 @@ class Setting(Protocol):
     SETUP: str
     """A paragraph: base model, data, sizes, training."""
     REMARK: str
-    """What is seen in the tables, and why that may be."""
+    """What is seen in the tables, and why that may be; may be left out."""
     MODULES: tuple[str, ...]
     REFERENCE: str | None
     """The module that is the upper reference; trained and kept as the others are."""
