@@ -1,0 +1,1 @@
+"""Programs that use the registry: run them from the root of the repository."""
