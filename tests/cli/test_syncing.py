@@ -214,7 +214,7 @@ def test_a_sync_that_is_told_to_stop_ends_cleanly(
 ) -> None:
     publishing.stock(local, tmp_path, 3)
     with HubServer(tmp_path / "hub", xet=False) as hub:
-        hub.fail("POST .*/commit/", status=None, delay=1.0)
+        hub.fail("POST .*/commit/", status=None, delay=5.0)
         environment = publishing.client(tmp_path, hub, xet=False)
         file = tmp_path / "report.json"
         words = publishing.command("--jobs", "1", "--report", str(file))
