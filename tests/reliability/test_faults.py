@@ -273,6 +273,28 @@ def test_a_log_whose_database_is_gone_is_no_empty_catalog(
     assert run(["show", "a@newest", "--format", "quiet"]).stdout == "a@1\n"
 
 
+def test_a_link_to_a_database_is_as_the_database(home: Path, tmp_path: Path) -> None:
+    """Its log is beside the file, not beside the link: there it is looked for, and there the file is private."""
+    file, link = tmp_path / "disk" / "registry.db", home / "registry.db"
+    file.parent.mkdir()
+    link.rename(tmp_path / "aside.db")
+    link.symlink_to(file)
+    Registry.open(home).close()
+    assert file.stat().st_mode & 0o777 == 0o600
+    (tmp_path / "aside.db").replace(file)
+    with Registry.open(home) as writer, read_only(home):
+        writer.set_alias("a", "newest", 1)
+        log = file.with_name("registry.db-wal").read_bytes()
+        with Registry.open(home) as other:
+            assert [each.alias for each in other.aliases("a")] == ["newest"]
+    file.unlink()
+    file.with_name("registry.db-wal").write_bytes(log)
+    with pytest.raises(StorageFailure, match="its log registry.db-wal is still there"):
+        Registry.open(home)
+    assert link.is_symlink()
+    assert file.with_name("registry.db-wal").read_bytes() == log
+
+
 def test_a_database_that_somebody_keeps_locked(
     home: Path, run: Callable[[list[str]], Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
