@@ -207,6 +207,22 @@ def test_a_home_that_cannot_be_made(
     assert is_one_line(done), done.stderr
 
 
+def test_a_sweep_without_a_folder_to_measure_in_is_one_line(sqlite_url: str, tmp_path: Path) -> None:
+    home = tmp_path / "closed"
+    home.mkdir()
+    with Registry.open(home, database_url=sqlite_url, blobs=str(tmp_path / "blobs")) as catalog:
+        for seed, name in enumerate("ab"):
+            catalog.add(make_lora(tmp_path / name, modules=Q, seed=seed), name)
+        with (
+            read_only(home),
+            pytest.raises(StorageFailure, match="cannot write to .*closed: Permission denied"),
+        ):
+            catalog.sweep(
+                "swept", "a - {w}*b", over={"w": "0,1"}, metric="loss", evaluate=lambda *_: {"loss": 1.0}, device="cpu"
+            )  # fmt: skip
+        assert {version.name for version in catalog.list().versions} == {"a", "b"}
+
+
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 def test_a_file_that_went_away_under_an_open_catalog_takes_no_rows(
     how: str, home: Path, tmp_path: Path
@@ -289,7 +305,7 @@ def test_a_link_to_a_database_is_as_the_database(home: Path, tmp_path: Path) -> 
             assert [each.alias for each in other.aliases("a")] == ["newest"]
     file.unlink()
     file.with_name("registry.db-wal").write_bytes(log)
-    with pytest.raises(StorageFailure, match="its log registry.db-wal is still there"):
+    with pytest.raises(StorageFailure, match=r"its log registry\.db-wal is still there"):
         Registry.open(home)
     assert link.is_symlink()
     assert file.with_name("registry.db-wal").read_bytes() == log
