@@ -203,7 +203,13 @@ def test_a_url_that_is_none_is_a_usage_error_without_the_password(url: str) -> N
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:other.db?uri=true", "sqlite:///file::memory:?uri=true"]
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file:other.db?uri=true",
+        "sqlite:///file::memory:?uri=true",
+    ],
 )
 def test_a_url_of_no_ordinary_file_is_a_usage_error(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -215,7 +215,7 @@ def test_a_sweep_without_a_folder_to_measure_in_is_one_line(sqlite_url: str, tmp
             catalog.add(make_lora(tmp_path / name, modules=Q, seed=seed), name)
         with (
             read_only(home),
-            pytest.raises(StorageFailure, match="cannot write to .*closed: Permission denied"),
+            pytest.raises(StorageFailure, match=r"cannot write to .*closed: Permission denied"),
         ):
             catalog.sweep(
                 "swept", "a - {w}*b", over={"w": "0,1"}, metric="loss", evaluate=lambda *_: {"loss": 1.0}, device="cpu"
