@@ -13,10 +13,11 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from registry import digest
+from registry import _partial, digest
 from registry._paths import open_regular
 from registry.errors import IntegrityFailure, UsageError
 
@@ -42,12 +43,12 @@ def sign(files: Mapping[str, str], key: Path) -> bytes:
     pem = _read(key)
     _private(key, pem)
     known = _manifest_of(hashing, files)
-    with tempfile.TemporaryDirectory(prefix="registry-") as folder, tempfile.TemporaryFile() as given:
+    with _folder() as folder, tempfile.TemporaryFile() as given:
         # The package reads the key from a path, so it is given the very bytes that were checked. The file has no name:
         # it goes with this process, whatever ends it.
         given.write(pem)
         given.seek(0)
-        path, made = Path(f"/dev/fd/{given.fileno()}"), Path(folder, SIGNATURE)
+        path, made = Path(f"/dev/fd/{given.fileno()}"), folder / SIGNATURE
         config = signing.Config().set_hashing_config(known)
         config.use_elliptic_key_signer(private_key=path, password=_password()).sign(folder, made)
         return made.read_bytes()
@@ -90,8 +91,8 @@ def _signed(signature: bytes, public_pem: bytes) -> dict[str, str]:
     from cryptography.exceptions import InvalidSignature
 
     told = _told(signature)
-    with tempfile.TemporaryDirectory(prefix="registry-") as folder:
-        key, path = Path(folder, "key.pub"), Path(folder, SIGNATURE)
+    with _folder() as folder:
+        key, path = folder / "key.pub", folder / SIGNATURE
         key.write_bytes(public_pem)
         path.write_bytes(signature)
         config = verifying.Config().use_elliptic_key_verifier(public_key=key)
@@ -102,6 +103,11 @@ def _signed(signature: bytes, public_pem: bytes) -> dict[str, str]:
                 f"{SIGNATURE} is not a signature by this key", hint="ask the publisher which key signs"
             ) from None
     return told
+
+
+def _folder() -> AbstractContextManager[Path]:
+    """One that the next who needs one removes where this process is killed."""
+    return _partial.new(Path(tempfile.gettempdir()), "signature", folder=True)
 
 
 def _told(signature: bytes) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from registry import signing
+from registry import _partial, signing
 from registry.errors import IntegrityFailure, UsageError
 
 pytest.importorskip("model_signing", reason="the extra 'signing' is not installed")
@@ -45,21 +45,25 @@ def test_what_was_signed_is_read_back(curve: Any, tmp_path: Path) -> None:
         signing.signed(made, keys(tmp_path, "other")[1])
 
 
-def test_a_process_that_is_killed_while_it_signs_leaves_no_key(
+def test_a_process_that_is_killed_while_it_signs_leaves_no_key_and_nothing_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is in the folder when all is done was there, by its name, when it might have been killed."""
-    left: list[str] = []
+    """What is in the folder when all is done was there when it might have been killed; the next one removes it."""
+    place, left = tmp_path / "tmp", dict[Path, set[str]]()
+    place.mkdir()
+    remove = _partial.remove
 
-    class Seen(tempfile.TemporaryDirectory[str]):
-        def cleanup(self) -> None:
-            left.extend(path.name for path in Path(self.name).rglob("*"))
-            super().cleanup()
+    def killed(path: Path) -> None:
+        if path in left:
+            remove(path)
+        left.setdefault(path, {each.name for each in path.iterdir()} if path.exists() else set())
 
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", Seen)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    monkeypatch.setattr(_partial, "remove", killed)
     private, public = keys(tmp_path)
     assert signing.signed(signing.sign(DIGESTS, private), public) == DIGESTS
-    assert left == [signing.SIGNATURE, "key.pub", signing.SIGNATURE]
+    assert list(left.values()) == [{signing.SIGNATURE}, {"key.pub", signing.SIGNATURE}]
+    assert list(place.iterdir()) == [list(left)[-1]]
 
 
 def test_the_packages_own_command_verifies_a_download(tmp_path: Path) -> None:

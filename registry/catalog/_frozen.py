@@ -63,7 +63,7 @@ def _check(session: Session) -> None:
 
 
 def _on_do_connect(_dialect: Any, record: ConnectionPoolEntry, words: Any, options: Any) -> Any:
-    path = Path(words[0])
+    path = Path(os.path.realpath(words[0]))  # beside which a log would be
     if os.access(path.parent, os.W_OK, effective_ids=True) or not path.is_file():
         return None  # as usual
     if (stamp := _stamp(path)) is None:

@@ -345,9 +345,11 @@ def _normalize(text_url: str) -> URL:
         return url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() not in {"sqlite", "postgresql"}:
         raise UsageError(f"{shown(url)}: only SQLite and PostgreSQL are supported")
-    if url.get_backend_name() == "sqlite" and url.database in {None, "", ":memory:"}:
+    if url.get_backend_name() == "postgresql":
+        return url
+    if url.database in {None, "", ":memory:"} or str(url.database).startswith("file:"):
         raise UsageError(f"{shown(url)} names no file", hint="for example sqlite:////home/me/registry.db")
-    return url
+    return url.set(database=str(Path(str(url.database)).absolute()))  # wherever this process goes later
 
 
 def _on_connect(connection: Any, record: ConnectionPoolEntry) -> None:
@@ -446,14 +448,13 @@ def make_private(url: URL) -> None:
     """
     if url.get_backend_name() != "sqlite" or not url.database:
         return
-    file = Path(url.database)
+    folder = Path(url.database).parent
+    file = Path(os.path.realpath(url.database))  # beside which SQLite keeps its log, where this is a link
     _same_file.refuse_orphan(file)
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageFailure(
-            f"cannot create {file.parent}: {error.strerror}", hint="set REGISTRY_HOME"
-        ) from error
+        raise StorageFailure(f"cannot create {folder}: {error.strerror}", hint="set REGISTRY_HOME") from error
     with suppress(OSError):  # there already, or it will fail where SQLite says why
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 

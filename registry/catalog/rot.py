@@ -6,9 +6,8 @@ finding. What other rows determine is computed again, and is all that can be men
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -26,6 +25,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    make_url,
     or_,
     select,
     text,
@@ -35,7 +35,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from registry.catalog import seals, words
-from registry.catalog.database import chunked, core
+from registry.catalog.database import HEAD, chunked, core, make_engine
 from registry.catalog.tables import (
     AdapterRow,
     AffectedRow,
@@ -178,16 +178,16 @@ def _schema(session: Session) -> Iterator[Rotten]:
 
 @cache
 def _as_made() -> frozenset[tuple[str, ...]]:
-    """What a new catalog has."""
-    import sqlite3
-
+    """What a new catalog has. It is made in memory: nothing of it is left where this process is killed."""
     from registry.catalog import migrate
 
-    with tempfile.TemporaryDirectory(prefix="registry-") as folder:
-        file = f"{folder}/new.db"
-        migrate.upgrade(f"sqlite:///{file}")
-        with closing(sqlite3.connect(file)) as connection:
-            return _made(connection)
+    engine = make_engine(make_url("sqlite://"))
+    try:
+        migrate.bring_to(engine, HEAD)
+        with engine.connect() as connection:
+            return _made(connection.connection.driver_connection)
+    finally:
+        engine.dispose()
 
 
 def _made(driver: Any) -> frozenset[tuple[str, ...]]:

@@ -28,7 +28,7 @@ from registry.catalog.marks import add_evaluation
 from registry.catalog.references import Pin
 from registry.catalog.versions import Draft
 from registry.digest import canonical_json, of_bytes
-from registry.errors import ExpressionError, RegistryError, UsageError
+from registry.errors import ExpressionError, RegistryError, StorageFailure, UsageError
 from registry.peft_format import StoredAdapter
 from registry.results import Composed, Evaluation, Sweep, SweepPoint
 from registry.verbs import _content, _points
@@ -606,10 +606,13 @@ class _Sweep:
 @contextmanager
 def _folder(place: Path, name: str) -> Iterator[Path]:
     """A folder of its own, removed at the end; what a killed process left is removed by the next, or by ``gc``."""
-    place.mkdir(parents=True, exist_ok=True)
-    with _partial.new(place, name, folder=True) as outer:
-        path = outer / "adapter"
-        path.mkdir()
+    with contextlib.ExitStack() as stack:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            path = stack.enter_context(_partial.new(place, name, folder=True)) / "adapter"
+            path.mkdir()
+        except OSError as error:
+            raise StorageFailure(f"cannot write to {place}: {error.strerror}") from error
         yield path
 
 

@@ -27,6 +27,7 @@ from registry.errors import (
 )
 from registry.reference import parse
 from registry.results import BaseModelIdentity
+from tests.adapters import make_lora
 from tests.catalog.drafts import add, content
 
 
@@ -199,6 +200,39 @@ def test_a_url_that_is_none_is_a_usage_error_without_the_password(url: str) -> N
         open_database(url)
     assert "secret" not in f"{caught.value.message} {caught.value.hint}"
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file:other.db?uri=true",
+        "sqlite:///file::memory:?uri=true",
+    ],
+)
+def test_a_url_of_no_ordinary_file_is_a_usage_error(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="names no file"):
+        open_database(url)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_file_is_where_it_was_when_the_catalog_was_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for the locks beside it, which others look for there."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Registry.open("home", database_url="sqlite:///own.db") as catalog:
+        monkeypatch.chdir("elsewhere")
+        catalog.add(make_lora(tmp_path / "a", modules={"q_proj": (8, 8)}), "a")
+        catalog.compose("half", "0.5*a", device="cpu")
+        assert [event.action for event in catalog.events()]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert (tmp_path / "own.db").is_file()
 
 
 def test_a_password_is_hidden_wherever_a_url_has_it() -> None:

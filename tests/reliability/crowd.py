@@ -20,8 +20,10 @@ from safetensors.torch import save_file
 from registry import Registry
 from registry.catalog.database import Contended
 from registry.errors import Conflict, NotFound, Refused
+from registry.testing.hub import HubServer
 from registry.verbs._content import Swept
 from registry.verbs.gc import GRACE, gc
+from tests import hubs
 from tests.adapters import make_lora
 from tests.reliability.invariants import broken, leftovers
 from tests.reliability.servers import emptied
@@ -57,9 +59,10 @@ class Crowd:
 class Worker:
     """One process: random operations, the same ones for the same seed."""
 
-    def __init__(self, catalog: Registry, folder: Path, seed: int) -> None:
+    def __init__(self, catalog: Registry, folder: Path, url: str, seed: int) -> None:
         self._catalog = catalog
         self._folder = folder
+        self._url = url
         self._seed = seed
         self._chance = random.Random(seed)  # noqa: S311 (any choice will do)
         self.done: Counter[str] = Counter()
@@ -201,6 +204,30 @@ class Worker:
         told = self._catalog.import_bundle(chosen)
         assert not told.missing, told
 
+    def backup(self, turn: int) -> None:
+        """One moment of the catalog, whole, whatever the others do meanwhile."""
+        file = self._new(turn, "backup")
+        made = Registry.backup(file, self._folder / "home", database_url=self._url)
+        assert Registry.check_backup(file).digest == made.digest
+        file.unlink()
+
+    def similar(self, _: int) -> None:
+        ref = self._some()
+        found = self._catalog.similar(ref, versions=self._chance.random() < 0.5)
+        assert all(-1.001 < each.cosine < 1.001 for each in found.versions), found
+
+    def sweep(self, turn: int) -> None:
+        name = self._chance.choice(["swept", f"swept{self._seed}"])
+        swept = self._catalog.sweep(
+            name, f"{self._line()} - {{w}}*{self._line()}", over={"w": f"0,0.{turn % 3 + 1}"}, metric="loss", minimize=True,
+            evaluate=lambda _, values: {"loss": 1 - float(values["w"])}, evaluator="crowd", device="cpu",
+        )  # fmt: skip
+        assert (swept.state, swept.failed) == ("done", 0), swept
+
+    def publish(self, _: int) -> None:
+        """All to few repos of one Hub; after it, what is recorded of each is what is there."""
+        self._catalog.publish(self._some(), f"team/{self._chance.choice(LINES)}", license="mit")
+
     def rule(self, _: int) -> None:
         if self._chance.random() < 0.5:
             self._catalog.add_rule(self._line(), "team/{name}", alias=self._chance.choice(ALIASES))
@@ -231,6 +258,10 @@ CHOICES: Mapping[str, tuple[int, tuple[type[Exception], ...]]] = {
     "export": (1, ()),
     "bring": (1, (Conflict,)),
     "rule": (2, GONE),
+    "backup": (1, ()),
+    "similar": (2, (NotFound,)),
+    "sweep": (2, (*GONE, Refused)),
+    "publish": (3, (*GONE, Refused)),
 }
 """Every operation: how often, beside the others, and the errors that are right for it."""
 
@@ -265,32 +296,43 @@ def crowd(folder: Path, url: str, *, processes: int, operations: int, seed: int 
     """Let the processes loose, wait for them, and see what holds."""
     furnish(folder, url)
     command = [sys.executable, "-m", "tests.reliability.crowd", str(folder), url, str(operations)]
-    running = [
-        subprocess.Popen(
-            [*command, str(seed * 1000 + number)],
-            cwd=PROJECT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "REGISTRY_ACTOR": f"worker {number}"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(processes)
-    ]
     done: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     retried: Counter[str] = Counter()
     findings: list[str] = []
-    for process in running:
-        said, _ = process.communicate()
-        if process.returncode:
-            findings.append(f"seed {seed}: a process ended with {process.returncode}")
-            continue
-        told = json.loads(said)
-        done.update(told["done"])
-        refused.update(told["refused"])
-        retried.update(told["retried"])
-        findings += told["findings"]
-    after = broken(folder, url)
-    after += [f"after a collection, {finding}" for finding in [*leftovers(folder, url), *broken(folder, url)]]
+    with HubServer(folder / "hub", xet=False, tokens=hubs.TOKENS) as hub:
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "HF_ENDPOINT": hub.url,
+            "HF_TOKEN": hubs.OWNER,
+            "HF_HOME": str(folder / "hf"),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        running = [
+            subprocess.Popen(
+                [*command, str(seed * 1000 + number)],
+                cwd=PROJECT,
+                env={**environment, "REGISTRY_ACTOR": f"worker {number}"},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(processes)
+        ]
+        for process in running:
+            said, _ = process.communicate()
+            if process.returncode:
+                findings.append(f"seed {seed}: a process ended with {process.returncode}")
+                continue
+            told = json.loads(said)
+            done.update(told["done"])
+            refused.update(told["refused"])
+            retried.update(told["retried"])
+            findings += told["findings"]
+        after = broken(folder, url, hub)
+        after += [
+            f"after a collection, {finding}" for finding in [*leftovers(folder, url), *broken(folder, url)]
+        ]
     findings += [f"seed {seed}: {finding}" for finding in after]
     return Crowd(done, refused, retried, tuple(findings))
 
@@ -321,7 +363,7 @@ def main(arguments: list[str]) -> None:
     _counted(Contended, "contended", retried)
     _counted(Swept, "swept", retried)
     with Registry.open(folder / "home", database_url=url) as catalog:
-        worker = Worker(catalog, folder, seed)
+        worker = Worker(catalog, folder, url, seed)
         worker.work(operations)
     told = {"done": worker.done, "refused": worker.refused, "retried": retried, "findings": worker.findings}
     print(json.dumps(told))

@@ -89,7 +89,9 @@ class Copies:
         if self._server is None:
             return f"sqlite:///{folder}/home/registry.db"
         name = f"registry_{name}_{uuid.uuid4().hex[:6]}"
-        execute(self._server, f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
+        # By files: a server that is stopped loses what sequences counted since a copy that it made by its log.
+        copied = f' TEMPLATE "{template}" STRATEGY file_copy' if template else ""
+        execute(self._server, f'CREATE DATABASE "{name}"{copied}')
         return address(self._server, name)
 
 

@@ -207,6 +207,22 @@ def test_a_home_that_cannot_be_made(
     assert is_one_line(done), done.stderr
 
 
+def test_a_sweep_without_a_folder_to_measure_in_is_one_line(sqlite_url: str, tmp_path: Path) -> None:
+    home = tmp_path / "closed"
+    home.mkdir()
+    with Registry.open(home, database_url=sqlite_url, blobs=str(tmp_path / "blobs")) as catalog:
+        for seed, name in enumerate("ab"):
+            catalog.add(make_lora(tmp_path / name, modules=Q, seed=seed), name)
+        with (
+            read_only(home),
+            pytest.raises(StorageFailure, match=r"cannot write to .*closed: Permission denied"),
+        ):
+            catalog.sweep(
+                "swept", "a - {w}*b", over={"w": "0,1"}, metric="loss", evaluate=lambda *_: {"loss": 1.0}, device="cpu"
+            )  # fmt: skip
+        assert {version.name for version in catalog.list().versions} == {"a", "b"}
+
+
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 def test_a_file_that_went_away_under_an_open_catalog_takes_no_rows(
     how: str, home: Path, tmp_path: Path
@@ -271,6 +287,28 @@ def test_a_log_whose_database_is_gone_is_no_empty_catalog(
     assert content(home) == before
     aside.rename(home / "registry.db")
     assert run(["show", "a@newest", "--format", "quiet"]).stdout == "a@1\n"
+
+
+def test_a_link_to_a_database_is_as_the_database(home: Path, tmp_path: Path) -> None:
+    """Its log is beside the file, not beside the link: there it is looked for, and there the file is private."""
+    file, link = tmp_path / "disk" / "registry.db", home / "registry.db"
+    file.parent.mkdir()
+    link.rename(tmp_path / "aside.db")
+    link.symlink_to(file)
+    Registry.open(home).close()
+    assert file.stat().st_mode & 0o777 == 0o600
+    (tmp_path / "aside.db").replace(file)
+    with Registry.open(home) as writer, read_only(home):
+        writer.set_alias("a", "newest", 1)
+        log = file.with_name("registry.db-wal").read_bytes()
+        with Registry.open(home) as other:
+            assert [each.alias for each in other.aliases("a")] == ["newest"]
+    file.unlink()
+    file.with_name("registry.db-wal").write_bytes(log)
+    with pytest.raises(StorageFailure, match=r"its log registry\.db-wal is still there"):
+        Registry.open(home)
+    assert link.is_symlink()
+    assert file.with_name("registry.db-wal").read_bytes() == log
 
 
 def test_a_database_that_somebody_keeps_locked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,3 +100,12 @@ def test_a_bit_of_the_file_that_flips_is_found_or_changes_nothing(tmp_path: Path
     outcomes = dict(flips(file, tmp_path / "home", chance, FLIPS))
     assert {bit: outcome for bit, outcome in outcomes.items() if outcome not in FINE} == {}
     assert "found" in outcomes.values()
+
+
+def test_what_a_new_catalog_has_is_made_in_no_folder(
+    local: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would remove it where this is killed meanwhile."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    catalog_rot._as_made.cache_clear()
+    assert local.verify_database().ok
