@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
 

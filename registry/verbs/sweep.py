@@ -691,7 +691,11 @@ def _measuring(
 def _evaluator_text(asked: Asked) -> str:
     if asked.run is not None:
         return redact(asked.run if asked.evaluator is None else f"{asked.run}  ({asked.evaluator})")
-    return redact(asked.evaluator) if asked.evaluator else str(getattr(asked.evaluate, "__qualname__", "a function"))
+    return (
+        redact(asked.evaluator)
+        if asked.evaluator
+        else str(getattr(asked.evaluate, "__qualname__", "a function"))
+    )
 
 
 def _evaluator_digest(asked: Asked) -> str:
