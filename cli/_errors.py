@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import unquote
 
 import click
 from click.exceptions import NoArgsIsHelpError
 
+from registry._secrets import redact
 from registry.errors import RegistryError
 
 from ._text import clean, tint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_SECRET_VARIABLES = (
-    "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-    "PGPASSWORD", "REGISTRY_SIGNING_PASSWORD",
-)  # fmt: skip
-_PASSWORDS = re.compile(r"(?i)(?<=[?&])(?:ssl)?password=([^&]+)|://[^:/@]*:([^@]+)@")
-_SHORTEST_SECRET = 6
-_SECRETS = (
-    # Hub tokens: long, or mixed as no folder's name is (``hf_adapters`` stays readable).
-    (re.compile(r"(?<![A-Za-z0-9])hf_(?:[A-Za-z0-9]{16,}|(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{8,})"), "hf_***"),
-    (re.compile(r"(?<![A-Za-z0-9])(hf_jwt|hf_oauth|api_org)_[\w.-]{8,}"), r"\1_***"),
-    (re.compile(r"(?i)\b(bearer|basic) [\w.~+/=-]{6,}"), r"\1 ***"),
-    # A password in a URL; a port that is followed by a path is not one.
-    (re.compile(r"(://[^\s:/@]*:)(?!\d{1,5}/)(?:[^\s/]*@|[^\s@]*@)"), r"\1***@"),
-    (re.compile(r"(?i)([?&](?:ssl)?(?:password|passwd|token|key)=)[^\s&'\"]+"), r"\1***"),
-)
 
 _LONGEST = 2100  # characters; what an error of ours says is shorter
 
@@ -45,19 +27,6 @@ class Line(NamedTuple):
     exit_code: int
     message: str
     hint: str | None
-
-
-def redact(text: str) -> str:
-    """Take tokens and passwords out of a text."""
-    secrets = [os.environ.get(variable, "") for variable in _SECRET_VARIABLES]
-    found = _PASSWORDS.findall(os.environ.get("REGISTRY_DATABASE_URL", ""))
-    secrets += [unquote(each) for pair in found for each in pair]
-    for secret in secrets:
-        if len(secret) >= _SHORTEST_SECRET:  # a shorter one would be found in what is none
-            text = text.replace(secret, "***")
-    for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
-    return text
 
 
 def report(error: BaseException, words: Sequence[str]) -> int:

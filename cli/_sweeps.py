@@ -38,7 +38,7 @@ def sweep_parts(sweep: Sweep, console: Console) -> Iterator[RenderableType]:
         f"{sweep.reused} known, {sweep.failed} failed"
     )
     if sweep.chosen is not None:
-        best = sweep.points[sweep.chosen - 1].expression
+        best = next(point.expression for point in sweep.points if point.position == sweep.chosen)
         parts = ("  is ", (sweep.ref, "bold")) if sweep.ref else ()
         yield line("best  ", (best, "cyan"), *parts)
 

@@ -61,6 +61,7 @@ def version(result: Version, console: Console) -> Iterator[RenderableType]:
             ("expression", recipe and recipe.expression),
             ("resolved", recipe and recipe.resolved),
             ("recipe", fitting(recipe.digest, console) if recipe else None),
+            ("chosen by", result.sweep and f"sweep {result.sweep}"),
             ("digest", fitting(result.digest, console)),
             ("rank", result.rank),
             ("parameters", f"{result.parameters:,} {result.dtype} in {plural(result.modules, 'module')}"),

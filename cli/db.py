@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from registry import Registry
+from registry._secrets import redact
 from registry.errors import Stale
 
-from ._errors import redact
 from ._options import common
 from ._parts import line
 from ._render import emit, mode

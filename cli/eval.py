@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from registry.results import Compared, Comparison, Evaluation
 
+_NONE = "none"  # a column without content would be left out
+
 
 @click.group("eval")
 @common
@@ -118,13 +120,13 @@ def _compared(result: Comparison, console: Console) -> Iterator[RenderableType]:
 
 
 def _own(row: Compared) -> float | str:
-    return "none" if row.value is None else row.value  # a column without content would be left out
+    return _NONE if row.value is None else row.value
 
 
-def _beside(row: Compared, other: str) -> str | None:
+def _beside(row: Compared, other: str) -> str:
     value = row.others[other]
     if value is None:
-        return None
+        return _NONE
     return f"{value:g}" if row.value is None else f"{value:g} ({row.value - value:+.3g})"
 
 

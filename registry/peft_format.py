@@ -278,12 +278,12 @@ def write(
     inputs_config: Sequence[Mapping[str, Any]],
     base: BaseValues | None = None,
 ) -> StoredAdapter:
-    """Write modules as a PEFT folder and fsync it; equal arguments give equal bytes.
+    """Write modules as a PEFT folder and fsync its files; equal arguments give equal bytes.
 
     ``modules``, whose names are ``names``, is consumed once, one module at a time, and each tensor rounded once to
-    ``dtype``. The folder is made if need be; making it appear whole is the caller's part. ``base`` is the base model,
-    for what is stored whole. Raises ``Refused`` where a value overflows ``dtype`` and ``StorageFailure`` where the
-    disk is full.
+    ``dtype``. The folder is made if need be; making it appear whole, and its entries durable, is the caller's part.
+    ``base`` is the base model, for what is stored whole. Raises ``Refused`` where a value overflows ``dtype`` and
+    ``StorageFailure`` where the disk is full.
     """
     rules = kinds.load(kinds.load(kind).writes_as or kind)
     described: dict[str, Module] = {}
@@ -305,7 +305,6 @@ def write(
             raise Refused("the result has no modules", hint="at least one input must adapt something")
         named = {"base_model_name_or_path": base_model.repo, "revision": base_model.revision}
         _write_config(folder / CONFIG, _sorted({**rules.config(described, inputs_config), **named}))
-        _sync_folder(folder)
     except OSError as error:
         raise StorageFailure(
             f"{error.filename or folder} cannot be written: {error.strerror}",

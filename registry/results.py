@@ -362,7 +362,8 @@ class Version(Result):
 
     ``source_revision`` is the branch or tag of the Hub that ``source`` was found by. ``origin`` is the published
     provenance, ``hf://REPO@COMMIT#REF``, that recipe, parents and license are told by where they are not this
-    catalog's own; ``held`` is False of a version that is only known from such, whose bytes are not here.
+    catalog's own; ``held`` is False of a version that is only known from such, whose bytes are not here. ``sweep`` is the
+    first sweep of this catalog whose best point it is.
     """
 
     ref: str
@@ -386,6 +387,7 @@ class Version(Result):
     origin: str | None = None
     held: bool = True
     recipe: RecipeInfo | None = None
+    sweep: int | None = None
     parents: tuple[Parent, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     publications: tuple[Publication, ...] = ()

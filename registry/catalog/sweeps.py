@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,12 +88,21 @@ def save(session: Session, sweep_id: int, point: SweepPoint) -> None:
     row.attempts, row.seconds, row.error, row.created_at = point.attempts, point.seconds, point.error, now()
 
 
-def known(session: Session, evaluator_digest: str, recipes: Iterable[str]) -> dict[str, dict[str, float]]:
-    """What this evaluator measured of these recipes, in whatever sweep, the newest last."""
-    found: dict[str, dict[str, float]] = {}
+Told = tuple[str, tuple[str | None, ...]]
+"""A recipe, and the values that the evaluator was told of it."""
+
+
+def known(
+    session: Session, evaluator_digest: str, recipes: Iterable[str], named: Sequence[str]
+) -> dict[Told, dict[str, float]]:
+    """What this evaluator measured of these recipes, in whatever sweep, the newest last.
+
+    ``named`` are the variables that it is told of: with other values of them it may measure something else.
+    """
+    found: dict[Told, dict[str, float]] = {}
     for some in chunked(sorted(set(recipes))):
         statement = (
-            select(SweepPointRow.recipe_digest, SweepPointRow.metrics)
+            select(SweepPointRow.recipe_digest, SweepPointRow.values, SweepPointRow.metrics)
             .join(SweepRow, SweepRow.id == SweepPointRow.sweep_id)
             .where(
                 SweepPointRow.recipe_digest.in_(some),
@@ -102,9 +111,14 @@ def known(session: Session, evaluator_digest: str, recipes: Iterable[str]) -> di
             )
             .order_by(SweepPointRow.created_at, SweepPointRow.sweep_id)
         )
-        for digest, metrics in session.execute(statement):
-            found[digest] = {name: float(value) for name, value in metrics.items()}
+        for digest, values, metrics in session.execute(statement):
+            found[told(digest, values, named)] = _numbers(metrics)
     return found
+
+
+def told(recipe: str, values: Mapping[str, str], named: Sequence[str]) -> Told:
+    """What an evaluator that is told of the ``named`` variables learns of a point."""
+    return recipe, tuple(values.get(name) for name in named)
 
 
 def before(session: Session, sweep_id: int) -> list[tuple[dict[str, str], str, dict[str, float]]]:

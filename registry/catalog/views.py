@@ -44,6 +44,7 @@ from registry.catalog.tables import (
     LineageRow,
     PublicationRow,
     RevocationRow,
+    SweepRow,
     TagRow,
     VersionRow,
     in_utc,
@@ -218,6 +219,7 @@ def _everything(dialect: str) -> CompoundSelect[*tuple[Any, ...]]:
             [RevocationRow.reason, RevocationRow.revoked_by],
             at=RevocationRow.revoked_at,
         ),
+        _branch("sweep", SweepRow.version_id, [], [SweepRow.id]),
         _branch(
             "affected", AffectedRow.version_id, [revoked_name.name], [AffectedRow.revoked_id, revoked.number]
         ).where(revoked.id == AffectedRow.revoked_id, revoked_name.id == revoked.adapter_id),
@@ -294,6 +296,7 @@ _READERS: dict[str, tuple[str, Callable[[Any], Any], Callable[[Sequence[Any], st
     "parent": ("parents", attrgetter("n0"), _parents),
     "evaluation": ("evaluations", attrgetter("t0", "t1", "t2"), _evaluations),
     "publication": ("publications", attrgetter("n0"), _publications),
+    "sweep": ("sweep", attrgetter("n0"), lambda rows, _: rows[0].n0),
     "revocation": ("revoked", attrgetter("n0"), _revocation),
     "affected": (
         "affected_by",

@@ -65,7 +65,7 @@ def put(
         file = folder / name
         known = None if digests is None else digests.get(name)
         files[name] = File(known or sha256(file), file.stat().st_size)
-        blobs.put(file, files[name].digest)
+    blobs.put_many({made.digest: folder / name for name, made in files.items()})
     return files
 
 

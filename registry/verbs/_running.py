@@ -22,6 +22,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
+from registry._secrets import redact
 from registry.decimals import format_decimal
 from registry.errors import RegistryError, UsageError
 from registry.verbs._text import check_text
@@ -191,9 +192,14 @@ class Called:
 
 
 def plain(text: str) -> str:
-    """The end of a text, as one line without control characters."""
-    line = " ".join(text.split())
+    """The end of a text, as one line without control characters and secrets."""
+    line = " ".join(redact(text).split())
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line[-_SAID:])
+
+
+def named(text: str) -> frozenset[str]:
+    """The places of a command: ``path``, ``ref`` and the variables that it is given."""
+    return frozenset(place for word in shlex.split(text) for place in _PLACE.findall(word))
 
 
 def _attempts(once: Callable[[], dict[str, float]], retries: int, stopped: threading.Event) -> Measured:

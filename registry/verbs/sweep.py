@@ -19,6 +19,7 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from registry import _partial, expression, reference
+from registry._secrets import redact
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, references, sweeps, versions
 from registry.catalog.artifacts import Content, Realisation
@@ -36,7 +37,7 @@ from registry.verbs._bayes import Bayes
 from registry.verbs._grounds import Grounds, ground
 from registry.verbs._once import alone
 from registry.verbs._pinning import Plan, parsed, pinned, resolve
-from registry.verbs._running import Called, Command, Evaluator, Function, Measured
+from registry.verbs._running import Called, Command, Evaluator, Function, Measured, named
 from registry.verbs._text import check_device, check_text
 from registry.verbs.checkout import peft_folder
 from registry.verbs.compose import compute, known, opened, recorded, usable, write_version
@@ -241,7 +242,8 @@ class _Sweep:
         self._counts = _Counts()
         self._results: dict[int, SweepPoint] = {}
         self._plans: dict[int, Plan] = {}
-        self._measured: dict[str, Mapping[str, float]] = {}
+        self._measured: dict[sweeps.Told, Mapping[str, float]] = {}
+        self._named = sorted(named(asked.run) - {"path"}) if asked.run is not None else []
         self._what = self._described()
         self.digest = self._digest()
 
@@ -312,7 +314,7 @@ class _Sweep:
             ]
             self._recall(found)
             for point in found:
-                metrics = self._measured.get(point.plan.recipe.digest)
+                metrics = self._measured.get(self._told(point))
                 points.append(point.result("new" if metrics is None else "known", metrics=metrics))
         return judged(self._what.model_copy(update={"id": sweep_id}), points)
 
@@ -382,11 +384,11 @@ class _Sweep:
         self._plans |= {point.position: point.plan for point in found}
         if not self._asked.again:
             self._recall(found)
-        waiting: dict[str, list[_Point]] = {}
+        waiting: dict[sweeps.Told, list[_Point]] = {}
         for point in found:
-            waiting.setdefault(point.plan.recipe.digest, []).append(point)
-        new = [each for digest, each in waiting.items() if digest not in self._measured]
-        old = [point for digest, each in waiting.items() if digest in self._measured for point in each]
+            waiting.setdefault(self._told(point), []).append(point)
+        new = [each for told, each in waiting.items() if told not in self._measured]
+        old = [point for told, each in waiting.items() if told in self._measured for point in each]
         self._save([self._reused(point) for point in old])
         with ThreadPoolExecutor(self._asked.jobs) as pool:
             running: dict[Future[Measured], list[_Point]] = {}
@@ -421,7 +423,7 @@ class _Sweep:
             made = each.result()
             self._counts.evaluated += 1
             if made.state == "ok":
-                self._measured[same[0].plan.recipe.digest] = made.metrics
+                self._measured[self._told(same[0])] = made.metrics
             metrics = dict(made.metrics) if made.state == "ok" else None
             results = [
                 point.result(
@@ -438,7 +440,7 @@ class _Sweep:
 
     def _reused(self, point: _Point) -> SweepPoint:
         self._counts.reused += 1
-        return point.result("ok", metrics=dict(self._measured[point.plan.recipe.digest]))
+        return point.result("ok", metrics=dict(self._measured[self._told(point)]))
 
     def _save(self, points: Sequence[SweepPoint]) -> None:
         """Record points, unless they are recorded as they are."""
@@ -462,9 +464,16 @@ class _Sweep:
         """Look up what this evaluator measured of them before."""
         with self._database.read() as session:
             found = sweeps.known(
-                session, self._evaluator_digest, (each.plan.recipe.digest for each in points)
+                session,
+                self._evaluator_digest,
+                (each.plan.recipe.digest for each in points),
+                self._named,
             )
-        self._measured |= {digest: each for digest, each in found.items() if self._wanted <= each.keys()}
+        self._measured |= {told: each for told, each in found.items() if self._wanted <= each.keys()}
+
+    def _told(self, point: _Point) -> sweeps.Told:
+        """What decides what is measured: the recipe, and the values that the command is given."""
+        return sweeps.told(point.plan.recipe.digest, _points.written(point.values), self._named)
 
     # -- one point's adapter
 
@@ -684,8 +693,12 @@ def _measuring(
 
 def _evaluator_text(asked: Asked) -> str:
     if asked.run is not None:
-        return asked.run if asked.evaluator is None else f"{asked.run}  ({asked.evaluator})"
-    return asked.evaluator or str(getattr(asked.evaluate, "__qualname__", "a function"))
+        return redact(asked.run if asked.evaluator is None else f"{asked.run}  ({asked.evaluator})")
+    return (
+        redact(asked.evaluator)
+        if asked.evaluator
+        else str(getattr(asked.evaluate, "__qualname__", "a function"))
+    )
 
 
 def _evaluator_digest(asked: Asked) -> str:

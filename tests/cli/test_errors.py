@@ -6,8 +6,8 @@ import json
 import click
 import pytest
 
-from cli._errors import redact
 from registry import errors
+from registry._secrets import redact
 from tests.cli.conftest import FakeRegistry, Run
 
 

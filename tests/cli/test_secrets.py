@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from cli._errors import redact
 from registry import Registry, settings
+from registry._secrets import redact
 from registry.catalog.tables import Base
 from registry.errors import RegistryError
 from tests import hubs

@@ -12,7 +12,9 @@ import pytest
 from click.testing import Result
 
 from registry import Registry, settings
+from registry.results import Sweep
 from tests.adapters import make_lora
+from tests.cli.conftest import FakeRegistry
 
 Run = Callable[..., Result]
 
@@ -75,3 +77,49 @@ def test_versions_are_measured_and_it_is_recorded(run: Run, measure: str) -> Non
     failed = run("eval", "run", "a", "--run", measure.replace("{w}", "1"))
     assert failed.exit_code == 1
     assert "the evaluation of a@1 failed: exit code 1" in failed.stderr
+
+
+def test_the_best_is_named_also_where_points_before_it_are_not_measured_yet(
+    run: Run, fake: FakeRegistry
+) -> None:
+    def point(position: int, loss: float) -> dict[str, object]:
+        text = str(position)
+        return {
+            "position": position,
+            "values": {"w": text},
+            "expression": f"a - {text}*b",
+            "recipe": "sha256:0",
+            "metrics": {"loss": loss},
+            "state": "ok",
+            "feasible": True,
+        }
+
+    fake.answers["sweep_result"] = Sweep.model_validate(
+        {
+            "id": 1,
+            "name": "best",
+            "expression": "a - {w}*b",
+            "pins": {},
+            "variables": {"w": "1:9:1"},
+            "evaluator": "x",
+            "metrics": [{"metric": "loss", "direction": "min"}],
+            "search": "grid",
+            "dataset": "local",
+            "state": "stopped",
+            "points": [point(2, 1), point(7, 0.5)],
+            "chosen": 7,
+        }
+    )
+    done = run("sweeps", "show", "1")
+    assert done.exit_code == 0, done.output
+    assert "best  a - 7*b" in done.stdout
+
+
+@pytest.mark.usefixtures("measure")
+def test_a_parent_without_evaluations_has_its_column_beside_the_version(run: Run) -> None:
+    assert run("compose", "mix", "a + b").exit_code == 0
+    assert run("eval", "add", "mix", "loss", "0.5", "--dataset", "x").exit_code == 0
+    assert run("eval", "add", "a", "loss", "0.25", "--dataset", "x").exit_code == 0
+    shown = run("eval", "compare", "mix").stdout.splitlines()
+    assert shown[0].split()[-3:] == ["mix@1", "a@1", "b@1"]
+    assert shown[1].split()[-4:] == ["0.5", "0.25", "(+0.25)", "none"]

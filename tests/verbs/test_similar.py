@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoHaConfig, LoKrConfig, LoraConfig, VeraConfig
 from sqlalchemy import select, update
-from torch import Tensor
+from torch import Tensor, nn
 
 from registry import Registry, deltas
 from registry.catalog.database import Database
@@ -19,6 +20,7 @@ from registry.peft_format import read
 from registry.verbs import _sketching
 from tests.adapters import LINEARS, PREFIX, Q0, V0, lora_deltas, make_ia3, make_lora, make_opaque
 from tests.catalog.drafts import statements
+from tests.kinds.peft_saved import delta_in_peft, make, save
 from tests.verbs.places import blob, damage
 
 EXACT = 1e-9
@@ -129,6 +131,30 @@ def test_every_kind_and_form_is_compared_as_its_dense_change(local: Registry, tm
             assert found == pytest.approx(expected, abs=EXACT), name
     reasons = {each.ref: each.reason for each in local.similar("i0").left_out}
     assert reasons == {f"{name}@1": "it is lora, not ia3" for name in made}
+
+
+def test_types_of_lora_are_compared_with_each_other_as_peft_has_them(local: Registry, tmp_path: Path) -> None:
+    def base() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.ModuleDict({"q": nn.Linear(12, 16), "v": nn.Linear(12, 6)})
+
+    targets = ["q", "v"]
+    configs: dict[str, object] = {
+        "lora": LoraConfig(r=3, target_modules=targets),
+        "loha": LoHaConfig(r=2, alpha=3, target_modules=targets),
+        "lokr": LoKrConfig(r=2, alpha=3, target_modules=targets),
+        "vera": VeraConfig(r=5, target_modules=targets),
+    }
+    changes: dict[str, dict[str, Tensor]] = {}
+    for seed, (name, config) in enumerate(configs.items()):
+        model = make(config, base=base(), seed=seed)
+        save(model, tmp_path / name)
+        changes[name] = {target: delta_in_peft(model, target) for target in targets}
+        local.add(tmp_path / name, name, base="tiny/base")
+    for name, change in changes.items():
+        found = {each.ref: each.cosine for each in local.similar(name).versions}
+        expected = {f"{other}@1": cosine(change, changes[other]) for other in changes if other != name}
+        assert found == pytest.approx(expected, abs=EXACT), name
 
 
 def test_what_needs_the_base_model_is_not_compared_and_is_named(local: Registry, tmp_path: Path) -> None:

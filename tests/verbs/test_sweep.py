@@ -427,3 +427,63 @@ def test_metrics_of_a_command_are_json(tmp_path: Path, duo: Registry) -> None:
     done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=run, metric=["loss:min", "other:max"])
     assert json.loads(done.model_dump_json())["points"][0]["metrics"] == {"loss": 1.0, "other": 2.5}
     assert done.points[0].front
+
+
+def test_a_command_that_is_told_of_other_values_measures_again(duo: Registry, tmp_path: Path) -> None:
+    """``a - -0.5*b`` is ``a + 0.5*b``: one adapter, and two things that the command may say of it."""
+    run = script(tmp_path, "print(json.dumps({'loss': float(sys.argv[2])}))")
+    duo.sweep("best", "a - {w}*b", over={"w": "-0.5,0.5"}, run=run, metric="loss")
+    other = duo.sweep("best", "a + {w}*b", over={"w": "-0.5,0.5"}, run=run, metric="loss")
+    assert [each.metrics for each in other.points] == [{"loss": -0.5}, {"loss": 0.5}]
+    assert (other.computed, other.evaluated) == (0, 2)
+    blind = script(tmp_path, "print(json.dumps({'loss': 1}))").replace(" {w}", "")
+    duo.sweep("best", "a - {w}*b", over={"w": "-0.5,0.5"}, run=blind, metric="loss")
+    last = duo.sweep("best", "a + {w}*b", over={"w": "-0.5,0.5"}, run=blind, metric="loss")
+    assert (last.evaluated, last.reused) == (0, 2)
+
+
+def test_secrets_that_a_command_has_or_prints_are_not_recorded(
+    duo: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, key = "hf_" + "aB3dE5gH7jK9mN1pQ3sT5vW7", "sk-of-a-service-0815"
+    monkeypatch.setenv("SOME_SERVICE_API_KEY", key)
+    run = script(
+        tmp_path, "sys.exit('x' * 480 + ' ' + os.environ['SOME_SERVICE_API_KEY'] + ' ' + sys.argv[3])"
+    )
+    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=f"{run} {token}", metric="loss")
+    told = str(done.points[0].error)
+    assert "***" in told
+    assert "***" in done.evaluator
+    shown = duo.sweep_result(done.id or 0).model_dump_json() + done.model_dump_json()
+    kept = b"".join(file.read_bytes() for file in tmp_path.rglob("*.db*"))
+    assert kept
+    for secret in (token, key, token[-10:], key[-10:]):
+        assert secret not in shown
+        assert secret.encode() not in kept
+
+
+def test_a_version_names_the_sweep_that_chose_it(pair: Registry) -> None:
+    done = sweep(pair, [])
+    assert pair.show("best").sweep == done.id
+    assert pair.show("a").sweep is None
+    again = sweep(pair, [], constrain=["ppl < 100"])
+    assert (again.id != done.id, again.ref) == (True, "best@1")
+    assert pair.show("best").sweep == done.id  # the first that chose it
+
+
+def test_a_command_that_spoils_its_folder_spoils_nothing_else(duo: Registry, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").touch()
+    run = script(
+        tmp_path,
+        "import shutil\npath = pathlib.Path(sys.argv[1])\n"
+        "for each in path.iterdir():\n    os.chmod(each, 0o600)\n    each.open('r+b').write(b'spoilt')\n"
+        f"shutil.rmtree(path)\npath.symlink_to({str(precious)!r})\n"
+        "print(json.dumps({'loss': 1}))",
+    )
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0.25,0.5"}, run=run, metric="loss")
+    assert done.failed == 0
+    assert all(each.ok for each in duo.verify("best"))
+    assert (precious / "file").exists()
+    assert not list(tmp_path.glob("home/.point*"))
