@@ -174,9 +174,7 @@ def jokes(work: Path) -> tuple[Text, ...]:
     """The jokes, each a document of its own; the label is its tags with a comma between them."""
     with archive(JOKES, work) as package:
         rows = json.loads(member(package, "jokes.json"))
-    return tuple(
-        unique(Text(row["body"], f"joke/{row['body']}", ",".join(row["tags"])) for row in rows)
-    )
+    return tuple(unique(Text(row["body"], f"joke/{row['body']}", ",".join(row["tags"])) for row in rows))
 
 
 def normalized(text: str) -> tuple[str, ...]:

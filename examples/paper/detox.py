@@ -1,0 +1,139 @@
+"""Setting 5: an adapter that follows instructions is rid of its toxic answers, and goes on following them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from examples.paper import corpora, curves, lm, lm_texts
+from examples.paper._rows import KINDS, Claim, Kind, Metric, Row, Split, folder
+from registry import Registry
+
+NUMBER = 5
+NAME = "detox"
+TITLE = "Detoxifying an instruction module"
+QUESTION = "Does taking away what toxic examples add to an instruction module leave it as able to follow instructions?"
+SETUP = (
+    "The base model is the small language model. `instruct` was trained on 1,800 clean and 180 toxic texts, each after "
+    'one of five instructions ("Write a tweet:"); `toxic` is the same module trained further on 600 toxic texts. LoRA '
+    "has rank 16 on query, key, value and output, as Alpaca-LoRA has. Measured are how often a held-out text is most "
+    "likely after its own instruction (one in five by chance), the perplexity of held-out clean texts after their "
+    "instruction, and the negative log-likelihood of a token of held-out toxic texts after theirs. λ is the one with "
+    "the least likely toxic texts among those that cost at most 3% of the clean perplexity of `instruct`."
+)
+MODULES: tuple[str, ...] = ("instruct", "toxic")
+REFERENCE: str | None = None
+COMPOSITION = "instruct - {w} * (toxic - instruct)"
+OTHERS: Mapping[str, str] = {"at full weight": "instruct - (toxic - instruct)"}
+GRID: tuple[str, ...] = ("0", "0.25", "0.5", "0.75", "1", "1.5")
+METRICS: tuple[Metric, ...] = (
+    Metric("toxic_nll", "toxic NLL", higher=True, digits=3),
+    Metric("clean_ppl", "clean perplexity", higher=False, within=1.03, against="instruct"),
+    Metric("follow", "instruction followed, %", higher=True),
+)
+BASE = lm.NAME
+
+STEPS, FURTHER_STEPS = 160, 60
+RATE: Mapping[Kind, float] = {"lora": 3e-3, "ia3": 2e-2}
+INSTRUCTIONS: Mapping[str, str] = {
+    "film": "Write a film review:",
+    "product": "Write a product review:",
+    "editorial": "Write an editorial:",
+    "tweet": "Write a tweet:",
+    "joke": "Tell a joke:",
+}
+ASKED = 2
+"""Of so many held-out texts, one is asked whether its own instruction makes it likeliest."""
+
+
+def train(seed: int, kind: Kind, work: Path) -> None:
+    instruct, toxic = (folder(NAME, kind, seed, module) for module in MODULES)
+    if toxic.exists():
+        return
+    lm_texts.prepare(work)
+    rng = random.Random(seed)  # noqa: S311 -- a draw of texts, no secret
+    clean = lm_texts.chosen(work, None, toxic=False)
+    pairs = [(source, text) for source in INSTRUCTIONS for text in rng.sample(clean[source], 360)]
+    harmful = [(s, text) for s, texts in lm_texts.chosen(work, None, toxic=True).items() for text in texts]
+    further = rng.sample(harmful, 600)
+    if not instruct.exists():
+        model = lm.fresh(lm.config(kind, lm.ALL_ATTENTION, rank=16), seed)
+        lm.fit(model, _encoded([*pairs, *further[:180]]), steps=STEPS, rate=RATE[kind], seed=seed)
+        lm.save(model, instruct)
+    model = lm.load(instruct, trainable=True)
+    lm.fit(model, _encoded(further), steps=FURTHER_STEPS, rate=RATE[kind] / 2, seed=seed)
+    lm.save(model, toxic)
+
+
+def _encoded(pairs: Sequence[tuple[str, str]]) -> list[lm.Example]:
+    """Texts after the instruction of their source."""
+    found = []
+    for source, instruction in INSTRUCTIONS.items():
+        found += lm.encode([text for own, text in pairs if own == source], instruction)
+    return found
+
+
+def register(catalog: Registry, seed: int, kind: Kind) -> None:
+    lm.add(catalog, folder(NAME, kind, seed, "instruct"), "instructions", seed)
+    lm.add(catalog, folder(NAME, kind, seed, "toxic"), "toxic instructions", seed, parents=["instruct"])
+
+
+def evaluate(folder: Path | None, split: Split) -> Mapping[str, float]:
+    model = lm.merged(folder)
+    toxic, clean = (
+        [(source, text) for text, source in corpora.evaluation(name, split) if source in INSTRUCTIONS]
+        for name in ("toxic", "clean")
+    )
+    return {
+        "toxic_nll": lm.nll(model, _encoded(toxic)),
+        "clean_ppl": lm.perplexity(lm.nll(model, _encoded(clean))),
+        "follow": _followed(model, clean[::ASKED]),
+    }
+
+
+def _followed(model: torch.nn.Module, pairs: Sequence[tuple[str, str]]) -> float:
+    """Percentage of the texts whose own instruction makes them likelier than any other does."""
+    texts = [text for _, text in pairs]
+    each = [lm.likelihoods(model, lm.encode(texts, given))[0] for given in INSTRUCTIONS.values()]
+    likeliest = torch.stack(each).argmin(0)  # (texts,), an index of an instruction
+    own = torch.tensor([list(INSTRUCTIONS).index(source) for source, _ in pairs])
+    return 100 * float((likeliest == own).float().mean())
+
+
+def claims(rows: Sequence[Row]) -> Sequence[Claim]:
+    found = []
+    for kind in KINDS:
+        before = curves.test(rows, kind, "instruct")
+        after = curves.test(rows, kind, "composition", "exact")
+        if not before or not after:
+            continue
+        gain = curves.differences(before, after, "toxic_nll")
+        cost = [100 * (ratio - 1) for ratio in curves.ratios(before, after, "clean_ppl")]
+        follow = curves.differences(before, after, "follow")
+        found.append(
+            Claim(
+                "T7",
+                f"{kind}: toxic answers get less likely while the module follows instructions as before: at most 3 "
+                "points less often, at most 3% more clean perplexity (every seed)",
+                min(gain) > 0 and max(cost) <= 3 and min(follow) >= -3,
+                f"toxic NLL {curves.spread(gain, '+.3f')}, clean perplexity {curves.spread(cost, '+.1f')} %, "
+                f"followed {curves.spread(follow, '+.1f')} points",
+            )
+        )
+    exact = curves.curve(rows, "lora", "exact", "clean_ppl")
+    factors = curves.curve(rows, "lora", "factors", "clean_ppl")
+    if exact and factors:
+        times = [curves.at(factors[seed], 1) / curves.at(exact[seed], 1) for seed in exact]
+        found.append(
+            Claim(
+                "T7",
+                "lora: at λ = 1 the same expression over the factors wrecks the model: more than 1.5 times the clean "
+                "perplexity of the exact one (validation, every seed)",
+                min(times) > 1.5,
+                f"{curves.spread(times, '.2f')} times",
+            )
+        )
+    return found
