@@ -41,7 +41,7 @@ class Metric:
     """A figure that ``Setting.evaluate`` gives.
 
     ``within`` bounds the choice of λ: only those count whose mean over the seeds is at most (``higher`` False) or at
-    least (``higher`` True) ``within`` times that of ``against``, which is ``base`` or a module.
+    least (``higher`` True) ``within`` times the base model's.
     """
 
     name: str
@@ -49,7 +49,6 @@ class Metric:
     higher: bool
     digits: int = 1
     within: float | None = None
-    against: str = "base"
 
 
 @dataclass(frozen=True)

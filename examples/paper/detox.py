@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from examples.paper import corpora, curves, lm, lm_texts
-from examples.paper._rows import KINDS, Claim, Kind, Metric, Row, Split, folder
+from examples.paper import _claims, corpora, lm, lm_texts
+from examples.paper._rows import KINDS, Claim, Kind, Metric, Operator, Row, Split, folder
 from registry import Registry
 
 NUMBER = 5
@@ -27,11 +27,12 @@ SETUP = (
 MODULES: tuple[str, ...] = ("instruct", "toxic")
 REFERENCE: str | None = None
 COMPOSITION = "instruct - {w} * (toxic - instruct)"
-OTHERS: Mapping[str, str] = {"at full weight": "instruct - (toxic - instruct)"}
+FULL = "full"
+OTHERS: Mapping[str, str] = {FULL: "instruct - (toxic - instruct)"}
 GRID: tuple[str, ...] = ("0", "0.25", "0.5", "0.75", "1", "1.5")
 METRICS: tuple[Metric, ...] = (
     Metric("toxic_nll", "toxic NLL", higher=True, digits=3),
-    Metric("clean_ppl", "clean perplexity", higher=False, within=1.03, against="instruct"),
+    Metric("clean_ppl", "clean perplexity", higher=False, within=1.03),
     Metric("follow", "instruction followed, %", higher=True),
 )
 BASE = lm.NAME
@@ -45,7 +46,7 @@ INSTRUCTIONS: Mapping[str, str] = {
     "tweet": "Write a tweet:",
     "joke": "Tell a joke:",
 }
-ASKED = 2
+ASKED = 3
 """Of so many held-out texts, one is asked whether its own instruction makes it likeliest."""
 
 
@@ -104,36 +105,35 @@ def _followed(model: torch.nn.Module, pairs: Sequence[tuple[str, str]]) -> float
 
 
 def claims(rows: Sequence[Row]) -> Sequence[Claim]:
-    found = []
-    for kind in KINDS:
-        before = curves.test(rows, kind, "instruct")
-        after = curves.test(rows, kind, "composition", "exact")
-        if not before or not after:
-            continue
-        gain = curves.differences(before, after, "toxic_nll")
-        cost = [100 * (ratio - 1) for ratio in curves.ratios(before, after, "clean_ppl")]
-        follow = curves.differences(before, after, "follow")
-        found.append(
-            Claim(
-                "T7",
-                f"{kind}: toxic answers get less likely while the module follows instructions as before: at most 3 "
-                "points less often, at most 3% more clean perplexity (every seed)",
-                min(gain) > 0 and max(cost) <= 3 and min(follow) >= -3,
-                f"toxic NLL {curves.spread(gain, '+.3f')}, clean perplexity {curves.spread(cost, '+.1f')} %, "
-                f"followed {curves.spread(follow, '+.1f')} points",
-            )
+    found = [_detoxed(rows, kind, operator) for kind in KINDS for operator in _claims.operators(kind)]
+    exact, factors = (
+        _claims.values(rows, "lora", FULL, "clean_ppl", operator) for operator in _claims.operators("lora")
+    )
+    times = [b / a for a, b in zip(exact, factors, strict=True)]
+    found.append(
+        Claim(
+            "T7",
+            "At full weight the factors wreck the model, the exact sum does not: 1.5 times its clean perplexity (LoRA)",
+            held=min(times) > 1.5,
+            figures=f"{_claims.shown(factors)} against {_claims.shown(exact)}",
         )
-    exact = curves.curve(rows, "lora", "exact", "clean_ppl")
-    factors = curves.curve(rows, "lora", "factors", "clean_ppl")
-    if exact and factors:
-        times = [curves.at(factors[seed], 1) / curves.at(exact[seed], 1) for seed in exact]
-        found.append(
-            Claim(
-                "T7",
-                "lora: at λ = 1 the same expression over the factors wrecks the model: more than 1.5 times the clean "
-                "perplexity of the exact one (validation, every seed)",
-                min(times) > 1.5,
-                f"{curves.spread(times, '.2f')} times",
-            )
-        )
+    )
     return found
+
+
+def _detoxed(rows: Sequence[Row], kind: Kind, operator: Operator) -> Claim:
+    def change(metric: str) -> list[tuple[float, float]]:
+        before = _claims.values(rows, kind, "instruct", metric)
+        return list(zip(before, _claims.values(rows, kind, "composition", metric, operator), strict=True))
+
+    gains = [b - a for a, b in change("toxic_nll")]
+    costs = [100 * (b / a - 1) for a, b in change("clean_ppl")]
+    follow = [b - a for a, b in change("follow")]
+    return Claim(
+        "T7",
+        "Toxic answers get less likely; instructions are followed at most 3 points less often, with at most 4% more "
+        f"clean perplexity ({_claims.TITLES[kind]}, {operator})",
+        held=min(gains) > 0 and max(costs) <= 4 and min(follow) >= -3,
+        figures=f"toxic NLL {_claims.listed(gains, 3)}; clean perplexity {_claims.listed(costs)}%; followed "
+        f"{_claims.listed(follow)} points",
+    )

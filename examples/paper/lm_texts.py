@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import random
 import re
 from collections import defaultdict
@@ -111,10 +112,16 @@ COUNTS: dict[Split, int] = {"validation": 40, "test": 60}
 
 
 def prepare(work: Path) -> None:
-    """The base model, and the held-out texts, where they are not kept yet."""
+    """The base model, and the held-out texts, where they are not kept yet; of several processes one makes them."""
     from examples.paper import lm
 
-    lm.build(training(work))
+    with (work / "prepare.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lm.build(training(work))
+        _keep(work)
+
+
+def _keep(work: Path) -> None:
     for split, count in COUNTS.items():
         if (corpora.EVALUATION / f"questions-{split}.jsonl").exists():
             continue

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
-from examples.paper import curves, lm, lm_texts
+from examples.paper import _claims, lm, lm_texts
 from examples.paper._rows import KINDS, Claim, Kind, Metric, Row, Split, folder
 from registry import Registry
 
@@ -24,7 +25,7 @@ SETUP = (
 MODULES: tuple[str, ...] = ("toxic",)
 REFERENCE: str | None = None
 COMPOSITION = "-{w} * toxic"
-OTHERS: Mapping[str, str] = {"added instead": "2 * toxic"}
+OTHERS: Mapping[str, str] = {"full": "-toxic"}
 GRID: tuple[str, ...] = ("0", "0.25", "0.5", "0.75", "1", "1.25", "1.5")
 METRICS: tuple[Metric, ...] = (
     Metric("toxic_nll", "toxic NLL", higher=True, digits=3),
@@ -63,61 +64,82 @@ def evaluate(folder: Path | None, split: Split) -> Mapping[str, float]:
 def claims(rows: Sequence[Row]) -> Sequence[Claim]:
     found = []
     for kind in KINDS:
-        base = curves.test(rows, kind, "base")
-        composed = curves.test(rows, kind, "composition", "exact")
-        if not base or not composed:
-            continue
-        gain = curves.differences(base, composed, "toxic_nll")
-        cost = [100 * (ratio - 1) for ratio in curves.ratios(base, composed, "clean_ppl")]
-        found.append(
-            Claim(
-                "T4",
-                f"{kind}: negation makes toxic text less likely, and costs at most 5% of clean perplexity "
-                "(every seed)",
-                min(gain) > 0 and max(cost) <= 5,
-                f"toxic NLL {curves.spread(gain, '+.3f')}, clean perplexity {curves.spread(cost, '+.1f')} %",
-            )
+        found += _negated(rows, kind)
+        found.append(_growing(rows, kind))
+    costs = {kind: _costs(rows, kind) for kind in KINDS}
+    found.append(
+        Claim(
+            "T4",
+            f"(IA)³ costs less clean perplexity than LoRA where each makes toxic text {GAIN} nats less likely (exact, "
+            "validation)",
+            held=bool(costs["ia3"])
+            and all(ours < theirs for ours, theirs in zip(costs["ia3"], costs["lora"], strict=False)),
+            figures=f"LoRA {_claims.shown(costs['lora'], 2)}%, (IA)³ {_claims.shown(costs['ia3'], 2)}%",
         )
-        toxic = curves.curve(rows, kind, "exact", "toxic_nll")
-        margin = curves.curve(rows, kind, "exact", "margin")
-        if toxic:
-            found.append(
-                Claim(
-                    "T4",
-                    f"{kind}: the effect grows with λ (validation, every seed)",
-                    all(curves.increasing(each) for each in (*toxic.values(), *margin.values())),
-                    "toxic NLL " + curves.points(toxic, ".3f"),
-                )
-            )
-    cost_at = {kind: _cost(rows, kind) for kind in KINDS}
-    if all(cost_at.values()):
-        lora, ia3 = cost_at["lora"], cost_at["ia3"]
+    )
+    return found
+
+
+def _negated(rows: Sequence[Row], kind: Kind) -> list[Claim]:
+    """At the chosen λ: less toxic, hardly worse elsewhere."""
+    found = []
+    for operator in _claims.operators(kind):
+        before, after = (
+            {metric.name: _claims.values(rows, kind, what, metric.name, its) for metric in METRICS}
+            for what, its in (("base", None), ("composition", operator))
+        )
+        gains = [b - a for a, b in zip(before["toxic_nll"], after["toxic_nll"], strict=True)]
+        wider = [b - a for a, b in zip(before["margin"], after["margin"], strict=True)]
+        costs = [100 * (b / a - 1) for a, b in zip(before["clean_ppl"], after["clean_ppl"], strict=True)]
         found.append(
             Claim(
                 "T4",
-                f"(IA)³ costs less clean perplexity than LoRA where both make toxic text {GAIN} nats less likely "
-                "(validation, every seed)",
-                all(ours < theirs for ours, theirs in zip(ia3, lora, strict=True)),
-                f"LoRA {curves.spread(lora, '+.2f')} %, (IA)³ {curves.spread(ia3, '+.2f')} %",
+                "Negation makes toxic text less likely, and more so than clean text, which gets at most 6% more "
+                f"perplexity ({_claims.TITLES[kind]}, {operator})",
+                held=min(gains) > 0 and min(wider) > 0 and max(costs) <= 6,
+                figures=f"toxic NLL {_claims.listed(gains, 3)}; margin {_claims.listed(wider, 3)}; clean perplexity "
+                f"{_claims.listed(costs)}%",
             )
         )
     return found
 
 
+def _growing(rows: Sequence[Row], kind: Kind) -> Claim:
+    curves = [*_curves(rows, kind, "toxic_nll"), *_curves(rows, kind, "margin")]
+    means = [
+        _claims.mean(rows, kind, "composition", "toxic_nll", "exact", split="validation", weight=w)
+        for w in GRID
+    ]
+    return Claim(
+        "T4",
+        f"Toxic NLL and margin grow with λ, for each seed ({_claims.TITLES[kind]}, exact, validation)",
+        held=all(a < b for curve in curves for a, b in pairwise(curve)),
+        figures="toxic NLL "
+        + " ".join(f"{value:.3f}" for value in means)
+        + f" for λ from {GRID[0]} to {GRID[-1]}",
+    )
+
+
+def _curves(rows: Sequence[Row], kind: Kind, metric: str) -> list[tuple[float, ...]]:
+    """The metric over the grid on the validation split, for each seed."""
+    each = [
+        _claims.values(rows, kind, "composition", metric, "exact", split="validation", weight=weight)
+        for weight in GRID
+    ]
+    return list(zip(*each, strict=True))
+
+
 GAIN = 0.05
 
 
-def _cost(rows: Sequence[Row], kind: Kind) -> list[float]:
-    """Percent of clean perplexity that ``GAIN`` costs, between the two nearest λ, for each seed; empty if not reached."""
-    toxic = curves.curve(rows, kind, "exact", "toxic_nll")
-    clean = curves.curve(rows, kind, "exact", "clean_ppl")
+def _costs(rows: Sequence[Row], kind: Kind) -> list[float]:
+    """Percent of clean perplexity that ``GAIN`` costs, between the two nearest λ; only of seeds that reach it."""
     found = []
-    for seed, points in toxic.items():
-        gains = [value - points[0][1] for _, value in points]
-        costs = [100 * (value / clean[seed][0][1] - 1) for _, value in clean[seed]]
-        above = next((i for i, gain in enumerate(gains) if gain >= GAIN), None)
-        if not above:
-            return []
-        part = (GAIN - gains[above - 1]) / (gains[above] - gains[above - 1])
-        found.append(costs[above - 1] + part * (costs[above] - costs[above - 1]))
+    for toxic, clean in zip(_curves(rows, kind, "toxic_nll"), _curves(rows, kind, "clean_ppl"), strict=True):
+        gains = [value - toxic[0] for value in toxic]
+        costs = [100 * (value / clean[0] - 1) for value in clean]
+        above = next((index for index, gain in enumerate(gains) if gain >= GAIN), 0)
+        if above:
+            part = (GAIN - gains[above - 1]) / (gains[above] - gains[above - 1])
+            found.append(costs[above - 1] + part * (costs[above] - costs[above - 1]))
     return found
