@@ -1,0 +1,129 @@
+"""Train, compose and evaluate the paper's five settings in small, and write docs/paper.md.
+
+python -m examples.paper --from-trained             evaluates the kept modules at the λ of the kept curves
+python -m examples.paper --from-trained --curves    computes the curves over λ too, and chooses λ anew
+python -m examples.paper --fetch --train            fetches the texts and trains the modules that are not there
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import platformdirs
+
+from examples.paper import _report, _run, initialization
+from examples.paper._rows import KINDS
+
+
+def main() -> int:
+    options = _options()
+    warnings.simplefilter("ignore", FutureWarning)  # transformers about its own names, at each adapter
+    chosen = [name for name in _run.NAMES if _there(name)]
+    names = [name for name in chosen if options.setting in (None, []) or _number(name) in options.setting]
+    kinds = tuple(kind for kind in KINDS if options.kind in (None, kind))
+    seeds = tuple(range(options.seeds))
+    if options.fetch:
+        from examples.paper import corpora
+
+        corpora.fetch(options.work)
+    if options.train:
+        told("training")
+        given = [
+            _run.Training(name, kind, seed, options.work)
+            for name in names
+            for seed in seeds
+            for kind in kinds
+        ]
+        given += [
+            _run.Training(initialization.NAME, "lora", seed, options.work)
+            for seed in seeds
+            if "distribution" in names and "lora" in kinds
+        ]
+        _run.spread(_run.train, given, options.jobs)
+    if not (options.train or options.from_trained):
+        return 0
+    return measure(options, _run.jobs_of(names, kinds, seeds, options.home))
+
+
+def measure(options: argparse.Namespace, given: list[_run.Job]) -> int:
+    """Compute the rows, keep them if modules or curves are new, and write the page."""
+    before = _run.load() if _run.MEASURED.exists() else _run.Measured((), ())
+    after = before
+    anew = options.train or options.curves
+    if anew:
+        told("composing every λ, evaluating on the validation split")
+        after = _run.merged(after, _run.curves(given, options.jobs))
+    told("evaluating on the test split")
+    rows = _run.tables(given, after.rows, options.jobs)
+    after = _run.merged(after, rows)
+    seeds = sorted({job.seed for job in given if (job.setting, job.kind) == ("distribution", "lora")})
+    if anew and seeds:
+        told("starting from one initialization, and from two")
+        starts = _run.spread(initialization.measure, seeds, options.jobs)
+        after = _run.merged(after, (), [each for found in starts for each in found])
+    other = [] if anew else _run.differences(before, rows)
+    for line in other:
+        print(line, file=sys.stderr)
+    if anew:
+        _run.save(after)
+        _report.draw(after, options.out.parent / "images")
+    options.out.write_text(_report.page(after), "utf-8")
+    told(f"wrote {options.out}")
+    return 1 if other else 0
+
+
+def _there(name: str) -> bool:
+    return (Path(__file__).parent / f"{name}.py").exists()
+
+
+def _number(name: str) -> int:
+    return _run.NAMES.index(name) + 1
+
+
+_STARTED = time.perf_counter()
+
+
+def told(what: str) -> None:
+    print(f"{time.perf_counter() - _STARTED:6.1f} s  {what}", file=sys.stderr, flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.paper",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    cache = Path(platformdirs.user_cache_dir("adapter-registry")) / "paper"
+    add = parser.add_argument
+    add("--setting", type=int, action="append", choices=range(1, 6), help="only this one; may be repeated")
+    add("--kind", choices=KINDS, help="only this kind of module")
+    add("--seeds", type=int, default=3, metavar="K", help="seeds 0 to K - 1 (default: 3)")
+    add("--fetch", action="store_true", help="download the texts that are not in the work folder yet")
+    add(
+        "--train",
+        action="store_true",
+        help="train the modules that are not kept yet, then measure everything",
+    )
+    add("--from-trained", action="store_true", help="measure the kept modules")
+    add("--curves", action="store_true", help="also every λ on the validation split, and choose λ anew")
+    add("--out", type=Path, default=Path("docs/paper.md"), help="the page to write (default: docs/paper.md)")
+    add(
+        "--work",
+        type=Path,
+        default=cache,
+        metavar="DIR",
+        help="where fetched texts are (default: the user's cache)",
+    )
+    add(
+        "--home", type=Path, metavar="DIR", help="keep the catalogs here, one for each setting, kind and seed"
+    )
+    add("--jobs", type=int, default=2, help="processes, of one thread each (default: 2)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
