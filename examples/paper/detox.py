@@ -55,7 +55,7 @@ def train(seed: int, kind: Kind, work: Path) -> None:
     if toxic.exists():
         return
     lm_texts.prepare(work)
-    rng = random.Random(seed)  # noqa: S311 -- a draw of texts, no secret
+    rng = random.Random(seed)
     clean = lm_texts.chosen(work, None, toxic=False)
     pairs = [(source, text) for source in INSTRUCTIONS for text in rng.sample(clean[source], 360)]
     harmful = [(s, text) for s, texts in lm_texts.chosen(work, None, toxic=True).items() for text in texts]

@@ -176,7 +176,7 @@ def fit(
     """AdamW over what requires a gradient: a short warm-up, then down to nothing in a straight line; bfloat16 products."""
     parameters = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
-    feed = batches([len(ids) for ids, _ in examples], batch, random.Random(seed))  # noqa: S311 -- an order, no secret
+    feed = batches([len(ids) for ids, _ in examples], batch, random.Random(seed))
     for step, some in enumerate(islice(feed, steps)):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             total, count = losses(model, [examples[index] for index in some])

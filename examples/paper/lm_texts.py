@@ -138,7 +138,7 @@ def _keep(work: Path) -> None:
 
 def _drawn(pools: dict[str, list[str]], count: int) -> list[tuple[str, str]]:
     """At most ``count`` texts of each source."""
-    rng = random.Random(0)  # noqa: S311 -- a draw of texts, no secret
+    rng = random.Random(0)
     return [
         (text, source)
         for source, texts in sorted(pools.items())

@@ -51,7 +51,7 @@ def train(seed: int, kind: Kind, work: Path) -> None:
             continue
         lm_texts.prepare(work)
         pool = lm_texts.questions(work, None, source, asking=asking)
-        draw = random.Random(seed).sample(pool, count)  # noqa: S311 -- a draw of texts, no secret
+        draw = random.Random(seed).sample(pool, count)
         model = lm.fresh(lm.config(kind), seed)
         lm.fit(model, lm.encode(draw), steps=STEPS, rate=RATE[kind], seed=len(LESSONS) * seed + number)
         lm.save(model, target)

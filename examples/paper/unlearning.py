@@ -44,7 +44,7 @@ def train(seed: int, kind: Kind, work: Path) -> None:
         return
     lm_texts.prepare(work)
     pool = [text for texts in lm_texts.chosen(work, None, toxic=True).values() for text in texts]
-    draw = random.Random(seed).sample(pool, 700)  # noqa: S311 -- a draw of texts, no secret
+    draw = random.Random(seed).sample(pool, 700)
     model = lm.fresh(lm.config(kind), seed)
     lm.fit(model, lm.encode(draw), steps=STEPS, rate=RATE[kind], seed=seed)
     lm.save(model, target)
