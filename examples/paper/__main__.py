@@ -11,42 +11,28 @@ import argparse
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import platformdirs
 
-from examples.paper import _report, _run, initialization
+from examples.paper import _report, _run, corpora, initialization
 from examples.paper._rows import KINDS
 
 
 def main() -> int:
     options = _options()
     warnings.simplefilter("ignore", FutureWarning)  # transformers about its own names, at each adapter
-    chosen = [name for name in _run.NAMES if _there(name)]
-    names = [name for name in chosen if options.setting in (None, []) or _number(name) in options.setting]
+    there = [name for name in _run.NAMES if (Path(__file__).parent / f"{name}.py").exists()]
+    names = [name for name in there if options.setting is None or _run.NUMBERS[name] in options.setting]
     kinds = tuple(kind for kind in KINDS if options.kind in (None, kind))
-    seeds = tuple(range(options.seeds))
+    given = _run.jobs_of(names, kinds, range(options.seeds), options.home)
     if options.fetch:
-        from examples.paper import corpora
-
         corpora.fetch(options.work)
     if options.train:
-        told("training")
-        given = [
-            _run.Training(name, kind, seed, options.work)
-            for name in names
-            for seed in seeds
-            for kind in kinds
-        ]
-        given += [
-            _run.Training(initialization.NAME, "lora", seed, options.work)
-            for seed in seeds
-            if "distribution" in names and "lora" in kinds
-        ]
-        _run.spread(_run.train, given, options.jobs)
-    if not (options.train or options.from_trained):
-        return 0
-    return measure(options, _run.jobs_of(names, kinds, seeds, options.home))
+        told("training what is not there")
+        _run.spread(partial(_run.train, work=options.work), given, options.jobs)
+    return measure(options, given) if options.train or options.from_trained else 0
 
 
 def measure(options: argparse.Namespace, given: list[_run.Job]) -> int:
@@ -74,14 +60,6 @@ def measure(options: argparse.Namespace, given: list[_run.Job]) -> int:
     options.out.write_text(_report.page(after), "utf-8")
     told(f"wrote {options.out}")
     return 1 if other else 0
-
-
-def _there(name: str) -> bool:
-    return (Path(__file__).parent / f"{name}.py").exists()
-
-
-def _number(name: str) -> int:
-    return _run.NAMES.index(name) + 1
 
 
 _STARTED = time.perf_counter()

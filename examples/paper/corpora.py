@@ -198,13 +198,18 @@ def split_of(document: str) -> Split | None:
     return None if bucket < 6 else "validation" if bucket < 8 else "test"
 
 
+def held_out(name: str, split: Split) -> Path:
+    """The file of held-out sentences."""
+    return EVALUATION / f"{name}-{split}.jsonl"
+
+
 def evaluation(name: str, split: Split) -> list[tuple[str, str]]:
     """The held-out sentences that are committed: (text, label)."""
-    lines = (EVALUATION / f"{name}-{split}.jsonl").read_text("utf-8").splitlines()
+    lines = held_out(name, split).read_text("utf-8").splitlines()
     return [(row["text"], row["label"]) for row in map(json.loads, lines)]
 
 
 def write_evaluation(name: str, split: Split, examples: list[tuple[str, str]]) -> None:
     EVALUATION.mkdir(exist_ok=True)
     lines = [json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in examples]
-    (EVALUATION / f"{name}-{split}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    held_out(name, split).write_text("\n".join(lines) + "\n", "utf-8")

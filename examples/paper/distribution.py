@@ -36,6 +36,7 @@ def halves(seed: int, work: Path) -> tuple[encoder.Labelled, encoder.Labelled]:
 
 
 def train(seed: int, kind: Kind, work: Path) -> None:
+    encoder.hold_out("sentiment", work)
     negative, positive = halves(seed, work)
     parts = {"mostly-negative": negative, "mostly-positive": positive, "both": [*negative, *positive]}
     for name, part in parts.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -34,14 +34,17 @@ STEPS = 100
 BATCH = 32
 LEARNING_RATE: Mapping[Kind, float] = {"lora": 3e-3, "ia3": 1.5e-2}
 TEMPERATURE = 20.0
+HIDDEN = 0.4  # of the tokens, where a module learns from texts without labels
 SHORT = 20  # words of a sentence at most, of training and evaluation alike
 TEXTS: Mapping[Split, int] = {"validation": 400, "test": 400}
 
-Task = Literal["sentiment", "genre"]
+Task = Literal["sentiment", "product", "genre", "text"]
+"""``product`` is the sentiment of product reviews; ``text`` is no task, see ``_hidden``."""
 Labelled = Sequence[tuple[str, str]]
 
 LABELS: Mapping[Task, Mapping[str, str]] = {
     "sentiment": minilm.TASKS["sentiment"].labels,
+    "product": minilm.TASKS["sentiment"].labels,
     "genre": {
         "news": "A newspaper article, news.",
         "fiction": "A story, fiction, a novel.",
@@ -59,7 +62,7 @@ def examples_of(task: Task, work: Path, split: Split | None) -> dict[str, list[s
     if task == "genre":
         found = [(each.document, each.text, each.label) for each in corpora.brown(work)]
     else:
-        rated = corpora.vader("movieReviewSnippets", work)
+        rated = corpora.vader("movieReviewSnippets" if task == "sentiment" else "amazonReviewSnippets", work)
         found = [
             (each.document, each.text, "positive" if float(each.label) > 0 else "negative")
             for each in rated
@@ -81,15 +84,16 @@ def drawn(task: Task, work: Path, shares: Mapping[str, int], rng: random.Random)
     return [(text, label) for label, count in shares.items() for text in rng.sample(pools[label], count)]
 
 
-def write_held_out(task: Task, work: Path) -> None:
-    """Keep the sentences of both other splits, as many of each label."""
+def hold_out(task: Task, work: Path) -> None:
+    """Keep sentences of both other splits, as many of each label, unless they are kept already."""
     for split, count in TEXTS.items():
+        if corpora.held_out(task, split).exists():
+            continue
         pools = examples_of(task, work, split)
+        share = min(count // len(pools), *map(len, pools.values()))
         rng = random.Random(0)
         chosen = [
-            (text, label)
-            for label, texts in pools.items()
-            for text in sorted(rng.sample(texts, count // len(pools)))
+            (text, label) for label, texts in pools.items() for text in sorted(rng.sample(texts, share))
         ]
         corpora.write_evaluation(task, split, chosen)
 
@@ -159,12 +163,12 @@ def train(target: Path, kind: Kind, lesson: Lesson) -> None:
         return
     torch.set_num_threads(1)
     torch.manual_seed(lesson.start)
-    model = get_peft_model(copy.deepcopy(base()), config(kind))
+    model: Any = get_peft_model(copy.deepcopy(base()), config(kind))
     model.peft_config["default"].base_model_name_or_path = BASE
     model.eval()  # no dropout: few parameters, seen few times
     for name, parameter in model.named_parameters():
         if lesson.frozen and "lora_A" in name:
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad = False
     upper = model.get_base_model().encoder.layer[LAYERS.start :]
     parameters = [each for each in model.parameters() if each.requires_grad]
     rate = lesson.rate or LEARNING_RATE[kind]
@@ -194,6 +198,9 @@ def train(target: Path, kind: Kind, lesson: Lesson) -> None:
 
 def _feed(task: Task, data: Labelled, seed: int) -> Any:
     """Batches for ever: hidden states (sentences, tokens, width), their mask, the labels' vectors, the answers."""
+    if task == "text":
+        yield from _hidden([text for text, _ in data], seed)
+        return
     cached = lower([text for text, _ in data])
     features = [cached[text].clone() for text, _ in data]
     labels = list(LABELS[task])
@@ -202,6 +209,25 @@ def _feed(task: Task, data: Labelled, seed: int) -> Any:
     for chosen in small.batches([len(each) for each in features], random.Random(seed)):
         hidden, mask = _padded([features[index] for index in chosen])
         yield hidden, mask, targets, answers[chosen]
+
+
+def _hidden(texts: Sequence[str], seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """The same shapes for texts without labels, instead of language modelling, for which MiniLM has no head.
+
+    Of each sentence 40% of the tokens are hidden. It is to be told among those of its batch: the "labels" are what
+    the base model makes of the whole sentences.
+    """
+    cached = lower(texts)
+    features = [cached[text].clone() for text in texts]
+    generator = torch.Generator().manual_seed(seed)
+    layers = base().encoder.layer[LAYERS.start :]  # type: ignore[union-attr, index]
+    for chosen in small.batches([len(each) for each in features], random.Random(seed)):
+        hidden, mask = _padded([features[index] for index in chosen])
+        with torch.no_grad():
+            whole = minilm.pool(_through(layers, hidden, mask), mask)
+        seen = mask & (torch.rand(mask.shape, generator=generator) > HIDDEN)
+        seen[:, 0] = True  # no sentence is all hidden
+        yield hidden, seen, whole, torch.arange(len(chosen))
 
 
 def _padded(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -171,6 +171,14 @@ def section(found: Sequence[Start]) -> str:
         rows = [each for each in found if each.pair == pair]
         cells = [_text(rows, "cosine", 2), _text(rows, "error", 2), _text(rows, "exact", 1)]
         lines.append(f"| {pair} | " + " | ".join([*cells, _text(rows, "factors", 1)]) + " |")
+    trained = next(each for each in PAIRS if each.startswith("trained A, one"))
+    cosine = _text([each for each in found if each.pair == trained], "cosine", 2)
+    lines += [
+        "",
+        f"From one start the A's begin with a cosine of 1, and training leaves {cosine} of it at this learning rate. Factors",
+        'that were trained this far from their start have no common start any more to profit from: "the same initialization"',
+        "is a promise about modules whose A hardly moves. The exact sum has no cross terms, whatever the start.",
+    ]
     return "\n".join([*lines, ""])
 
 

@@ -1,6 +1,6 @@
 """The small language model: its tokenizer, its training from nothing, its adapters, and the likelihood of a text.
 
-A model of Llama's shape with 2.2 million parameters, so that ``transformers`` loads it, PEFT trains on it and
+A model of Llama's shape with 1.3 million parameters, so that ``transformers`` loads it, PEFT trains on it and
 ``registry materialize --as model`` merges into it. It is trained on the training split only and kept in float16.
 """
 
@@ -173,7 +173,7 @@ def fit(
     batch: int = 32,
     decay: float = 0.01,
 ) -> None:
-    """AdamW over what requires a gradient: a short warm-up, then down to nothing in a straight line; bfloat16 products."""
+    """AdamW over what requires a gradient; warm-up, then a straight line down to nothing; bfloat16 products."""
     parameters = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
     feed = batches([len(ids) for ids, _ in examples], batch, random.Random(seed))
@@ -187,8 +187,6 @@ def fit(
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        if os.environ.get("PAPER_VERBOSE") and step % 50 == 0:
-            print(step, round(loss.item(), 3), flush=True)
 
 
 # --- adapters ----------------------------------------------------------------------------------------

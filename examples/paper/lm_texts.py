@@ -56,7 +56,7 @@ def sentences(work: Path) -> tuple[Sentence, ...]:
 
 
 def _printed(text: str) -> str:
-    """Prose as it is printed: the Brown corpus has spaces around its marks, some of them doubled, and quotes of its own."""
+    """Prose as it is printed: the Brown corpus has spaces around marks, some of them twice, and quotes of its own."""
     text = re.sub(r"``\s*|\s*''", '"', text)
     text = re.sub(r"([?!;:])\s*\1", r"\1", text)
     return re.sub(r"\s+([.,;:?!)])", r"\1", text).replace("( ", "(")
@@ -70,14 +70,18 @@ def _key(text: str) -> tuple[str, ...]:
 @cache
 def toxicity(work: Path) -> dict[str, float]:
     """The probability that each text is abusive, by alt-profanity-check: a linear model over words."""
-    from profanity_check import predict_prob
-
+    try:
+        from profanity_check import predict_prob
+    except ModuleNotFoundError as error:
+        raise SystemExit(
+            "training settings 3 and 5 needs a judge of texts: pip install alt-profanity-check==1.9.1"
+        ) from error
     texts = [each.text for each in sentences(work)]
     return dict(zip(texts, map(float, predict_prob(texts)), strict=True))
 
 
 def chosen(work: Path, split: Split | None, *, toxic: bool) -> dict[str, list[str]]:
-    """The toxic or the clean texts of a split, by source. In prose of 1961 the judge takes names for insults: left out."""
+    """The toxic or the clean texts of a split, by source, without prose: there the judge takes names for insults."""
     probability = toxicity(work)
 
     def judged(value: float) -> bool:

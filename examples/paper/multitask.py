@@ -19,7 +19,8 @@ SETUP = (
     "Each module saw 1,000 sentences of its task; the reference saw both in turn, in twice as many steps. The "
     "average is that of the two accuracies."
 )
-MODULES = ("sentiment", "genre")
+TASKS: tuple[encoder.Task, ...] = ("sentiment", "genre")
+MODULES: tuple[str, ...] = TASKS
 REFERENCE: str | None = "both-tasks"
 COMPOSITION = "{w}*sentiment + {v}*genre"
 OTHERS: Mapping[str, str] = {"sum": "sentiment + genre"}
@@ -33,6 +34,8 @@ BASE = encoder.BASE
 
 
 def train(seed: int, kind: Kind, work: Path) -> None:
+    for each in TASKS:
+        encoder.hold_out(each, work)
     rng = random.Random(seed)
     tasks: dict[encoder.Task, encoder.Labelled] = {
         "sentiment": encoder.drawn("sentiment", work, {"negative": 500, "positive": 500}, rng),

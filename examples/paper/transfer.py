@@ -13,7 +13,9 @@ from registry import Registry
 NUMBER = 4
 NAME = "transfer"
 TITLE = "Domain transfer by analogy"
-QUESTION = "Does a module that learned to ask in printed prose ask better in tweets once tweets less prose is added to it?"
+QUESTION = (
+    "Does a module that learned questions in prose do better on those in tweets with tweets less prose added?"
+)
 SETUP = (
     "The base model is the small language model. The task is a style, questions; the domains are the printed prose of "
     "the Brown corpus and tweets. `prose-questions` was trained on 900 questions from prose, `prose` and `tweets` on "
@@ -77,7 +79,7 @@ def claims(rows: Sequence[Row]) -> Sequence[Claim]:
 
 
 def _better(rows: Sequence[Row], kind: Kind, operator: Operator) -> Iterator[Claim]:
-    """Than the module of the task, as the paper says; and than all there is, which a mere shift of domain would not be."""
+    """Than the module of the task, as the paper says; and than whatever else is there, which says more."""
     name = f"({_claims.TITLES[kind]}, {operator})"
     ours = _claims.values(rows, kind, "composition", "ppl", operator)
     task, half = (
