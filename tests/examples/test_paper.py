@@ -45,6 +45,17 @@ def test_the_page_is_what_the_kept_figures_give() -> None:
     assert (ROOT / "docs" / "paper.md").read_text("utf-8") == _report.page(MEASURED)
 
 
+def test_the_same_figures_give_the_same_plots(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra paper is not installed")
+    for name in ("one", "two"):
+        _report.draw(MEASURED, tmp_path / name)
+    drawn = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert drawn == sorted(_report.image(_run.setting(name)) for name in NAMES)
+    for name in drawn:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (ROOT / "docs" / "images" / name).exists()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_seed_of_every_kind_is_measured(name: str) -> None:
     kinds = {"lora"} if name in _run.LORA_ONLY else {"lora", "ia3"}
@@ -156,7 +167,8 @@ def test_documents_are_split_for_good() -> None:
     documents = [f"document/{number}" for number in range(5000)]
     found = [corpora.split_of(document) for document in documents]
     assert found == [corpora.split_of(document) for document in documents]
-    for split, share in ((None, 0.6), ("validation", 0.2), ("test", 0.2)):
+    shares: dict[Split | None, float] = {None: 0.6, "validation": 0.2, "test": 0.2}
+    for split, share in shares.items():
         assert found.count(split) / len(found) == pytest.approx(share, abs=0.03)
 
 
