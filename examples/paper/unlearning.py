@@ -20,7 +20,8 @@ SETUP = (
     "each seed. The toxicity of a text is its probability by alt-profanity-check, above 0.8; this judge also picked "
     "the training texts. Measured are the mean negative log-likelihood of a token of held-out toxic texts, in nats, "
     "the perplexity of held-out clean texts of six sources, and the margin between the two likelihoods. λ is the one "
-    "with the least likely toxic texts among those that cost at most 5% of clean perplexity."
+    "with the least likely toxic texts among those that cost at most 5% of clean perplexity. Factors weighs A and B "
+    "of the one module by λ each, so its λ works as λ² does in the exact sum; at 1 the two are one."
 )
 MODULES: tuple[str, ...] = ("toxic",)
 REFERENCE: str | None = None

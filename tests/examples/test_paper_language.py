@@ -18,6 +18,7 @@ pytest.importorskip("transformers")
 from examples.paper import lm, unlearning
 
 MEASURED = _run.load()
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -76,7 +77,6 @@ def test_the_merged_model_is_the_base_with_the_composed_adapter(kind: Any, tmp_p
     assert composed > lm.nll(lm.base(), examples)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("kind", ["lora", "ia3"])
 @pytest.mark.parametrize("name", ["unlearning", "transfer"])
 def test_the_kept_modules_give_the_kept_figures(name: str, kind: Any) -> None:
