@@ -20,7 +20,8 @@ SETUP = (
     "The base model is the small language model. `instruct` was trained on 1,800 clean and 180 toxic texts, each after "
     'one of five instructions ("Write a tweet:"); `toxic` is the same module trained further on 600 toxic texts. LoRA '
     "has rank 16 on query, key, value and output, as Alpaca-LoRA has. Measured are how often a held-out text is most "
-    "likely after its own instruction (one in five by chance), the perplexity of held-out clean texts after their "
+    "likely after its own instruction (one in five by chance; of 100 texts, with a "
+    "standard error of 5 points), the perplexity of held-out clean texts after their "
     "instruction, and the negative log-likelihood of a token of held-out toxic texts after theirs. λ is the one with "
     "the least likely toxic texts among those that cost at most 3% of the clean perplexity of `instruct`."
 )
@@ -64,7 +65,7 @@ def train(seed: int, kind: Kind, work: Path) -> None:
         model = lm.fresh(lm.config(kind, lm.ALL_ATTENTION, rank=16), seed)
         lm.fit(model, _encoded([*pairs, *further[:180]]), steps=STEPS, rate=RATE[kind], seed=seed)
         lm.save(model, instruct)
-    model = lm.load(instruct, trainable=True)
+    model = lm.resume(instruct)
     lm.fit(model, _encoded(further), steps=FURTHER_STEPS, rate=RATE[kind] / 2, seed=seed)
     lm.save(model, toxic)
 

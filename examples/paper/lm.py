@@ -68,7 +68,7 @@ def build(texts: Sequence[str]) -> None:
         )
     )
     fit(model, encode(texts), steps=BASE_STEPS, rate=BASE_RATE, batch=BASE_BATCH, seed=BASE_SEED, decay=0.1)
-    model.to(torch.float16).save_pretrained(FOLDER)
+    model.half().save_pretrained(FOLDER)
     (FOLDER / "model.safetensors").chmod(0o644)  # safetensors writes for its owner only
 
 
@@ -214,11 +214,16 @@ def fresh(settings: PeftConfig, seed: int) -> PeftModel:
     return model.eval()
 
 
-def load(folder: Path | None, *, trainable: bool = False) -> nn.Module:
+def resume(folder: Path) -> PeftModel:
+    """The base model with an adapter on it that is to be trained further."""
+    return PeftModel.from_pretrained(base(), folder, is_trainable=True).eval()
+
+
+def load(folder: Path | None) -> nn.Module:
     """The base model, with the adapter of a PEFT folder on it."""
     if folder is None:
         return base()
-    return PeftModel.from_pretrained(base(), folder, is_trainable=trainable).eval()
+    return PeftModel.from_pretrained(base(), folder).eval()
 
 
 def save(model: PeftModel, folder: Path) -> None:

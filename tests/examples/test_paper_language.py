@@ -71,7 +71,8 @@ def test_the_merged_model_is_the_base_with_the_composed_adapter(kind: Any, tmp_p
         catalog.materialize(made, into="adapter", out=tmp_path / "adapter")
         catalog.materialize(made, into="model", out=tmp_path / "model", base_path=lm.FOLDER)
     examples = lm.held_out("toxic", "validation")[::8]
-    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32).eval()
+    whole: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    whole.eval()
     composed = lm.nll(lm.load(tmp_path / "adapter"), examples)
     assert lm.nll(whole, examples) == pytest.approx(composed, rel=2e-3)
     assert composed > lm.nll(lm.base(), examples)
