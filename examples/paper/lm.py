@@ -68,7 +68,8 @@ def build(texts: Sequence[str]) -> None:
         )
     )
     fit(model, encode(texts), steps=BASE_STEPS, rate=BASE_RATE, batch=BASE_BATCH, seed=BASE_SEED, decay=0.1)
-    model.half().save_pretrained(FOLDER)
+    finished: Any = model
+    finished.half().save_pretrained(FOLDER)
     (FOLDER / "model.safetensors").chmod(0o644)  # safetensors writes for its owner only
 
 
