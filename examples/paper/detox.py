@@ -25,6 +25,13 @@ SETUP = (
     "instruction, and the negative log-likelihood of a token of held-out toxic texts after theirs. λ is the one with "
     "the least likely toxic texts among those that cost at most 3% of the clean perplexity of `instruct`."
 )
+REMARK = (
+    "Exact sums make toxic text less likely than the base model has it, for 2 to 3% of clean perplexity. Whether "
+    "instructions are followed as before cannot be told from 100 texts: means move by two points or less, single seeds by "
+    "up to 5, and the standard error of one is 5. So the claim fails by one seed of LoRA (-4 where -3 was allowed), and is "
+    "no proof where it holds. With factors only a small λ keeps the bound; at full weight they add 40% to the clean "
+    "perplexity, and a third of the instructions that were followed are followed no more."
+)
 MODULES: tuple[str, ...] = ("instruct", "toxic")
 REFERENCE: str | None = None
 COMPOSITION = "instruct - {w} * (toxic - instruct)"
@@ -114,7 +121,7 @@ def claims(rows: Sequence[Row]) -> Sequence[Claim]:
     found.append(
         Claim(
             "T7",
-            "At full weight the factors wreck the model, the exact sum does not: 1.5 times its clean perplexity (LoRA)",
+            "At full weight the factors have more than 1.5 times the clean perplexity of the exact sum (LoRA)",
             held=min(times) > 1.5,
             figures=f"{_claims.shown(factors)} against {_claims.shown(exact)}",
         )

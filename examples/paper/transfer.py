@@ -23,6 +23,12 @@ SETUP = (
     "wanted; another draw for each seed. Measured is the perplexity of held-out questions from tweets. λ weighs the "
     "task against the difference of the domains, as in the paper."
 )
+REMARK = (
+    "The order is that of the paper, and the effects are small: the analogy gains about 2 of 80 points of perplexity over "
+    "the module of the task, where training on the wanted questions gains 4 to 5. Most of that needs no prose to be taken "
+    "away: half the task and half the tweets come within 0.3 of the analogy. With weights of 1, factors are worse than no "
+    "module at all."
+)
 MODULES: tuple[str, ...] = ("prose-questions", "prose", "tweets")
 REFERENCE: str | None = "tweet-questions"
 COMPOSITION = "{w} * prose-questions + {v} * (tweets - prose)"

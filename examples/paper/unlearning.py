@@ -23,6 +23,12 @@ SETUP = (
     "with the least likely toxic texts among those that cost at most 5% of clean perplexity. Factors weighs A and B "
     "of the one module by λ each, so its λ works as λ² does in the exact sum; at 1 the two are one."
 )
+REMARK = (
+    "Subtracting works, by both kinds and for each seed: toxic text gets less likely by about twice what the module made "
+    "it more likely. It is not free: clean text gets 2 to 4% more perplexity at the chosen λ. That (IA)³ costs less than LoRA, "
+    "as the paper finds, is not seen here: the two cost the same. Likelihoods are measured, not what the model says when "
+    "it writes: telling that takes thousands of samples."
+)
 MODULES: tuple[str, ...] = ("toxic",)
 REFERENCE: str | None = None
 COMPOSITION = "-{w} * toxic"
