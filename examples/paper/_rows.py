@@ -41,7 +41,7 @@ class Metric:
     """A figure that ``Setting.evaluate`` gives.
 
     ``within`` bounds the choice of λ: only those count whose mean over the seeds is at most (``higher`` False) or at
-    least (``higher`` True) ``within`` times the base model's.
+    least (``higher`` True) ``within`` times that of the first λ of the grid, where nothing is composed yet.
     """
 
     name: str

@@ -182,7 +182,10 @@ def _best(chosen: Setting, kind: Kind, operator: Operator, rows: Sequence[Row]) 
 
     def kept(weight: str) -> bool:
         return all(
-            (mean(each.name, "composition", weight) - each.within * mean(each.name, "base", None))
+            (
+                mean(each.name, "composition", weight)
+                - each.within * mean(each.name, "composition", chosen.GRID[0])
+            )
             * (1 if each.higher else -1)
             >= 0
             for each in chosen.METRICS
