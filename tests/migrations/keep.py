@@ -100,6 +100,8 @@ def fill(folder: Path, url: str | None) -> str:
                     "swept", "a@1 + {w}*team/QA-lora", over={"w": "0.5,1"}, metric="loss:min", evaluator="kept",
                     evaluate=lambda _, values: {"loss": float(values["w"])}, device="cpu",
                 )  # fmt: skip
+            if hasattr(catalog, "similar"):
+                catalog.similar("a@1")
             if hasattr(catalog, "export"):
                 catalog.export(folder / "bundle.tar")
         return str(Registry.schema(folder / "home", database_url=url).current)

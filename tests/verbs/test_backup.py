@@ -46,6 +46,15 @@ def kept(database_url: str, tmp_path: Path) -> Iterator[Registry]:
     Registry.backup(tmp_path / "source.backup", source, database_url=address)
     Registry.restore(tmp_path / "source.backup", home, database_url=database_url)
     with Registry.open(home, database_url=database_url) as catalog:
+        catalog.sweep(
+            "swept",
+            "a@1 + {w}*team/QA-lora",
+            over={"w": "0.5,1"},
+            metric="loss:min",
+            evaluate=lambda _, values: {"loss": float(values["w"])},
+            device="cpu",
+        )
+        catalog.similar("a@1")
         yield catalog
 
 
@@ -59,6 +68,7 @@ def told(catalog: Registry) -> dict[str, Any]:
         "rules": [each.model_dump() for each in catalog.rules()],
         "publications": [each.model_dump() for each in catalog.publications()],
         "bases": [each.model_dump() for each in catalog.base_models()],
+        "sweeps": [each.model_dump() for each in catalog.sweeps()],
     }
 
 
