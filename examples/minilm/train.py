@@ -28,8 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-# Everything is local; a look at the Hub could only slow things down.
-os.environ["HF_HUB_OFFLINE"] = "1"
+if __name__ == "__main__":
+    # Everything is local; a look at the Hub could only slow things down.
+    os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
 from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict

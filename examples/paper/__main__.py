@@ -8,12 +8,17 @@ python -m examples.paper --fetch --train            fetches the texts and trains
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import platformdirs
+
+if __name__ == "__main__":
+    # Everything is local; a look at the Hub could only slow things down. The processes started here inherit it.
+    os.environ["HF_HUB_OFFLINE"] = "1"
 
 from examples.paper import _report, _run, corpora, initialization
 from examples.paper._rows import KINDS

@@ -8,15 +8,12 @@ task, and nothing but modules is composed.
 from __future__ import annotations
 
 import copy
-import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # everything is local
 
 import torch
 from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, get_peft_model

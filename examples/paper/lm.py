@@ -18,9 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-# Everything is local; a look at the Hub could only slow things down.
-os.environ["HF_HUB_OFFLINE"] = "1"
-
 import torch
 from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

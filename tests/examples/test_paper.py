@@ -6,6 +6,8 @@ import dataclasses
 import importlib.util
 import math
 import statistics
+import subprocess
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -32,6 +34,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def test_importing_the_settings_changes_no_environment() -> None:
+    """Of whoever imports them: what is started afterwards would inherit it."""
+    names = ", ".join(f"examples.paper.{name}" for name in (*_run.NAMES, "initialization", "__main__"))
+    code = f"import os; before = dict(os.environ); import {names}; print(sorted(set(os.environ.items()) - set(before.items())))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "HF_" not in done.stdout
 
 
 def rows(name: str, split: Split = "test") -> list[Row]:
