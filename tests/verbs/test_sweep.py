@@ -268,9 +268,12 @@ def test_who_is_interrupted_goes_on_where_it_was(duo: Registry, tmp_path: Path, 
         f"    pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(600)\n"
         "print(json.dumps({'loss': (float(w) - 0.7) ** 2}))",
     )
+    # Who started the tests may have it ignored, which a process hands on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, run], stderr=subprocess.DEVNULL, env={**os.environ, "REGISTRY_HOME": str(tmp_path / "home")}
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     while not (pid.exists() and pid.read_text()):
         assert process.poll() is None
         time.sleep(0.05)
