@@ -133,12 +133,13 @@ def _sound(value: Decimal) -> bool:
 
 
 def _scale(factor: Decimal, node: Node) -> Node:
-    if not isinstance(node, Scaled):
-        return Scaled(factor, node)
-    product = exactly.multiply(factor, node.coefficient)  # of two sound numbers: exact
-    if not _sound(product):
-        raise _Located(f"a product of coefficients has more than {_MAX_DIGITS} digits, or is out of range", 1)
-    return Scaled(product.normalize(exactly), node.operand)
+    if isinstance(node, Scaled):
+        product = exactly.multiply(factor, node.coefficient)  # of two sound numbers: exact
+        if not _sound(product):
+            message = f"a product of coefficients has more than {_MAX_DIGITS} digits, or is out of range"
+            raise _Located(message, 1)
+        factor, node = product.normalize(exactly), node.operand
+    return node if factor == 1 else Scaled(factor, node)
 
 
 def _call(method: Token, items: tuple[Any, ...]) -> Call:

@@ -226,6 +226,14 @@ def test_rendering_a_tree_and_parsing_it_gives_it_back(tree: Node) -> None:
     assert shape(expression.parse(expression.render(tree))) == shape(tree)
 
 
+@pytest.mark.parametrize("text", ["- - (a - b)", "1*(a - b)", "-0.5*-2*(a - b)", "1*a", "2*0.5*f(1*a, --b)"])
+def test_a_coefficient_of_one_is_none(text: str) -> None:
+    said = expression.render(expression.parse(text))
+    assert expression.render(expression.parse(said)) == said
+    assert "1*" not in said
+    assert not said.startswith("(")
+
+
 def test_a_coefficient_is_written_so_that_it_is_read_again() -> None:
     for text in ("1.23456e-37*a", "0.1111111111111111111*0.1111111111111111111*a", "1e37*a", "2.50*0.40*a"):
         tree = expression.parse(text)
