@@ -100,8 +100,8 @@ def command(
 ) -> None:
     """Measure EXPRESSION at many values; keep the best as NAME.
 
-    Variables stand in braces. What was measured before by the same command is not measured again, and the same command
-    goes on where it was interrupted.
+    Variables stand in braces: {w}, or {1-w} for what it lacks to 1. What was measured before by the same command is not
+    measured again, and the same command goes on where it was interrupted.
 
     For example:
 

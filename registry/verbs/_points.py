@@ -21,10 +21,11 @@ MOST = 10_000
 Values = Mapping[str, Decimal]
 Metrics = Mapping[str, float]
 
+_DIGITS = 40
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _PLACE = re.compile(r"\{([^{}]*)\}")
+_ENTRY = re.compile(rf"\s*(?:([0-9.]{{1,{_DIGITS}}})\s*-\s*)?({_NAME.pattern})\s*")
 _CONSTRAINT = re.compile(r"\s*(\S(?:.*?\S)?)\s*(<=|>=|<|>|=)\s*(\S+)\s*")
-_DIGITS = 40
 _RESERVED = {"path", "ref"}
 
 
@@ -87,17 +88,21 @@ def _number(name: str, text: str) -> Decimal:
 
 
 def check_template(text: str, names: Sequence[str]) -> None:
-    """Every ``{name}`` of the expression is a variable, and every variable is there. Raises ``ExpressionError``."""
+    """Every ``{name}`` or ``{1-name}`` is of a variable, and every variable is there. Raises ``ExpressionError``."""
     found = set()
     for place in _PLACE.finditer(text):
-        if place[1] not in names:
+        entry = _entry(place[1])
+        if entry is None or entry[1] not in names:
+            hint = "a place is a variable, {w}, or a number less a variable, {1-w}"
+            if entry is not None:
+                hint = f"give some: --over {entry[1]}=0:1:0.1"
             raise ExpressionError(
                 f"no values are given for {{{place[1][:60]}}}",
                 text=text,
                 column=place.start() + 1,
-                hint=f"give some: --over {place[1]}=0:1:0.1" if _NAME.fullmatch(place[1]) else None,
+                hint=hint,
             )
-        found.add(place[1])
+        found.add(entry[1])
     stray = re.search(r"[{}]", _PLACE.sub(lambda place: " " * len(place[0]), text))
     if stray:
         raise ExpressionError(
@@ -112,8 +117,27 @@ def check_template(text: str, names: Sequence[str]) -> None:
 
 
 def filled(text: str, values: Values) -> str:
-    """The expression with the values in their places."""
-    return _PLACE.sub(lambda place: format_decimal(values[place[1]]), text)
+    """The expression with the values in their places: of ``{w}`` its value, of ``{1-w}`` what it lacks to 1."""
+
+    def put(place: re.Match[str]) -> str:
+        entry = _entry(place[1])
+        if entry is None:
+            raise ExpressionError(f"{place[0][:60]} is no place of a variable", text=text, column=1)
+        whole, name = entry
+        return format_decimal(values[name] if whole is None else exactly.subtract(whole, values[name]))
+
+    return _PLACE.sub(put, text)
+
+
+def _entry(text: str) -> tuple[Decimal | None, str] | None:
+    """What a place holds: the number that the variable is taken from, if any, and the variable."""
+    match = _ENTRY.fullmatch(text)
+    if match is None:
+        return None
+    try:
+        return None if match[1] is None else Decimal(match[1]), match[2]
+    except DecimalException:
+        return None
 
 
 def written(values: Values) -> dict[str, str]:

@@ -175,6 +175,32 @@ def test_several_variables_make_a_grid_and_equal_points_are_measured_once(duo: R
     assert done.chosen == 3
 
 
+def test_two_weights_that_add_up_to_one_are_one_variable(duo: Registry) -> None:
+    seen: Seen = []
+    done = duo.sweep(
+        "best",
+        "{w}*a + {1-w}*b",
+        over={"w": "0:1:0.25"},
+        evaluate=parabola(seen),
+        metric="loss",
+        minimize=True,
+    )
+    said = [point.expression for point in done.points]
+    assert said == ["0*a + 1*b", "0.25*a + 0.75*b", "0.5*a + 0.5*b", "0.75*a + 0.25*b", "1*a + 0*b"]
+    assert (done.chosen, done.ref) == (2, "best@1")
+    assert duo.compose("other", "0.25*a + 0.75*b").digest == duo.show("best").digest
+
+
+@given(
+    st.decimals("0", "9", places=3),
+    st.decimals("-1e9", "1e9", places=9, allow_nan=False, allow_infinity=False),
+)
+def test_a_number_less_a_variable_is_exact(whole: Decimal, value: Decimal) -> None:
+    text = f"{{ {whole} - w }}*a"
+    _points.check_template(text, ["w"])
+    assert Decimal(_points.filled(text, {"w": value}).removesuffix("*a")) == whole - value
+
+
 def test_failures_are_recorded_and_tried_again(duo: Registry, tmp_path: Path) -> None:
     flag = tmp_path / "mended"
     run = script(
@@ -360,6 +386,12 @@ def test_what_makes_no_sense_is_refused_before_anything(
         sweep(duo, seen, **change)  # type: ignore[arg-type]
     assert seen == []
     assert duo.sweeps() == ()
+
+
+@pytest.mark.parametrize("place", ["{w-1}", "{1-v}", "{1+w}", "{1..0-w}", "{1 - }", "{}", "{1-w}}"])
+def test_what_is_no_place_of_a_variable_is_refused(duo: Registry, place: str) -> None:
+    with pytest.raises(ExpressionError, match=r"no values are given|a lone"):
+        duo.sweep("best", f"{{w}}*a - {place}*b", over=W, run="true {path}", metric="loss")
 
 
 def test_a_command_that_names_no_adapter_is_refused(duo: Registry) -> None:
