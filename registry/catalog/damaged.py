@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -79,4 +80,7 @@ def unclaimed(session: Session) -> list[str]:
         ArtifactFileRow.artifact_digest.in_(own) | ArtifactFileRow.artifact_digest.in_(merged)
     )
     query = select(BlobRow.digest).where(BlobRow.digest.not_in(files))
-    return list(session.scalars(query.order_by(BlobRow.digest)))
+    found: Iterable[object] = session.scalars(query.order_by(BlobRow.digest))
+    return [
+        each for each in found if isinstance(each, str)
+    ]  # SQLite gives bytes for a row that says it has bytes

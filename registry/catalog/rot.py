@@ -56,6 +56,17 @@ from registry.errors import RegistryError
 MOST = 1000
 """As many findings are told one by one; a database that is damaged further is counted."""
 
+_DECIDING = (
+    "versions",
+    "artifacts",
+    "artifact_files",
+    "blobs",
+    "recipes",
+    "realisations",
+    "lineage",
+)
+"""The tables that say which bytes are needed."""
+
 _DERIVED = ("name_words", "words", "affected")
 _AT_ONCE = 500
 
@@ -81,6 +92,17 @@ def findings(session: Session) -> Iterator[Rotten]:
         yield from _rows(session, table)
     yield from _references(session)
     yield from _derived(session)
+
+
+def of_needs(session: Session) -> Iterator[Rotten]:
+    """What is damaged of that which says whose bytes are needed; nothing may be removed by it."""
+    yield from _file(session)
+    for table in _tables():
+        if table.name in _DECIDING:
+            yield from _rows(session, table)
+    yield from _references(session)
+    yield from (each for each in _numbers(session) if not each.derived)
+    yield from _halves(session)
 
 
 def of_version(session: Session, version_id: int) -> Iterator[Rotten]:

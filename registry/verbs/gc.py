@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 
 from registry import _partial
 from registry.blobs import BlobStore
-from registry.catalog import artifacts, turns
+from registry.catalog import artifacts, rot, turns
 from registry.catalog.database import Database
 from registry.catalog.events import record
 from registry.catalog.turns import turn
+from registry.errors import DatabaseDamaged
 from registry.results import Garbage
 
 T = TypeVar("T")
@@ -42,7 +43,8 @@ def gc(
 ) -> Garbage:
     """Rows go first, in one transaction; then, while no writer can record a blob, the bytes without a row.
 
-    A crash in between leaves bytes without rows, which the next run takes. ``places`` are other folders in which
+    A crash in between leaves bytes without rows, which the next run takes. Raises ``DatabaseDamaged``, and removes
+    nothing, where what says who needs which bytes is not as it was written. ``places`` are other folders in which
     killed processes may have left what they were writing. Less than the hour of ``grace`` is for tests, and nothing
     else gives it: a store elsewhere has uploads under way that look abandoned for as long.
     """
@@ -53,9 +55,12 @@ def gc(
     aside = {name: size for name, _, size in blobs.quarantined()} if quarantine else {}
     leftovers += aside
     with database.read() as session:
-        free = [] if apply else artifacts.only_in(session, artifacts.unneeded(session))
+        idle = artifacts.unneeded(session)
+        free = artifacts.only_in(session, idle)
         known = artifacts.recorded(session)
     strays = _those(lambda digest: blobs.unused_for(digest, grace), sizes.keys() - known)
+    if idle or free or strays:
+        _require_undamaged(database)
     if not apply:
         return _report(sizes | aside, sorted({*free, *strays}), [*leftovers, *partial], applied=False)
     with turn(database, TURN):
@@ -73,6 +78,15 @@ def gc(
     for place in places:
         _partial.sweep(place)
     return _report(sizes | aside, taken, [*leftovers, *partial], applied=True)
+
+
+def _require_undamaged(database: Database) -> None:
+    """A digest that changed by itself would make the bytes of a live version look as if nobody needed them."""
+    with database.read() as session:
+        found = next(rot.of_needs(session), None)
+    if found is not None:
+        where = f"{found.table}, {found.row}: " if found.row else ""
+        raise DatabaseDamaged(f"nothing is removed by a damaged catalog: {where}{found.problem}")
 
 
 def _forget(session: Session) -> list[str]:

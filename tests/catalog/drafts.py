@@ -28,7 +28,10 @@ def content(label: str, *, kind: str = "lora", size: int = 10, blockers: Sequenc
         modules=2,
         dtype="float32",
         size=size,
-        files={"adapter_model.safetensors": File(of_bytes(f"file {label}".encode()), size)},
+        files={
+            "adapter_config.json": File(of_bytes(b"config"), 5),
+            "adapter_model.safetensors": File(of_bytes(f"file {label}".encode()), size),
+        },
         not_composable=tuple(blockers),
     )
 

@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from registry import Registry
 from registry.digest import of_bytes
+from registry.errors import DatabaseDamaged
 from tests.adapters import make_lora
 from tests.blobs.places import age_all, staging
 from tests.catalog.drafts import add, events, statements
@@ -48,6 +50,50 @@ def test_a_tombstones_bytes_are_told_first_and_taken_on_request(shelf: Registry)
     assert shelf.gc(apply=True).blobs == ()
     assert all(found.ok for found in shelf.verify())
     assert shelf.show("c@1").deleted_at is not None
+
+
+DECIDING = [
+    ("artifact_files", "blob_digest"),
+    ("artifact_files", "artifact_digest"),
+    ("blobs", "digest"),
+    ("versions", "artifact_digest"),
+    ("versions", "deleted_at"),
+    ("lineage", "relation"),
+]
+
+
+@pytest.mark.parametrize(("table", "column"), DECIDING)
+@pytest.mark.parametrize("apply", [False, True])
+def test_by_a_damaged_catalog_nothing_is_removed(
+    shelf: Registry, table: str, column: str, apply: bool
+) -> None:
+    shelf.delete("a")
+    held = dict(shelf._blobs.digests())
+    age_all(blob(shelf, "b").parents[1])
+    _damage(shelf, table, column)
+    with pytest.raises(DatabaseDamaged, match="nothing is removed by a damaged catalog") as caught:
+        shelf.gc(apply=apply)
+    assert caught.value.exit_code == 5
+    assert "\n" not in caught.value.message
+    assert dict(shelf._blobs.digests()) == held
+
+
+def _damage(shelf: Registry, table: str, column: str) -> None:
+    """Change this column behind the catalog's back so that bytes in use look as if nobody needed them."""
+    database = shelf._database
+    changes = {
+        "deleted_at": "deleted_at = created_at, deleted_by = created_by, latest_of = NULL",
+        "relation": "relation = 'declared'",
+    }
+    change = changes.get(column, f"{column} = substr({column}, 1, length({column}) - 1) || 'g'")
+    engine = create_engine(database.url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA foreign_keys = off")
+        else:
+            connection.exec_driver_sql("SET session_replication_role = replica")  # no foreign keys
+        assert connection.exec_driver_sql(f"UPDATE {table} SET {change}").rowcount  # noqa: S608
+    engine.dispose()
 
 
 def test_an_input_of_a_live_version_stays_after_it_was_deleted(shelf: Registry) -> None:
@@ -124,9 +170,9 @@ def test_a_collection_asks_no_more_of_the_database_when_there_is_more(catalog: R
             catalog.delete(f"n{number}-{turn}")
         age_all(catalog._blobs.path(of_bytes(b"0")).parents[1])
         with statements(catalog._database) as planned:
-            assert len(catalog.gc().blobs) == 2 * number  # those recorded, and the strays
+            assert len(catalog.gc().blobs) == 2 * number + 1  # those recorded, one config, and the strays
         with statements(catalog._database) as applied:
-            assert len(catalog.gc(apply=True).blobs) == 2 * number
+            assert len(catalog.gc(apply=True).blobs) == 2 * number + 1
         sent.append((len(planned), len(applied)))
     assert sent[0] == sent[1]
 
