@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import create_engine, text
 
 from registry import Registry
-from registry.errors import ExpressionError, NotFound, Refused, RegistryError, UsageError
+from registry.errors import ExpressionError, NotFound, Refused, RegistryError, StorageFailure, UsageError
 from registry.results import Sweep
 from registry.verbs import _points, compose
 from tests.adapters import make_lora
@@ -417,6 +419,50 @@ def test_who_is_interrupted_goes_on_where_it_was(duo: Registry, tmp_path: Path, 
     assert done.evaluated == 7
     assert sorted(log.read_text().split()) == sorted([*(f"{n / 10:g}" for n in range(11)), "0.4"])
     assert list((tmp_path / "home").glob(".*registry-partial")) == []
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_who_loses_the_database_goes_on_where_it_was(postgres_url: str, tmp_path: Path, jobs: int) -> None:
+    """Every connection is ended while a point is measured, and the one that holds the turn among them."""
+    seen: list[str] = []
+    ended: list[int] = []
+    engine = create_engine(postgres_url)
+
+    def measure(_path: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        seen.append(str(values["w"]))
+        if values["w"] == Decimal("0.4") and not ended:
+            with engine.connect() as connection:
+                found = connection.scalars(
+                    text(
+                        "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
+                        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                )
+                ended.append(found.one())
+        return {"loss": (float(values["w"]) - 0.7) ** 2}
+
+    def once() -> Sweep:
+        with Registry.open(tmp_path / "home", database_url=postgres_url) as catalog:
+            return catalog.sweep(
+                "best", "a - {w}*b", over=W, evaluate=measure, evaluator="one", metric="loss", minimize=True, jobs=jobs
+            )  # fmt: skip
+
+    with Registry.open(tmp_path / "home", database_url=postgres_url) as catalog:
+        for seed, name in enumerate("ab"):
+            catalog.add(make_lora(tmp_path / name, seed=seed), name)
+    with suppress(StorageFailure):
+        once()
+    assert ended[0] >= 1
+    before = len(seen)
+    done = once()
+    engine.dispose()
+    assert (done.state, done.chosen, done.failed) == ("done", 8, 0)
+    assert len(seen) <= 11 + 2 * jobs
+    assert len(seen) - before == done.evaluated
+    with Registry.open(tmp_path / "home", database_url=postgres_url) as catalog:
+        assert len(catalog.sweeps()) == len(catalog.log("best")) == 1
+        assert catalog.verify_database().ok
+    assert not list(tmp_path.glob("home/.point*"))
 
 
 def test_two_at_once_measure_every_point_once(pair: Registry) -> None:
