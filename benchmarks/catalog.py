@@ -28,7 +28,7 @@ from sqlalchemy import Engine, create_engine, event, insert, select, text
 from sqlalchemy.engine import URL, make_url
 
 from registry import Registry
-from registry.catalog import batches, lineage, references, tables, versions, words
+from registry.catalog import batches, lineage, references, seals, tables, versions, words
 from registry.catalog.artifacts import Content, File
 from registry.catalog.database import Database, open_database
 from registry.catalog.events import now
@@ -233,13 +233,14 @@ def content(label: str) -> Content:
 
 
 def load(database: Database, count: int) -> int:
-    """Fill the catalog by bare inserts, as a restored backup would be; returns the number of rows."""
+    """Fill the catalog by bare inserts of sealed rows, as a restore does; returns the number of rows."""
     made, rows = now(), 0
 
     def put(table: Any, values: Sequence[Mapping[str, Any]]) -> None:
         nonlocal rows
         with database.write() as session:
-            session.connection().execute(insert(table.__table__), list(values))
+            sealed = [seals.sealed(table.__table__, row) for row in values]
+            session.connection().execute(insert(table.__table__), sealed)
         rows += len(values)
 
     who = {"created_at": made, "created_by": "bench"}

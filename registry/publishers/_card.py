@@ -29,6 +29,8 @@ _CLASSES = {
 }
 _LARGEST_DIAGRAM = 100
 _MOST_LICENSES = 50
+_MOST_ROWS = 500
+_MOST_NAMES = 100_000  # characters of the evaluations in the front matter, which is to stay below MAX_FRONT
 _TAG, _TAGS = "adapter-registry", "tags"
 _RELATIONS = ("adapter", "merge", "finetune", "quantized")
 _PROVENANCE = f"{code(PROVENANCE)} is an in-toto statement with a SLSA provenance predicate: "
@@ -44,7 +46,8 @@ _DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 def card(release: Release, repo: str, template: Template | None = None) -> bytes:
     """The README.md of a release in ``repo``, by a team's template or ours.
 
-    Raises ``UsageError`` for a template that fails, or whose front matter the Hub would not take.
+    Raises ``UsageError`` for a template that fails, or whose front matter the Hub would not take, and for a card that is
+    too long to be merged with what others write.
     """
     template = template or built_in()
     set_there, page = render(template, _values(release, repo))
@@ -90,7 +93,11 @@ def _license(text: str | None) -> dict[str, str]:
 def _results(version: Version) -> list[dict[str, Any]]:
     """The evaluations as a model index, one result per dataset and split."""
     grouped: dict[tuple[str, str | None], list[Evaluation]] = {}
+    length = 0
     for each in version.evaluations:
+        length += 2 * len(each.dataset) + len(each.split or "") + len(each.metric) + len(version.task or "")
+        if length > _MOST_NAMES:
+            break  # the text says that there are more
         # What shows nothing is no name, and the Hub asks for one.
         if math.isfinite(each.value) and one_line(each.dataset) and one_line(each.metric):
             grouped.setdefault((each.dataset, each.split), []).append(each)
@@ -191,7 +198,7 @@ def _choice(chosen: Chosen) -> str:
 def _parents(release: Release) -> str:
     if not release.origins:
         return ""
-    return table(["adapter", "coefficient", "content", "where"], map(_origin, release.origins))
+    return _shortened(["adapter", "coefficient", "content", "where"], [*map(_origin, release.origins)])
 
 
 def _evaluations(release: Release) -> str:
@@ -200,14 +207,22 @@ def _evaluations(release: Release) -> str:
     if not version.evaluations:
         return ""
     if compared is None:
-        return table(["dataset", "split", "metric", "value"], map(_evaluation, version.evaluations))
+        return _shortened(["dataset", "split", "metric", "value"], [*map(_evaluation, version.evaluations)])
     others = [each for each in compared.others if any(row.others[each] is not None for row in compared.rows)]
     rows = [
         [plain(row.dataset), plain(row.split or "–"), plain(row.metric), _number(row.value)]
         + [_number(row.others[each]) for each in others]
         for row in compared.rows
     ]
-    return table(["dataset", "split", "metric", code(version.ref), *map(code, others)], rows)
+    return _shortened(["dataset", "split", "metric", code(version.ref), *map(code, others)], rows)
+
+
+def _shortened(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table that people can read, and the Hub can show."""
+    more = len(rows) - _MOST_ROWS
+    if more <= 0:
+        return table(head, rows)
+    return table(head, [*rows[:_MOST_ROWS], [f"and {more} more", *["…"] * (len(head) - 1)]])
 
 
 def _number(value: float | None) -> str:

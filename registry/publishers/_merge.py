@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from registry.errors import Conflict
+from registry.errors import Conflict, UsageError
 
 MAX_SIZE = 4 << 20
 """Bytes of a README.md that is merged; the Hub shows no larger one in full."""
@@ -58,13 +58,19 @@ class _Readme:
 
 
 def compose(front: Mapping[str, Any], body: str) -> bytes:
-    """A card of ours alone: front matter, and the text between its markers."""
+    """A card of ours alone: front matter, and the text between its markers. Raises ``UsageError`` for one too long."""
     said = json.dumps({"keys": list(front), "tags": list(front.get(_TAGS, ()))}, ensure_ascii=True)
     for each in ("<", ">", "--"):  # none of what ends or nests a comment
         said = said.replace(each, "".join(f"\\u{ord(one):04x}" for one in each))
     quiet = body.replace("<!-- adapter-registry:", "<! -- adapter-registry:").strip("\n")
     lines = [_fence(_dump(front)), f"{_BEGIN} {said} -->", f"<!-- {_NOTICE} -->\n", quiet, f"\n{_END}\n"]
-    return "\n".join(lines).encode()
+    card = "\n".join(lines).encode()
+    for what, size, most in (("front matter", len(lines[0]), MAX_FRONT), ("text", len(card), MAX_SIZE)):
+        if size > most:
+            raise UsageError(
+                f"the card's {what} has {size} characters, more than {most}", hint="shorten its template"
+            )
+    return card
 
 
 def part(card: bytes) -> bytes:

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from registry import expression
+from registry.errors import UsageError
 from registry.licenses import Source
 from registry.publishers import Chosen, Release, Serving, Terms
 from registry.publishers._card import card, front_matter
-from registry.publishers._merge import part
+from registry.publishers._merge import merge, part
+from registry.publishers._template import Template
 from registry.recipe import Call, Input, linear
 from registry.results import BaseModelIdentity, Compared, Comparison, Objective, RecipeInfo
 from registry.testing.hub import _cards
@@ -314,6 +316,23 @@ def test_an_evaluation_whose_name_shows_nothing_is_no_result() -> None:
     assert _cards.problems(page) == []
     (model,) = yaml.safe_load(page.split("---\n")[1])["model-index"]
     assert [each["dataset"] for each in model["results"]] == [{"name": "sst2", "type": "sst2"}]
+
+
+@pytest.mark.parametrize("letter", ["m", "é", "'", "\U0001f600"])
+def test_a_card_of_any_number_of_evaluations_can_be_merged_with_what_others_write(letter: str) -> None:
+    told = tuple(releases.evaluation(metric=f"{letter * 190}{number}") for number in range(3_000))
+    made = card(releases.release(evaluations=told), "team/detox")
+    assert part(made) == made
+    assert part(merge(made, b"# Theirs\n")) == part(made)
+    assert "| and 2500 more | … | … | … |" in made.decode()
+    (model,) = yaml.safe_load(made.decode().split("---\n")[1])["model-index"]
+    assert len(model["results"][0]["metrics"]) > 400
+
+
+def test_a_card_too_long_to_be_merged_is_refused() -> None:
+    for page, what in (("---\nx: " + "y" * 300_000 + "\n---\n", "front matter"), ("y" * 5_000_000, "text")):
+        with pytest.raises(UsageError, match=f"the card's {what} has .* more than"):
+            card(releases.release(), "team/detox", Template("team.md", page))
 
 
 def test_a_base_model_that_is_not_on_the_hub_has_to_be_said_when_it_is_made_again() -> None:
