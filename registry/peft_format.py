@@ -511,7 +511,7 @@ def _raw(tensor: Tensor, module: str, dtype: str) -> memoryview:
     import torch
 
     low, high = torch.aminmax(tensor)
-    if not (low.isfinite() and high.isfinite()):
+    if not (math.isfinite(low.item()) and math.isfinite(high.item())):
         raise Refused(f"module {module} overflows {dtype}", hint="use a wider --dtype, such as float32")
     data = tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data
     return memoryview(data)

@@ -43,10 +43,17 @@ class Given:
     def close(self) -> None:
         self._stack.close()
 
-    def take(self, paths: Mapping[str, Path], base_model: BaseModelIdentity) -> None:
-        """Take an adapter in these files, naming its base model as the catalog does and tensors as PEFT does."""
-        stored = peft_format.open_files(paths[peft_format.CONFIG], paths[peft_format.TENSORS])
-        if not (peft_format.is_canonical(stored) and peft_format.is_for(stored, base_model)):
+    def take(self, paths: Mapping[str, Path], base_model: BaseModelIdentity, *, ours: bool = False) -> None:
+        """Take an adapter in these files, naming its base model as the catalog does and tensors as PEFT does.
+
+        What was written here, for this base model (``ours``), does so already.
+        """
+        stored = (
+            None if ours else peft_format.open_files(paths[peft_format.CONFIG], paths[peft_format.TENSORS])
+        )
+        if stored is not None and not (
+            peft_format.is_canonical(stored) and peft_format.is_for(stored, base_model)
+        ):
             own = self._folder / "rewritten"
             peft_format.rewrite(stored, own, base_model)
             paths = {name: own / name for name in paths}

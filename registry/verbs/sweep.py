@@ -516,7 +516,7 @@ class _Sweep:
             paths = {name: self._blobs.path(file.digest) for name, file in content.files.items()}
             if cached:
                 paths = _content.verified_paths(content.files, self._blobs, made.expression)
-            given.take(paths, made.base_model)
+            given.take(paths, made.base_model, ours=not cached)
 
         _content.again_if_swept(once)
 
