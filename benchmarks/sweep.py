@@ -4,7 +4,8 @@
 
 ``written`` is a file per point with safetensors, its SHA-256 and an fsync, of tensors that are in memory. ``sweep``
 computes each point, stores it and hands it to a function that measures nothing; ``again`` is the same sweep once more.
-Rounds are interleaved, each in a folder of its own.
+Rounds are interleaved, each in a folder of its own. Beside the seconds stand those of the processor, of all threads: on a
+machine that is busy with other things they tell more.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from benchmarks import _llama
 from registry import Registry, peft_format
 
 RANK = 16
+Seconds = tuple[float, float]
+"""By the clock, and of the processor."""
 
 
 def run(arguments: list[str]) -> None:
@@ -31,18 +34,24 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--points", type=int, default=101, help="of the sweep (default: 101)")
     parser.add_argument("--rounds", type=int, default=3, help="of both (default: 3)")
     options = parser.parse_args(arguments)
-    taken: dict[str, list[float]] = {"written": [], "sweep": [], "again": []}
+    taken: dict[str, list[Seconds]] = {"written": [], "sweep": [], "again": []}
     for number in range(options.rounds):
         with tempfile.TemporaryDirectory() as folder:
             _round(Path(folder), options.layers, options.points, taken)
-        print(
-            f"round {number + 1}: " + ", ".join(f"{name} {times[-1]:.2f} s" for name, times in taken.items())
+        said = [f"{name} {wall:.2f} s ({busy:.2f} s)" for name, [*_, (wall, busy)] in taken.items()]
+        print(f"round {number + 1}: {', '.join(said)}")
+    wall, busy = (
+        statistics.median(
+            sweep[place] / written[place]
+            for sweep, written in zip(taken["sweep"], taken["written"], strict=True)
         )
-    middle = {name: statistics.median(times) for name, times in taken.items()}
-    print(f"sweep / written: {middle['sweep'] / middle['written']:.2f}; again: {middle['again']:.2f} s")
+        for place in (0, 1)
+    )
+    again = statistics.median(wall for wall, _ in taken["again"])
+    print(f"sweep / written: {wall:.2f} ({busy:.2f} of the processor); again: {again:.2f} s")
 
 
-def _round(folder: Path, layers: int, points: int, taken: dict[str, list[float]]) -> None:
+def _round(folder: Path, layers: int, points: int, taken: dict[str, list[Seconds]]) -> None:
     from safetensors.torch import load_file
 
     over = {"w": f"0:1:{1 / (points - 1):.10g}"}
@@ -77,7 +86,7 @@ def _written(folder: Path, tensors: dict[str, object], points: int) -> None:
             os.fsync(opened.fileno())
 
 
-def _timed(work: Callable[[], None]) -> float:
-    started = time.perf_counter()
+def _timed(work: Callable[[], None]) -> Seconds:
+    started = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - started
+    return time.perf_counter() - started[0], time.process_time() - started[1]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import mmap
 import os
 import re
 from collections import deque
@@ -35,6 +36,7 @@ _PREFIX = 8  # the header's length, before it
 _ENTRY = 160  # what an entry holds beside its name: dtype, shape and two offsets
 _BEHIND = 8  # tensors hashed and written behind the one being made
 _CHUNK = 1 << 20
+_GLANCE = 1 << 12  # bytes that tell most tensors apart
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 DTYPES: Mapping[str, tuple[str, int]] = {
@@ -133,33 +135,53 @@ def encode_header(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> bytes:
 
 @dataclass(frozen=True)
 class Written:
-    """What a writer saw go by: the sha256 of the file, and of each tensor's bytes, in hexadecimal."""
+    """What a writer saw go by: the sha256 of the file, and of each tensor's bytes, in hexadecimal.
+
+    ``first`` are the file's first bytes, ``whole`` all of them, mapped, and ``places`` where a tensor's are among them.
+    """
 
     sha256: str
     tensors: Mapping[str, str]
+    first: bytes
+    whole: mmap.mmap
+    places: Mapping[str, tuple[int, int]]
+
+    def digest(self, name: str, data: bytes | memoryview) -> str:
+        """The sha256 of ``data``, which costs less where the tensor of this name has the same bytes."""
+        begin, end = self.places.get(name, (0, -1))
+        if end - begin == len(data) and self.whole[begin : min(end, begin + _GLANCE)] == data[:_GLANCE]:
+            with memoryview(self.whole) as view, view[begin:end] as before:
+                if _same(before, data):
+                    return self.tensors[name]
+        return _sha256(data)
 
 
 Tensors = Iterable[tuple[str, str, tuple[int, ...], "bytes | memoryview"]]
 """``(name, dtype, shape, bytes)``."""
 
 
-def write(path: Path, tensors: Tensors, *, room: int) -> Written:
+def write(path: Path, tensors: Tensors, *, room: int, like: Written | None = None) -> Written:
     """Write tensors in the order given, and fsync. Only a few are held at a time: hashing and writing run behind.
 
     The bytes depend on nothing but the arguments. ``room`` is how long the header may become, which is known last
-    and comes first; what it does not need is filled with spaces, as the format allows. Raises ``ValueError`` where
-    it needs more.
+    and comes first; what it does not need is filled with spaces, as the format allows. Raises ``ValueError`` where it
+    needs more. What was written before and may be ``like`` this saves time only: where the header is the same, the
+    file is hashed as it is written, and what has the same bytes is not hashed again.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     hashes: dict[str, Future[str]] = {}
     position, start = 0, _PREFIX + _aligned(room)
+    state = hashlib.sha256(like.first if like else b"")
+    digest = like.digest if like else lambda _, data: _sha256(data)
     with path.open("w+b", buffering=0) as file, ExitStack() as stack:
-        hasher, writer = (stack.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
+        hasher, writer, follower = (stack.enter_context(ThreadPoolExecutor(1)) for _ in range(3))
         file.seek(start)
         behind: deque[Future[Any]] = deque()
         for name, dtype, shape, data in tensors:
-            hashes[name] = hasher.submit(_sha256, data)
+            hashes[name] = hasher.submit(digest, name, data)
             behind += [hashes[name], writer.submit(_write_all, file, data)]
+            if like:
+                behind.append(follower.submit(state.update, data))
             end = position + len(data)
             header[name] = {"dtype": CODE_OF[dtype], "shape": list(shape), "data_offsets": [position, end]}
             position = end
@@ -170,15 +192,22 @@ def write(path: Path, tensors: Tensors, *, room: int) -> Written:
         text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
         if len(text) > start - _PREFIX:
             raise ValueError(f"a header of {len(text)} bytes has only room for {room}")
+        first = (start - _PREFIX).to_bytes(_PREFIX, "little") + text.ljust(start - _PREFIX)
         file.seek(0)
-        _write_all(file, (start - _PREFIX).to_bytes(_PREFIX, "little") + text.ljust(start - _PREFIX))
+        _write_all(file, first)
         synced = writer.submit(os.fsync, file.fileno())
-        file.seek(0)
-        state = hashlib.sha256()
-        while chunk := file.read(_CHUNK):
-            state.update(chunk)
+        if like is None or first != like.first:
+            file.seek(0)
+            state = hashlib.sha256()
+            while chunk := file.read(_CHUNK):
+                state.update(chunk)
         synced.result()
-    return Written(state.hexdigest(), {name: found.result() for name, found in hashes.items()})
+        whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    offsets = {name: header[name]["data_offsets"] for name in hashes}
+    places = {name: (start + begin, start + end) for name, (begin, end) in offsets.items()}
+    return Written(
+        state.hexdigest(), {name: found.result() for name, found in hashes.items()}, first, whole, places
+    )
 
 
 def room_for(names: Iterable[str]) -> int:
@@ -188,6 +217,15 @@ def room_for(names: Iterable[str]) -> int:
 
 def _aligned(size: int) -> int:
     return -(-size // 8) * 8
+
+
+def _same(a: memoryview, b: bytes | memoryview) -> bool:
+    """Whether two of the same length hold the same bytes; memoryviews themselves compare them one by one."""
+    import numpy as np
+
+    words = len(a) // 8
+    first, second = (np.frombuffer(each, np.uint64, words) for each in (a, b))
+    return bool(np.array_equal(first, second)) and a[8 * words :] == b[8 * words :]
 
 
 def _sha256(data: bytes | memoryview) -> str:

@@ -59,7 +59,8 @@ class StoredAdapter:
 
     ``entries`` holds the stored tensors by normalized name, ``names`` the names they have in the file. ``base`` is
     the base model, for modules that are differences from it. ``written`` has the hashes of an adapter that was just
-    written; ``checked`` says that its bytes are those of an adapter that was added: sound, and without NaN.
+    written; ``checked`` says that its bytes are those of an adapter that was added: sound, and without NaN. ``kept``,
+    where it is given, keeps every tensor that was read mapped, for an adapter that is read again and again.
     """
 
     kind: str
@@ -71,6 +72,7 @@ class StoredAdapter:
     base: BaseValues | None = None
     written: Written | None = None
     checked: bool = False
+    kept: dict[str, Tensor] | None = None
 
     @property
     def size(self) -> int:
@@ -163,10 +165,17 @@ class StoredAdapter:
         return replace(self, base=base, layout=replace(self.layout, modules=modules))
 
     def tensor(self, name: str) -> Tensor:
-        """A stored tensor by its normalized name, mapped from the file for as long as it lives.
+        """A stored tensor by its normalized name, mapped from the file for as long as it lives; not to be changed.
 
         Each has a mapping of its own: what was read through one that all share would count as memory to the end.
         """
+        if self.kept is None:
+            return self._mapped(name)
+        if name not in self.kept:
+            self.kept[name] = self._mapped(name)
+        return self.kept[name]
+
+    def _mapped(self, name: str) -> Tensor:
         import torch
 
         entry, (path, _) = self.entries[name], self.files[TENSORS]
@@ -277,12 +286,14 @@ def write(
     base_model: BaseModelIdentity,
     inputs_config: Sequence[Mapping[str, Any]],
     base: BaseValues | None = None,
+    like: StoredAdapter | None = None,
 ) -> StoredAdapter:
     """Write modules as a PEFT folder and fsync its files; equal arguments give equal bytes.
 
     ``modules``, whose names are ``names``, is consumed once, one module at a time, and each tensor rounded once to
     ``dtype``. The folder is made if need be; making it appear whole, and its entries durable, is the caller's part.
-    ``base`` is the base model, for what is stored whole. Raises ``Refused`` where a value overflows ``dtype`` and
+    ``base`` is the base model, for what is stored whole; ``like`` an adapter that was just written and that this one
+    may have its shapes of, which saves time where it is so. Raises ``Refused`` where a value overflows ``dtype`` and
     ``StorageFailure`` where the disk is full.
     """
     rules = kinds.load(kinds.load(kind).writes_as or kind)
@@ -300,7 +311,12 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         longest = (f"{PREFIX}{name}{role}" for name in names for role in _ROLES)
         with _one_thread():
-            written = _safetensors.write(folder / TENSORS, tensors(), room=_safetensors.room_for(longest))
+            written = _safetensors.write(
+                folder / TENSORS,
+                tensors(),
+                room=_safetensors.room_for(longest),
+                like=like.written if like else None,
+            )
         if not described:
             raise Refused("the result has no modules", hint="at least one input must adapt something")
         named = {"base_model_name_or_path": base_model.repo, "revision": base_model.revision}
@@ -495,7 +511,7 @@ def _raw(tensor: Tensor, module: str, dtype: str) -> memoryview:
     import torch
 
     low, high = torch.aminmax(tensor)
-    if not (low.isfinite() and high.isfinite()):
+    if not (math.isfinite(low.item()) and math.isfinite(high.item())):
         raise Refused(f"module {module} overflows {dtype}", hint="use a wider --dtype, such as float32")
     data = tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data
     return memoryview(data)

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from registry import Registry
+from tests.adapters import make_lora
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -49,6 +52,32 @@ def test_a_listing_imports_what_it_uses(sqlite_url: str, tmp_path: Path) -> None
             "lark",
             "psycopg",
         }
+
+
+def test_a_sweep_that_is_known_imports_nothing_that_computes_or_searches(
+    local: Registry, tmp_path: Path
+) -> None:
+    for seed, name in enumerate("ab"):
+        local.add(make_lora(tmp_path / name, seed=seed), name)
+    run = """sh -c 'echo "{\\"loss\\": $1}"' sh {w} {path}"""
+    done = local.sweep("best", "a - {w}*b", over={"w": "0,0.5,1"}, run=run, metric="loss", minimize=True)
+    assert done.failed == 0
+    words = [
+        "sweep",
+        "best",
+        "a - {w}*b",
+        "--over",
+        "w=0,0.5,1",
+        "--run",
+        run,
+        "--metric",
+        "loss",
+        "--minimize",
+    ]
+    found = imported_by(words, tmp_path / "home")
+    assert "registry.verbs.sweep" in found
+    assert not found & {"torch", "optuna", "numpy", "alembic", "huggingface_hub", "transformers", "peft"}
+    assert len(local.log("best")) == 1
 
 
 def test_importing_the_package_costs_next_to_nothing() -> None:

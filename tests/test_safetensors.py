@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from contextlib import suppress
@@ -151,3 +152,31 @@ def test_a_truncated_file_is_refused(tmp_path: Path, cut: int) -> None:
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(Refused, match="it is truncated"):
         read(tmp_path)
+
+
+Stored = dict[str, bytes]
+STORED = st.dictionaries(
+    st.sampled_from("abcdef"), st.binary(max_size=40).map(lambda raw: raw * 200), max_size=5
+)
+
+
+def written(file: Path, tensors: Stored, like: _safetensors.Written | None = None) -> _safetensors.Written:
+    items = ((name, "uint8", (len(data),), data) for name, data in tensors.items())
+    return _safetensors.write(file, items, room=_safetensors.room_for("abcdef"), like=like)
+
+
+@settings(max_examples=60, deadline=None)
+@given(before=STORED, change=st.sampled_from("abcdef"), after=STORED, fresh=st.booleans())
+def test_what_was_written_before_changes_nothing_of_what_is_written(
+    tmp_path_factory: pytest.TempPathFactory, before: Stored, change: str, after: Stored, fresh: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("written")
+    like = written(folder / "before", before)
+    (folder / "before").unlink()  # it was moved since, or is gone
+    new = after if fresh else {**before, change: bytes(reversed(before.get(change, b"")))}
+    plain, told = written(folder / "plain", new), written(folder / "told", new, like)
+    content = (folder / "told").read_bytes()
+    assert content == (folder / "plain").read_bytes()
+    assert told.sha256 == plain.sha256 == hashlib.sha256(content).hexdigest()
+    assert told.tensors == {name: hashlib.sha256(data).hexdigest() for name, data in new.items()}
+    assert told.tensors == plain.tensors

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -31,6 +31,8 @@ from registry.catalog.bundle_lines import (
     RecipeLine,
     RevocationLine,
     RuleLine,
+    SweepLine,
+    SweepPointLine,
     VersionLine,
 )
 from registry.digest import PREFIX, of_bytes
@@ -125,6 +127,7 @@ class _Checker:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._seen = Checked()
+        self._variables: list[Collection[str]] = []  # by sweep
 
     def run(self) -> Checked:
         for table in TABLES:
@@ -258,6 +261,31 @@ class _Checker:
                 refuse("publications", number, "it is done without a commit")
             if (line.state == "withdrawn") != (line.withdrawn_at is not None):
                 refuse("publications", number, "state and withdrawn_at contradict each other")
+            yield number, line
+
+    def _sweeps(self) -> Iterator[tuple[int, Any]]:
+        seen = set()
+        for number, line in parse("sweeps", SweepLine, self._source):
+            if line.digest in seen:
+                refuse("sweeps", number, "it is there twice")
+            seen.add(line.digest)
+            if line.version is not None:
+                self._require_version("sweeps", number, line.version)
+            if (line.state == "running") != (line.finished_at is None):
+                refuse("sweeps", number, "state and finished_at contradict each other")
+            self._variables.append(line.variables.keys())
+            yield number, line
+
+    def _sweep_points(self) -> Iterator[tuple[int, Any]]:
+        ordered = self._ordered("sweep_points", SweepPointLine, lambda line: (line.sweep, line.position))
+        for number, line in ordered:
+            self._require_line("sweep_points", number, "sweep", line.sweep, self._seen.rows["sweeps"])
+            if line.recipe not in self._seen.recipes:
+                refuse("sweep_points", number, f"there is no recipe {line.recipe}")
+            if (line.state == "ok") != (line.error is None) or (line.state == "ok") != bool(line.metrics):
+                refuse("sweep_points", number, "state, metrics and error contradict each other")
+            if line.values.keys() != self._variables[line.sweep - 1]:
+                refuse("sweep_points", number, "its values are not those of the sweep's variables")
             yield number, line
 
     def _rules(self) -> Iterator[tuple[int, Any]]:

@@ -38,6 +38,8 @@ from registry.catalog.tables import (
     RecipeRow,
     RevocationRow,
     RuleRow,
+    SweepPointRow,
+    SweepRow,
     TagRow,
     VersionRow,
 )
@@ -61,6 +63,7 @@ class Exporter:
         self._versions = array("q")  # in the order of ids
         self._line_of_adapter: dict[int, int] = {}
         self._line_of_base: dict[int, int] = {}
+        self._line_of_sweep: dict[int, int] = {}
 
     def lines(self, table: str) -> Iterator[bytes]:
         """The lines of one table, each ended."""
@@ -79,6 +82,8 @@ class Exporter:
             "revocations": self._revocations,
             "evaluations": self._evaluations,
             "publications": self._publications,
+            "sweeps": self._sweeps,
+            "sweep_points": self._sweep_points,
             "rules": self._rules,
             "events": self._events,
         }
@@ -296,6 +301,27 @@ class Exporter:
         )
         for row in self._rows(found, PublicationRow.id):
             yield {**row._asdict(), "version": self._line(row.version_id)}
+
+    def _sweeps(self) -> Iterator[Values]:
+        names = [name for name in TABLES["sweeps"].model_fields if name != "version"]
+        found = select(SweepRow.id, SweepRow.version_id, *[getattr(SweepRow, name) for name in names])
+        for line, row in enumerate(self._rows(found, SweepRow.id), 1):
+            self._line_of_sweep[row.id] = line
+            yield {
+                **row._asdict(),
+                "version": None if row.version_id is None else self._line(row.version_id),
+            }
+
+    def _sweep_points(self) -> Iterator[Values]:
+        names = [
+            name
+            for name in TABLES["sweep_points"].model_fields
+            if name not in {"sweep", "recipe", "position"}
+        ]
+        keys = (SweepPointRow.sweep_id, SweepPointRow.position)
+        columns = [getattr(SweepPointRow, name) for name in names]
+        for row in self._rows(select(*keys, SweepPointRow.recipe_digest.label("recipe"), *columns), *keys):
+            yield {**row._asdict(), "sweep": self._line_of_sweep[row.sweep_id]}
 
     def _rules(self) -> Iterator[Values]:
         names = TABLES["rules"].model_fields

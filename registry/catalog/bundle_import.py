@@ -32,6 +32,8 @@ from registry.catalog.bundle_lines import (
     RecipeLine,
     RevocationLine,
     RuleLine,
+    SweepLine,
+    SweepPointLine,
     VersionLine,
 )
 from registry.catalog.events import now
@@ -57,6 +59,8 @@ from registry.catalog.tables import (
     RecipeRow,
     RevocationRow,
     RuleRow,
+    SweepPointRow,
+    SweepRow,
     TagRow,
     VersionRow,
     WordRow,
@@ -69,7 +73,8 @@ _CHUNK = 500
 _ORDER: tuple[Any, ...] = (
     BaseModelRow, BaseAliasRow, BaseLayoutRow, AdapterRow, NameWordRow, BlobRow, ArtifactRow, ArtifactFileRow,
     RecipeRow, RealisationRow, VersionRow, TagRow, WordRow, LineageRow, FollowedRow, AliasRow, RevocationRow,
-    AffectedRow, EvaluationRow, PublicationRow, RuleRow, EventRow,
+    AffectedRow, EvaluationRow, PublicationRow, SweepRow, SweepPointRow,
+    RuleRow, EventRow,
 )  # fmt: skip
 """Every table after those that it refers to."""
 
@@ -316,6 +321,7 @@ class _Writer:
         self._revocations()
         self._evaluations()
         self._publications()
+        self._sweeps()
         self._rules()
         self._spread_revocations()
         self._events()
@@ -648,6 +654,30 @@ class _Writer:
     def _publications(self) -> None:
         for _, line in self._read("publications", PublicationLine):
             self._say("publications", PublicationRow, line)
+
+    def _sweeps(self) -> None:
+        """A sweep comes with the version that it gave, and what gave none into an empty catalog only."""
+        wanted: list[SweepLine | None] = []
+        for _, line in self._read("sweeps", SweepLine):
+            new = line.version is not None and bool(self._new_versions[line.version])
+            wanted.append(line if new or self._found.empty else None)
+        known = self._known(SweepRow.digest, [line.digest for line in wanted if line is not None])
+        wanted = [None if line is None or line.digest in known else line for line in wanted]
+        ids = array("q", [0, *(line is None for line in wanted)])
+        new_sweeps = self._number(SweepRow, ids)
+        for number, line in enumerate(wanted, 1):
+            if line is not None:
+                values = {**line.__dict__, "objectives": [list(each) for each in line.objectives]}
+                version = values.pop("version")
+                values["version_id"] = None if version is None else self._found.version_id[version]
+                self._add(SweepRow, id=ids[number], name_key=line.name.lower(), **values)
+                self._written.count("sweeps")
+        for _, line in self._read("sweep_points", SweepPointLine):
+            if new_sweeps[line.sweep]:
+                values = dict(line.__dict__)
+                values["recipe_digest"], values["sweep_id"] = values.pop("recipe"), ids[values.pop("sweep")]
+                self._add(SweepPointRow, **values)
+                self._written.count("sweep_points")
 
     def _rules(self) -> None:
         """What a catalog publishes is its own decision, so that rules come into an empty one only."""

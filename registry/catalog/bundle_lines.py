@@ -18,10 +18,12 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from registry import base_layout, reference
 from registry.errors import UsageError
 
-FORMAT = 2
-"""Version of the bundle format; a newer one is refused. What format 1 lacks, rules and some fields, has a default."""
+FORMAT = 3
+"""Version of the bundle format; a newer one is refused. What earlier ones lack, rules, sweeps and some fields, has a default."""
 
 _PATH = re.compile(r"[^/\\\x00]+(?:/[^/\\\x00]+)*")
+_NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:e[+-][0-9]{1,3})?")
+_MOST_METRIC = 200
 _LONGEST = 2**31 - 1  # what an integer column holds on PostgreSQL
 
 
@@ -106,6 +108,17 @@ def _sizes(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _constraint(value: str) -> str:
+    """As a sweep writes it: a metric, how it is compared, and a number."""
+    metric, operator, bound = ([*value.rsplit(" ", 2), "", ""])[:3]
+    sound = 0 < len(metric) <= _MOST_METRIC and metric == metric.strip() and metric.isprintable()
+    if not sound or operator not in {"<", "<=", ">", ">=", "="} or _NUMBER.fullmatch(bound) is None:
+        raise ValueError("not a metric compared with a number")
+    if not math.isfinite(float(bound)):
+        raise ValueError("a number that is not finite")
+    return value
+
+
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 # What stands in an index has to fit an entry of PostgreSQL's, 2,704 bytes; commands take no more of it either.
 Short = Annotated[Text, Field(max_length=200)]
@@ -126,6 +139,9 @@ FilePath = Annotated[Text, AfterValidator(inside)]
 Object = Annotated[dict[str, Any], AfterValidator(_storable)]
 Layout = Annotated[Object, AfterValidator(_layout)]
 Reports = Annotated[list[Any], AfterValidator(_storable), AfterValidator(_reports)]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,39}$")]
+Decimals = Annotated[str, Field(pattern=r"^-?[0-9]{1,80}(\.[0-9]{1,80})?$")]
+Constraint = Annotated[Text, AfterValidator(_constraint)]
 Sizes = Annotated[Object, AfterValidator(_sizes)]
 
 
@@ -316,6 +332,46 @@ class PublicationLine(BundleLine):
     reason: Text | None = None
 
 
+class SweepLine(BundleLine):
+    """In the order in which they were begun; ``version`` is what the best point became, a line of ``versions``."""
+
+    digest: Digest
+    name: Name
+    expression: Text
+    pins: dict[Text, Text]
+    variables: dict[Variable, Text]
+    evaluator: Text
+    evaluator_digest: Digest
+    objectives: Annotated[list[tuple[Short, Literal["min", "max"]]], Field(min_length=1)]
+    constraints: list[Constraint]
+    search: Literal["grid", "bayes"]
+    budget: Count | None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+    dataset: Short
+    split: Short
+    state: Literal["running", "stopped", "done"]
+    version: Line | None
+    created_at: Time
+    created_by: Short
+    finished_at: Time | None
+
+
+class SweepPointLine(BundleLine):
+    """In the order of the sweep, which is a line of ``sweeps``, and the position."""
+
+    sweep: Line
+    position: Number
+    values: dict[Variable, Decimals]
+    expression: Text
+    recipe: Digest
+    state: Literal["ok", "failed", "timeout"]
+    metrics: dict[Short, Finite]
+    attempts: Count
+    seconds: Finite
+    error: Text | None
+    created_at: Time
+
+
 class RuleLine(BundleLine):
     """In the order in which they were made. They come into an empty catalog only: what it publishes is its own decision."""
 
@@ -357,10 +413,13 @@ TABLES: Mapping[str, type[BundleLine]] = {
     "revocations": RevocationLine,
     "evaluations": EvaluationLine,
     "publications": PublicationLine,
+    "sweeps": SweepLine,
+    "sweep_points": SweepPointLine,
     "rules": RuleLine,
     "events": EventLine,
 }
 """The tables of a bundle, in their order: each refers to earlier ones only."""
 
-FORMER = {1: frozenset(TABLES) - {"rules"}}
+_OF_SWEEPS = {"sweeps", "sweep_points"}
+FORMER = {1: frozenset(TABLES) - {"rules"} - _OF_SWEEPS, 2: frozenset(TABLES) - _OF_SWEEPS}
 """The tables that bundles of earlier formats have."""

@@ -20,7 +20,7 @@ from registry.errors import Refused, StorageFailure
 from registry.licenses import Source
 from registry.publishers import _merge
 from registry.publishers._upstream import Upstream
-from registry.results import Comparison, Lineage, Parent, Target, Version
+from registry.results import Comparison, Lineage, Objective, Parent, Target, Version
 
 CARD = "README.md"
 PROVENANCE = "provenance.json"
@@ -77,11 +77,23 @@ class Serving:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """What a sweep says of the version that it chose: the ``values`` of its best point, of how many ``points``."""
+
+    expression: str
+    values: Mapping[str, str]
+    objectives: tuple[Objective, ...]
+    constraints: tuple[str, ...]
+    points: int
+
+
+@dataclass(frozen=True)
 class Release:
     """A version as it is published. Nothing in it depends on when or where it is published.
 
     ``recipe`` is the canonical recipe (None for an imported adapter), ``task_type`` PEFT's name of the task.
-    ``comparison`` has the evaluations beside the parents', ``upstream`` what it was derived from at every depth.
+    ``comparison`` has the evaluations beside the parents', ``upstream`` what it was derived from at every depth, ``chosen``
+    how a sweep found its numbers.
     """
 
     version: Version
@@ -95,6 +107,7 @@ class Release:
     serving: Serving | None = None
     comparison: Comparison | None = None
     terms: Terms | None = None
+    chosen: Chosen | None = None
 
     @property
     def license(self) -> str | None:

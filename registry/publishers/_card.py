@@ -12,7 +12,7 @@ from typing import Any
 from registry import expression, hub, recipe
 from registry.errors import UsageError
 from registry.licenses import LICENSES
-from registry.publishers import PROVENANCE, Origin, Release
+from registry.publishers import PROVENANCE, Chosen, Origin, Release
 from registry.publishers._markup import block, code, mermaid, one_line, plain, shell, table
 from registry.publishers._merge import compose
 from registry.publishers._template import Markdown, Template, built_in, render
@@ -180,6 +180,19 @@ def _composition(release: Release) -> Iterator[str]:
         yield "As it was written, and with every adapter pinned to a version:"
         yield block("text", [recipe.expression, recipe.resolved])
         yield f"Recipe {code(recipe.digest)}."
+    if release.chosen is not None:
+        yield _choice(release.chosen)
+
+
+def _choice(chosen: Chosen) -> str:
+    values = ", ".join(code(f"{name} = {value}") for name, value in chosen.values.items())
+    wanted = ", then ".join(
+        f"{'smallest' if each.direction == 'min' else 'largest'} {code(each.metric)}"
+        for each in chosen.objectives
+    )
+    where = f", where {' and '.join(map(code, chosen.constraints))}" if chosen.constraints else ""
+    points = "1 point" if chosen.points == 1 else f"{chosen.points:,} points"
+    return f"Chosen by a sweep of {code(chosen.expression)} over {points}: {values}, by the {wanted}{where}."
 
 
 def _parents(release: Release) -> str:

@@ -16,14 +16,15 @@ from sqlalchemy.orm import Session
 from registry import _safetensors, digest, hub, peft_format, reference
 from registry._paths import expanded
 from registry.blobs import BlobStore
-from registry.catalog import artifacts, lineage, publications, references, views
+from registry.catalog import artifacts, lineage, publications, references, sweeps, views
 from registry.catalog.database import Database
 from registry.catalog.references import Pin
 from registry.errors import Refused
-from registry.publishers import Build, Origin, PlannedFile, Release, Serving, Terms
+from registry.publishers import Build, Chosen, Origin, PlannedFile, Release, Serving, Terms
 from registry.results import BaseModelIdentity, Parent, Target
 from registry.verbs import _content, lookup
 from registry.verbs._ancestry import upstream
+from registry.verbs.sweeps import judged
 
 HUB = "hf://"
 TEMPLATE, KEY = "REGISTRY_CARD_TEMPLATE", "REGISTRY_SIGNING_KEY"
@@ -165,7 +166,18 @@ def collect(
         comparison=lookup.compared(session, pin, depth=1),
         terms=terms,
         upstream=upstream(session, pin, target),
+        chosen=None if version.sweep is None else _chosen(session, version.sweep, pin.recipe_digest),
     )
+
+
+def _chosen(session: Session, number: int, recipe: str | None) -> Chosen | None:
+    """How the sweep came to this recipe: it may have come to another one since."""
+    found = judged(sweeps.one(session, number), sweeps.points(session, number))
+    points = {each.position: each for each in found.points if each.recipe == recipe}
+    if not points:
+        return None
+    best = points.get(found.chosen or 0) or next(iter(points.values()))
+    return Chosen(found.expression, best.values, found.metrics, found.constraints, len(found.points))
 
 
 def model_digest(files: Mapping[str, PlannedFile]) -> str:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -32,8 +32,11 @@ _SAID = 500  # characters of it in a message
 _METRICS = 1000
 _GLANCE = 0.1  # seconds between looks whether all is to end
 _LAST_WORDS = 5.0  # seconds for what was printed, once nobody is left who could print
-_PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PLACE = re.compile(
+    r"\{(\{[A-Za-z_][A-Za-z0-9_]*\}|[A-Za-z_][A-Za-z0-9_]*)\}"
+)  # {name}, or {{name}} for the text
 
+Fresh = Callable[[], Path]
 Function = Callable[[Path, Mapping[str, Decimal]], Mapping[str, float]]
 
 
@@ -49,9 +52,9 @@ class Measured:
 
 
 class Evaluator(Protocol):
-    """Measures the adapter in a folder. May be called in several threads at once."""
+    """Measures an adapter: ``fresh`` makes its folder, for each attempt. May be called in several threads at once."""
 
-    def measure(self, path: Path, ref: str, values: Mapping[str, Decimal]) -> Measured: ...
+    def measure(self, fresh: Fresh, ref: str, values: Mapping[str, Decimal]) -> Measured: ...
 
     def stop(self) -> None: ...
 
@@ -69,10 +72,10 @@ class Stopped(RegistryError):
 
 
 class Command:
-    """A command line with ``{path}``, ``{ref}`` and variables in it.
+    """A command line with ``places`` of the adapter and ``variables`` in braces; ``{{name}}`` is the text ``{name}``.
 
-    Raises ``UsageError`` for one that cannot be split into words, names no place of the adapter, or a ``timeout`` or
-    number of ``retries`` that is none.
+    Raises ``UsageError`` for one that cannot be split into words, names no place of the adapter or anything else in
+    braces, or a ``timeout`` or number of ``retries`` that is none.
     """
 
     def __init__(
@@ -80,9 +83,9 @@ class Command:
         text: str,
         *,
         places: tuple[str, ...],
+        variables: Collection[str],
         timeout: float | None,
         retries: int,
-        wanted: frozenset[str],
     ) -> None:
         check_text("command", text)
         try:
@@ -91,8 +94,15 @@ class Command:
             raise UsageError(
                 f"the command cannot be split into words: {error}", hint="close its quotes"
             ) from None
-        named = {place for word in self._words for place in _PLACE.findall(word)}
-        if not named & set(places):
+        found = named(text)
+        known = [*places, *variables]
+        if unknown := next((each for each in sorted(found) if each not in known), None):
+            raise UsageError(
+                f"the command names {{{unknown[:60]}}}, of which nothing is known",
+                hint=f"there is {', '.join(f'{{{each}}}' for each in known)}; "
+                f"the text itself is written {{{{{unknown[:60]}}}}}",
+            )
+        if not found & set(places):
             raise UsageError(
                 f"the command does not say where the adapter comes in: {text[:200]}",
                 hint="write {path} where its folder is to stand: --run 'python eval.py {path}'",
@@ -101,19 +111,20 @@ class Command:
             raise UsageError(
                 "a time limit is above 0, and a number of retries not below", hint="--timeout 600"
             )
-        self._timeout, self._retries, self._wanted = timeout, retries, wanted
+        self._timeout, self._retries = timeout, retries
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock, self._stopped = threading.Lock(), threading.Event()
 
-    def measure(self, path: Path, ref: str, values: Mapping[str, Decimal]) -> Measured:
+    def measure(self, fresh: Fresh, ref: str, values: Mapping[str, Decimal]) -> Measured:
         """Run it until it succeeds or the retries are used up. Raises ``Stopped`` once it was told to :meth:`stop`."""
-        put = {
-            "path": str(path),
-            "ref": ref,
-            **{name: format_decimal(value) for name, value in values.items()},
-        }
-        words = [_PLACE.sub(lambda place: put.get(place[1], place[0]), word) for word in self._words]
-        return _attempts(lambda: _metrics(self._once(words), self._wanted), self._retries, self._stopped)
+        numbers = {name: format_decimal(value) for name, value in values.items()}
+
+        def once() -> dict[str, float]:
+            put = {"path": str(fresh()), "ref": ref, **numbers}
+            words = [_PLACE.sub(lambda place: put.get(place[1], place[1]), word) for word in self._words]
+            return _metrics(self._once(words))
+
+        return _attempts(once, self._retries, self._stopped)
 
     def stop(self) -> None:
         """End what is running, with all that it started, and begin nothing more."""
@@ -173,17 +184,18 @@ class Command:
 class Called:
     """A function that measures. It is not interrupted: a time limit needs a command."""
 
-    def __init__(self, function: Function, *, retries: int, wanted: frozenset[str]) -> None:
-        self._function, self._retries, self._wanted = function, retries, wanted
+    def __init__(self, function: Function, *, retries: int) -> None:
+        self._function, self._retries = function, retries
         self._stopped = threading.Event()
 
-    def measure(self, path: Path, ref: str, values: Mapping[str, Decimal]) -> Measured:  # noqa: ARG002  (a function has no use for it)
+    def measure(self, fresh: Fresh, ref: str, values: Mapping[str, Decimal]) -> Measured:  # noqa: ARG002  (a function has no use for it)
         def once() -> dict[str, float]:
+            path = fresh()
             try:
                 found = self._function(path, values)
             except Exception as error:  # whatever it raises is recorded with the point
                 raise _Failed(f"{type(error).__name__}: {plain(str(error))}") from error
-            return _checked(found, self._wanted)
+            return _checked(found)
 
         return _attempts(once, self._retries, self._stopped)
 
@@ -199,7 +211,8 @@ def plain(text: str) -> str:
 
 def named(text: str) -> frozenset[str]:
     """The places of a command: ``path``, ``ref`` and the variables that it is given."""
-    return frozenset(place for word in shlex.split(text) for place in _PLACE.findall(word))
+    places = (place for word in shlex.split(text) for place in _PLACE.findall(word))
+    return frozenset(place for place in places if not place.startswith("{"))
 
 
 def _attempts(once: Callable[[], dict[str, float]], retries: int, stopped: threading.Event) -> Measured:
@@ -216,7 +229,7 @@ def _attempts(once: Callable[[], dict[str, float]], retries: int, stopped: threa
     return failed
 
 
-def _metrics(printed: bytes, wanted: frozenset[str]) -> dict[str, float]:
+def _metrics(printed: bytes) -> dict[str, float]:
     lines = [line for line in printed.decode(errors="replace").splitlines() if line.strip()]
     if not lines:
         raise _Failed("it printed nothing; its last line has to be a JSON object of numbers")
@@ -226,10 +239,10 @@ def _metrics(printed: bytes, wanted: frozenset[str]) -> dict[str, float]:
         found = None
     if not isinstance(found, dict):
         raise _Failed(f"its last line is no JSON object of numbers: {plain(lines[-1])}")
-    return _checked(found, wanted)
+    return _checked(found)
 
 
-def _checked(found: Any, wanted: frozenset[str]) -> dict[str, float]:
+def _checked(found: Any) -> dict[str, float]:
     """Metrics that can be recorded. Raises ``_Failed``, naming the one that cannot."""
     if not isinstance(found, Mapping) or not 0 < len(found) <= _METRICS:
         raise _Failed(f"it gave no mapping of 1 to {_METRICS} numbers")
@@ -245,8 +258,6 @@ def _checked(found: Any, wanted: frozenset[str]) -> dict[str, float]:
         if not math.isfinite(number):
             raise _Failed(f"its {plain(str(name))} is {plain(repr(value))}, not a finite number")
         metrics[name] = number
-    if missing := sorted(wanted - metrics.keys()):
-        raise _Failed(f"it gives no {', '.join(missing)}; it gives {plain(', '.join(metrics))}")
     return metrics
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -102,7 +102,8 @@ def compose(
             if grounds is None:
                 inputs = opened(blobs, made, held, computing=True)
                 grounds = ground(inputs, made.labels, None, made.base_model)
-            return record(*compute(blobs, made, grounds, device=device, progress=progress), cached=False)
+            computed = compute(blobs, made, grounds, device=device, progress=progress)
+            return record(computed.realisation, computed.content, cached=False)
 
     return _content.again_if_swept(once)
 
@@ -125,6 +126,14 @@ def usable(blobs: BlobStore, found: list[tuple[Realisation, Content]]) -> tuple[
     return next(((made, content) for made, content in found if _content.usable(blobs, content.files)), None)
 
 
+class Computed(NamedTuple):
+    """What a recipe gave, as it is to be recorded, and as it was written."""
+
+    realisation: Realisation
+    content: Content
+    stored: StoredAdapter
+
+
 def compute(
     blobs: BlobStore,
     made: Plan,
@@ -132,8 +141,12 @@ def compute(
     *,
     device: str,
     progress: Progress | None = None,
-) -> tuple[Realisation, Content]:
-    """Evaluate the recipe and put its adapter into the blob store; nothing is recorded yet."""
+    like: StoredAdapter | None = None,
+) -> Computed:
+    """Evaluate the recipe and put its adapter into the blob store; nothing is recorded yet.
+
+    ``like`` is what was computed before of a recipe that differs in numbers only, which saves time.
+    """
     from registry.verbs._devices import device_of, libraries
 
     chosen, inputs = device_of(device), grounds.inputs
@@ -150,6 +163,7 @@ def compute(
             base_model=made.base_model,
             inputs_config=[inputs[digest].config for digest in made.recipe.inputs],
             base=grounds.values,
+            like=like,
         )
         content = _content.store(blobs, stored, stage)
     realisation = Realisation(
@@ -164,7 +178,7 @@ def compute(
         libraries=libraries(),
         report=tuple(report),
     )
-    return realisation, content
+    return Computed(realisation, content, stored)
 
 
 def recorded(session: Session, made: Plan) -> dict[str, dict[str, File]]:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
-from registry import _partial, expression, reference
+from registry import expression, reference
 from registry._secrets import redact
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, references, sweeps, versions
@@ -29,17 +28,17 @@ from registry.catalog.marks import add_evaluation
 from registry.catalog.references import Pin
 from registry.catalog.versions import Draft
 from registry.digest import canonical_json, of_bytes
-from registry.errors import ExpressionError, RegistryError, StorageFailure, UsageError
+from registry.errors import ExpressionError, Refused, RegistryError, UsageError
 from registry.peft_format import StoredAdapter
 from registry.results import Composed, Evaluation, Sweep, SweepPoint
 from registry.verbs import _content, _points
 from registry.verbs._bayes import Bayes
+from registry.verbs._given import Given
 from registry.verbs._grounds import Grounds, ground
 from registry.verbs._once import alone
 from registry.verbs._pinning import Plan, parsed, pinned, resolve
-from registry.verbs._running import Called, Command, Evaluator, Function, Measured, named
+from registry.verbs._running import Called, Command, Evaluator, Function, Measured, named, plain
 from registry.verbs._text import check_device, check_text
-from registry.verbs.checkout import peft_folder
 from registry.verbs.compose import compute, known, opened, recorded, usable, write_version
 from registry.verbs.sweeps import judged
 
@@ -125,7 +124,7 @@ def run_evaluation(
     """Measure versions, and record what they score. Raises ``RegistryError``, naming the version, where it fails."""
     _check_where(dataset, split)
     evaluator = _measuring(
-        run, evaluate, places=("path", "ref"), timeout=timeout, retries=retries, wanted=frozenset()
+        run, evaluate, places=("path", "ref"), variables=(), timeout=timeout, retries=retries
     )
     database.require("evaluations")
     with database.read() as session:
@@ -146,15 +145,15 @@ def _scored(
     database: Database, blobs: BlobStore, pin: Pin, evaluator: Evaluator, place: Path
 ) -> Mapping[str, float]:
     """What a version scores, by an evaluator that is given its folder."""
-    with _folder(place, "evaluation") as folder:
+    with Given(place, "evaluation") as given:
 
         def once() -> None:
             with database.read() as session:
                 held = _content.files_of(session, pin.digest, pin.ref)
-            peft_folder(_content.verified_paths(held, blobs, pin.ref), folder, pin.base_model)
+            given.take(_content.verified_paths(held, blobs, pin.ref), pin.base_model)
 
         _content.again_if_swept(once)
-        made = evaluator.measure(folder, pin.ref, {})
+        made = evaluator.measure(given.fresh, pin.ref, {})
     if made.state != "ok":
         raise RegistryError(
             f"the evaluation of {pin.ref} failed: {made.error}", hint="nothing was recorded of it"
@@ -239,6 +238,7 @@ class _Sweep:
             _points.grid(self._variables)  # refused before anything is computed
         self._opened: dict[str, StoredAdapter] = {}
         self._grounds: dict[tuple[str, ...], Grounds] = {}
+        self._last: StoredAdapter | None = None
         self._counts = _Counts()
         self._results: dict[int, SweepPoint] = {}
         self._plans: dict[int, Plan] = {}
@@ -396,14 +396,13 @@ class _Sweep:
                 for same in new:
                     while len(running) > self._asked.jobs:
                         self._collect(running)
-                    folder = contextlib.ExitStack()
-                    path = folder.enter_context(_folder(self._place, "point"))
+                    given = Given(self._place, "point")
                     try:
-                        self._materialized(same[0].plan, path)
+                        self._materialized(same[0].plan, given)
                     except BaseException:
-                        folder.close()
+                        given.close()
                         raise
-                    running[pool.submit(self._evaluated, path, folder, same[0].values)] = same
+                    running[pool.submit(self._evaluated, given, same[0].values)] = same
                 while running:
                     self._collect(running)
             except BaseException:
@@ -411,17 +410,26 @@ class _Sweep:
                 raise
         return [(point.trial, self._results[point.position]) for point in found]
 
-    def _evaluated(self, path: Path, folder: contextlib.ExitStack, values: Mapping[str, Decimal]) -> Measured:
-        with folder:
-            return self._evaluator.measure(path, "", values)
+    def _evaluated(self, given: Given, values: Mapping[str, Decimal]) -> Measured:
+        with given:
+            return self._evaluator.measure(given.fresh, "", values)
 
     def _collect(self, running: dict[Future[Measured], list[_Point]]) -> None:
-        """Record those that have ended, at least one."""
+        """Record those that have ended, at least one.
+
+        Raises ``Refused`` where the first that gives metrics does not give those that decide: no other one would.
+        """
         ended = wait(running, return_when=FIRST_COMPLETED).done
+        lacking = ""
         for each in ended:
             same = running.pop(each)
             made = each.result()
             self._counts.evaluated += 1
+            if missing := made.state == "ok" and sorted(self._wanted - made.metrics.keys()):
+                told = f"no {', '.join(missing)}; it gives {plain(', '.join(made.metrics))}"
+                if any(self._decided(point) for point in self._results.values()):
+                    made = replace(made, state="failed", metrics={}, error=f"it gives {told}")
+                lacking = lacking or told
             if made.state == "ok":
                 self._measured[self._told(same[0])] = made.metrics
             metrics = dict(made.metrics) if made.state == "ok" else None
@@ -437,6 +445,15 @@ class _Sweep:
             ]
             self._counts.reused += len(same[1:]) if metrics is not None else 0
             self._save(results)
+        if lacking and not any(self._decided(point) for point in self._results.values()):
+            raise Refused(
+                f"what measures gives {lacking}",
+                hint="name what it gives with --metric; what was measured is kept, and not measured again",
+            )
+
+    def _decided(self, point: SweepPoint) -> bool:
+        """Whether a point has every metric that decides."""
+        return point.metrics is not None and self._wanted <= point.metrics.keys()
 
     def _reused(self, point: _Point) -> SweepPoint:
         self._counts.reused += 1
@@ -485,20 +502,21 @@ class _Sweep:
         inputs = tuple(sorted(set(made.recipe.inputs)))
         if inputs not in self._grounds:
             if missing := {each: self._held[each] for each in inputs if each not in self._opened}:
-                self._opened |= opened(self._blobs, made, missing, computing=True)
+                found = opened(self._blobs, made, missing, computing=True)
+                self._opened |= {digest: replace(each, kept={}) for digest, each in found.items()}
             readers = {each: self._opened[each] for each in inputs}
             self._grounds[inputs] = ground(readers, self._labels, self._asked.base_path, made.base_model)
         return self._grounds[inputs]
 
-    def _materialized(self, made: Plan, folder: Path) -> None:
-        """Write the adapter of a point to a folder, computing it unless it is known."""
+    def _materialized(self, made: Plan, given: Given) -> None:
+        """Have the adapter of a point given, computing it unless it is known."""
 
         def once() -> None:
             _, content, cached = self._realised(made)
             paths = {name: self._blobs.path(file.digest) for name, file in content.files.items()}
             if cached:
                 paths = _content.verified_paths(content.files, self._blobs, made.expression)
-            peft_folder(paths, folder, made.base_model)
+            given.take(paths, made.base_model, ours=not cached)
 
         _content.again_if_swept(once)
 
@@ -509,8 +527,8 @@ class _Sweep:
         with alone(self._database, f"the recipe {made.recipe.digest}", self._progress):
             if (cached := self._known(made)) is not None:
                 return *cached, True
-            realisation, content = compute(
-                self._blobs, made, self._ground(made), device=self._asked.device, progress=None
+            realisation, content, self._last = compute(
+                self._blobs, made, self._ground(made), device=self._asked.device, like=self._last
             )
 
             def write(session: Session) -> None:
@@ -612,19 +630,6 @@ class _Sweep:
         return version.ref, self._database.transact(write), version.created, version.warnings
 
 
-@contextmanager
-def _folder(place: Path, name: str) -> Iterator[Path]:
-    """A folder of its own, removed at the end; what a killed process left is removed by the next, or by ``gc``."""
-    with contextlib.ExitStack() as stack:
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            path = stack.enter_context(_partial.new(place, name, folder=True)) / "adapter"
-            path.mkdir()
-        except OSError as error:
-            raise StorageFailure(f"cannot write to {place}: {error.strerror}") from error
-        yield path
-
-
 def _check(asked: Asked) -> None:
     """Refuse what makes no sense, before anything is looked up."""
     reference.check_name(asked.name)
@@ -658,14 +663,13 @@ def _wanted(asked: Asked) -> frozenset[str]:
 
 
 def _evaluator(asked: Asked) -> Evaluator:
-    places = ("path",)
     return _measuring(
         asked.run,
         asked.evaluate,
-        places=places,
+        places=("path",),
+        variables=asked.over,
         timeout=asked.timeout,
         retries=asked.retries,
-        wanted=_wanted(asked),
     )
 
 
@@ -674,12 +678,12 @@ def _measuring(
     evaluate: Function | None,
     *,
     places: tuple[str, ...],
+    variables: Collection[str],
     timeout: float | None,
     retries: int,
-    wanted: frozenset[str],
 ) -> Evaluator:
     if run is not None and evaluate is None:
-        return Command(run, places=places, timeout=timeout, retries=retries, wanted=wanted)
+        return Command(run, places=places, variables=variables, timeout=timeout, retries=retries)
     if evaluate is None or run is not None:
         raise UsageError(
             "what measures is a command or a function", hint="give one: --run 'python eval.py {path}'"
@@ -688,7 +692,7 @@ def _measuring(
         raise UsageError(
             "a function has no time limit", hint="measure by a command: run='python eval.py {path}'"
         )
-    return Called(evaluate, retries=retries, wanted=wanted)
+    return Called(evaluate, retries=retries)
 
 
 def _evaluator_text(asked: Asked) -> str:

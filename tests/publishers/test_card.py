@@ -20,12 +20,12 @@ from markdown_it import MarkdownIt
 from registry import expression
 from registry.errors import UsageError
 from registry.licenses import Source
-from registry.publishers import Release, Serving, Terms
+from registry.publishers import Chosen, Release, Serving, Terms
 from registry.publishers._card import card, front_matter
 from registry.publishers._merge import merge, part
 from registry.publishers._template import Template
 from registry.recipe import Call, Input, linear
-from registry.results import BaseModelIdentity, Compared, Comparison, RecipeInfo
+from registry.results import BaseModelIdentity, Compared, Comparison, Objective, RecipeInfo
 from registry.testing.hub import _cards
 from tests.publishers import releases
 
@@ -244,6 +244,7 @@ def said(target: Any, words: str, *, rank: int | None = 8) -> str:
         terms=terms,
         serving=Serving(rank, words),
         comparison=Comparison(ref="detox@2", others=("alpaca@3",), rows=(compared,)),
+        chosen=Chosen(words, {words: words}, (Objective(metric=words, direction="min"),), (words, words), 7),
     )
     return text(whole)
 

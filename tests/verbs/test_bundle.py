@@ -10,8 +10,9 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def busy(catalog: Registry, folder: Path) -> None:
     catalog.set_alias("mix", "staging", 3)
     for value in (0.1, 1e-9, 1e22):
         catalog.add_evaluation("mix@1", f"m{value}", value, dataset="d", split="test" if value < 1 else None)
+    swept(catalog)
     with catalog._database.write() as session:
         pin = references.resolve(session, parse("mix@1"))
         for publish_id, files in (("p1", {"f": "sha256:" + "0" * 64}), ("p2", {})):
@@ -105,8 +107,24 @@ def busy(catalog: Registry, folder: Path) -> None:
         )
 
 
+def swept(catalog: Registry) -> None:
+    """A sweep that gave a version, with a point that failed, and one that gave none."""
+
+    def measure(_path: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        if values["w"] == 1:
+            raise ValueError("«no» luck")
+        return {"loss": float(values["w"]), "ppl": 1e22, "zero": -0.0}
+
+    options: dict[str, Any] = {"evaluate": measure, "metric": "loss", "minimize": True}
+    catalog.sweep(
+        "best", "b@prod - {w}*team/a", over={"w": "0.5:1:0.25"}, constrain=["ppl < 1e30"], **options
+    )
+    catalog.sweep("best", "{v}*b@prod - {w}*team/a", over={"v": "2", "w": "0.5"}, record=False, **options)
+
+
 DERIVED = {
     "words": "SELECT word, version_id FROM words",
+    "swept": "SELECT number, name FROM sweeps JOIN versions ON version_id = versions.id",
     "name_words": "SELECT word, name_key FROM name_words JOIN adapters ON adapter_id = id",
     "affected": "SELECT version_id, revoked_id FROM affected",
     "latest": "SELECT name, number FROM versions JOIN adapters ON latest_of = adapters.id",
@@ -125,7 +143,8 @@ def derived(catalog: Registry) -> dict[str, list[Any]]:
 
 def shown(catalog: Registry) -> list[Any]:
     names = [version.name for version in catalog.list().versions]
-    return [(name, catalog.log(name), catalog.lineage(name, direction="down")) for name in names]
+    sweeps = [catalog.sweep_result(sweep.id or 0) for sweep in catalog.sweeps()]
+    return [sweeps, *((name, catalog.log(name), catalog.lineage(name, direction="down")) for name in names)]
 
 
 def test_a_round_trip_over_the_other_database_gives_the_same_bytes(
@@ -184,7 +203,10 @@ def test_what_is_new_is_added_and_what_goes_on_is_extended(
     busy(other, tmp_path)
     other.export(tmp_path / "old.tar")
     catalog.add(make_lora(tmp_path / "own", seed=7), "own")
-    catalog.import_bundle(tmp_path / "old.tar")
+    assert catalog.import_bundle(tmp_path / "old.tar").added["sweeps"] == 1, "that of a version"
+    (sweep,) = catalog.sweeps()
+    assert catalog.sweep_result(sweep.id or 0) == other.sweep_result(1)
+    assert catalog.show("best").sweep == sweep.id
     catalog.set_alias("b", "beta", 2)
     other.add(make_lora(tmp_path / "b3", seed=3), "b", parents=["team/a"])
     other.add(make_lora(tmp_path / "b4", seed=5), "b")
@@ -207,7 +229,7 @@ def test_what_is_new_is_added_and_what_goes_on_is_extended(
             text("SELECT count(*) FROM affected JOIN versions ON version_id = id WHERE number = 3")
         ).scalar_one()
     subjects = sorted(row.subject for row in events)
-    assert subjects == ["C-with.case", "Tiny", "b", "b", "extra", "mix", "team/a"]
+    assert subjects == ["C-with.case", "Tiny", "b", "b", "best", "extra", "mix", "team/a"]
     assert affected == 2, "a new version of a revoked parent is affected as well"
     # An older bundle than what is here: nothing to do.
     assert catalog.import_bundle(tmp_path / "old.tar").changed is False
@@ -359,7 +381,11 @@ def test_without_blobs_what_is_known_is_known_and_bytes_can_follow(
     catalog.add(make_lora(tmp_path / "a"), "a")
     catalog.export(tmp_path / "thin.tar", blobs=False)
     catalog.export(tmp_path / "full.tar")
-    assert (tmp_path / "thin.tar").stat().st_size < (tmp_path / "full.tar").stat().st_size
+    held = [
+        [member.name for member, _ in members(tmp_path / name) if member.name.startswith("blobs/")]
+        for name in ("thin.tar", "full.tar")
+    ]
+    assert [len(each) for each in held] == [0, 2]
     done = other.import_bundle(tmp_path / "thin.tar")
     assert (done.missing, done.stored, done.complete) == (2, 0, True)
     assert not other.verify()[0].ok
@@ -398,7 +424,7 @@ def test_a_bundle_is_a_tar_that_any_tool_reads(local: Registry, tmp_path: Path) 
             data = archive.extractfile(f"tables/{name}.jsonl").read()  # type: ignore[union-attr]
             assert (len(data), data.count(b"\n")) == (said["size"], said["rows"])
             assert "sha256:" + hashlib.sha256(data).hexdigest() == said["sha256"]
-    assert (manifest["format"], manifest["schema"], manifest["blobs"]) == (2, HEAD, True)
+    assert (manifest["format"], manifest["schema"], manifest["blobs"]) == (3, HEAD, True)
     assert names[0] == "manifest.json"
     assert len([name for name in names if name.startswith("blobs/sha256/")]) == 2
 
@@ -532,6 +558,27 @@ UNSOUND = {
     "a report without modules": (put("realisations", 0, report=[3]), "realisations line 1", "report"),
     "outputs that are no files": (put("realisations", 0, files={"x": 1}), "realisations line 1", "files"),
     "a base alias that is none": (put("base_aliases", 0, alias="É"), "base_aliases line 1", "alias"),
+    "a sweep twice": (repeat("sweeps"), "sweeps line 2", "twice"),
+    "a sweep of a version that is not there": (put("sweeps", 0, version=99), "sweeps line 1", "no line 99"),
+    "a sweep that runs and is over": (put("sweeps", 0, state="running"), "sweeps line 1", "contradict"),
+    "a sweep that looks for nothing": (put("sweeps", 0, objectives=[]), "sweeps line 1", "objectives"),
+    "another direction": (put("sweeps", 0, objectives=[["loss", "up"]]), "sweeps line 1", "objectives"),
+    **{
+        f"the constraint {text!r}": (put("sweeps", 0, constraints=[text]), "sweeps line 1", "constraints")
+        for text in ("", "ppl", "ppl ~ 3", "ppl < x", "ppl < 1e999", "ppl < nan", " < 3", "a\nb < 3", "ppl<3", "x" * 201 + " < 3")
+    },
+    "a sweep for no name": (put("sweeps", 0, name="../x"), "sweeps line 1", "name"),
+    "a variable with another name": (put("sweeps", 0, variables={"a b": "0:1:1"}), "sweeps line 1", "variables"),
+    "a point of no sweep": (put("sweep_points", 0, sweep=9), "sweep_points line 1", "no line 9"),
+    "a point twice": (repeat("sweep_points"), "sweep_points line 4", "twice"),
+    "a point 0": (put("sweep_points", 0, position=0), "sweep_points line 1", "position"),
+    "a point of no recipe": (put("sweep_points", 0, recipe="sha256:" + "0" * 64), "sweep_points line 1", "no recipe"),
+    "a point with other variables": (put("sweep_points", 0, values={"v": "1"}), "sweep_points line 1", "variables"),
+    "a value that is no number": (put("sweep_points", 0, values={"w": "NaN"}), "sweep_points line 1", "values"),
+    "a metric that is no number": (put("sweep_points", 0, metrics={"loss": "1"}), "sweep_points line 1", "metrics"),
+    "a metric that is not finite": (put("sweep_points", 0, metrics={"loss": float("inf")}), "sweep_points line 1", "metrics"),
+    "a point without metrics": (put("sweep_points", 0, metrics={}), "sweep_points line 1", "contradict"),
+    "a point that failed well": (put("sweep_points", 0, error="x"), "sweep_points line 1", "contradict"),
     "unsaid alias": (put("aliases", 0, alias="latest"), "aliases line 1", "alias"),
 }  # fmt: skip
 
@@ -542,6 +589,10 @@ def bundle(other: Registry, tmp_path: Path) -> Path:
     other.add(make_lora(tmp_path / "b", seed=1), "b")
     other.add(make_lora(tmp_path / "b2", seed=2), "b")
     other.compose("mix", "a + b")
+    other.sweep(
+        "mix", "a + {w}*b", over={"w": "1,2,3"}, evaluate=lambda _, values: {"loss": float(values["w"])}, metric="loss",
+        minimize=True, constrain=["loss < 9"],
+    )  # fmt: skip
     other.set_alias("b", "prod", 1)
     other.add_base_model("other/base", base_path=tiny_llama(tmp_path / "llama"))
     other.set_base_alias("tiny", "other/base")
@@ -577,9 +628,9 @@ def test_a_bundle_of_tomorrow_is_refused_with_what_to_do(
     newer = rewritten(bundle, tmp_path / "newer.tar", lambda _: None, schema="9999")
     with refused(local, SchemaOutdated, "9999", "upgrade adapter-registry", code=1):
         local.import_bundle(newer)
-    data = bundle.read_bytes().replace(b'"format": 2', b'"format": 3', 1)
+    data = bundle.read_bytes().replace(b'"format": 3', b'"format": 4', 1)
     (tmp_path / "format.tar").write_bytes(data)
-    with refused(local, Refused, "format 3", "upgrade adapter-registry", code=7):
+    with refused(local, Refused, "format 4", "upgrade adapter-registry", code=7):
         local.import_bundle(tmp_path / "format.tar")
 
 
@@ -599,7 +650,8 @@ def test_a_bundle_of_the_former_format_is_still_imported(catalog: Registry, tmp_
     dropped: list[str] = []
 
     def former(tables: dict[str, list[Line]]) -> None:
-        del tables["rules"]
+        for table in ("rules", "sweeps", "sweep_points"):
+            del tables[table]
         for table, fields in NEWER.items():
             for line in tables[table]:
                 dropped.extend(name for name in fields if line.pop(name, self) is not self)
@@ -610,7 +662,10 @@ def test_a_bundle_of_the_former_format_is_still_imported(catalog: Registry, tmp_
     (tmp_path / "third").mkdir()
     with Registry.open(tmp_path / "third", database_url=f"sqlite:///{tmp_path / 'third' / 'r.db'}") as third:
         assert third.import_bundle(old).complete
-        assert shown(third) == shown(catalog)
+        assert [third.log(version.name) for version in third.list().versions] == [
+            tuple(each.model_copy(update={"sweep": None}) for each in catalog.log(version.name))
+            for version in catalog.list().versions
+        ]
         assert third.publications() == catalog.publications()
         again = third.import_bundle(old)
         assert not again.changed
@@ -618,6 +673,19 @@ def test_a_bundle_of_the_former_format_is_still_imported(catalog: Registry, tmp_
     rewritten(bundle, with_rules, lambda _: None, schema="0002", format=1)
     with refused(catalog, Refused, "other tables than format 1 has", code=7):
         catalog.import_bundle(with_rules)
+
+
+def test_a_bundle_that_knows_no_sweeps_is_still_imported(
+    local: Registry, bundle: Path, tmp_path: Path
+) -> None:
+    def former(tables: dict[str, list[Line]]) -> None:
+        del tables["sweeps"], tables["sweep_points"]
+
+    with_sweeps = rewritten(bundle, tmp_path / "wrong.tar", lambda _: None, format=2)
+    with refused(local, Refused, "other tables than format 2 has", code=7):
+        local.import_bundle(with_sweeps)
+    assert local.import_bundle(rewritten(bundle, tmp_path / "old.tar", former, format=2)).complete
+    assert (local.sweeps(), local.show("mix").sweep) == ((), None)
 
 
 def members(bundle: Path) -> list[tuple[tarfile.TarInfo, bytes]]:

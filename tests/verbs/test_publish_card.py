@@ -6,7 +6,8 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,23 @@ def test_evaluations_stand_beside_the_parents_and_parse(stocked: Registry, hub: 
         ("civil", "toxicity", 0.1),
         ("sst2", "accuracy", 0.75),
     ]
+
+
+def test_what_a_sweep_chose_says_how(stocked: Registry) -> None:
+    def measure(_path: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        return {"toxicity": abs(float(values["w"]) - 0.3), "ppl": 20 + float(values["w"])}
+
+    found = stocked.sweep(
+        "swept", "alpaca - {w}*toxic", over={"w": "0:1:0.1"}, evaluate=measure, metric=("toxicity:min", "ppl:max"),
+        constrain=["ppl < 20.25"],
+    )  # fmt: skip
+    assert found.ref == "swept@1"
+    said = (
+        "Chosen by a sweep of `alpaca - {w}*toxic` over 11 points: `w = 0.2`, by the smallest `toxicity`, "
+        "then largest `ppl`, where `ppl < 20.25`."
+    )
+    assert said in stocked.card("swept").text.splitlines()
+    assert "sweep" not in stocked.card("detox").text
 
 
 def test_vllm_is_told_a_rank_that_it_takes(local: Registry, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import create_engine, text
 
 from registry import Registry
-from registry.errors import ExpressionError, NotFound, RegistryError, UsageError
+from registry.errors import ExpressionError, NotFound, Refused, RegistryError, StorageFailure, UsageError
 from registry.results import Sweep
 from registry.verbs import _points, compose
 from tests.adapters import make_lora
@@ -233,7 +235,6 @@ def test_failures_are_recorded_and_tried_again(duo: Registry, tmp_path: Path) ->
         ("print('{\"loss\": true}')", "its loss is True"),
         ('print(\'{"loss": "1"}\')', "its loss is '1'"),
         ("print('{\"loss\": 1' + '0' * 400 + '}')", "its loss is"),
-        ("print('{\"ppl\": 1}')", "it gives no loss; it gives ppl"),
         ("print('x' * 10_000_000)", "no JSON object"),
         ("os.kill(os.getpid(), 9)", "ended by signal 9"),
     ],
@@ -245,6 +246,107 @@ def test_what_is_no_metric_fails_and_says_why(duo: Registry, tmp_path: Path, pri
     assert done.advice == f"a - 1*b: {done.points[0].error}"
     with pytest.raises(NotFound):
         duo.show("best")
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_metric_that_nobody_gives_ends_it_at_the_first_point(
+    duo: Registry, tmp_path: Path, jobs: int
+) -> None:
+    log = tmp_path / "log"
+    run = script(
+        tmp_path,
+        f"with open({str(log)!r}, 'a') as file: file.write(sys.argv[2] + '\\n')\n"
+        "print(json.dumps({'loss': float(sys.argv[2]), 'ppl': 20}))",
+    )
+    options: dict[str, Any] = {"over": W, "run": run, "minimize": True, "jobs": jobs}
+    with pytest.raises(Refused, match="gives no lose; it gives loss, ppl") as told:
+        duo.sweep("best", "a - {w}*b", metric="lose", **options)
+    assert "--metric" in str(told.value.hint)
+    asked = log.read_text().split()
+    assert 1 <= len(asked) <= 2 * jobs
+    stopped = duo.sweep_result(1)
+    assert stopped.state == "stopped"
+    kept = {point.values["w"] for point in stopped.points if point.metrics}
+    assert kept
+    log.unlink()
+    done = duo.sweep("best", "a - {w}*b", metric="loss", **options)
+    assert (done.chosen, done.evaluated, done.reused) == (1, 11 - len(kept), len(kept))
+    assert set(log.read_text().split()) == {point.values["w"] for point in done.points} - kept
+
+
+def test_a_point_alone_that_gives_no_metric_fails_alone(duo: Registry, tmp_path: Path) -> None:
+    run = script(tmp_path, "print(json.dumps({'ppl' if sys.argv[2] == '0.5' else 'loss': 1}))")
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0,0.5,1"}, run=run, metric="loss")
+    assert [each.state for each in done.points] == ["ok", "failed", "ok"]
+    assert done.points[1].error == "it gives no loss; it gives ppl"
+
+
+def test_what_nobody_knows_in_braces_is_refused_and_said_to_be_text_is_text(
+    duo: Registry, tmp_path: Path
+) -> None:
+    for place in ("W", "ref", "HOME"):
+        with pytest.raises(UsageError, match=rf"the command names \{{{place}\}}") as told:
+            duo.sweep("best", "a - {w}*b", over=W, run=f"eval {{path}} ${{{place}}}", metric="loss")
+        assert told.value.hint == (f"there is {{path}}, {{w}}; the text itself is written {{{{{place}}}}}")
+    with pytest.raises(UsageError, match=r"the command names \{w\}"):
+        duo.run_evaluation(["a"], run="eval {path} {w}")
+    said = tmp_path / "said"
+    run = script(tmp_path, f"open({str(said)!r}, 'w').write(repr(sys.argv[2:]))\nprint('{{\"loss\": 1}}')")
+    run += """ '{{w}}' '{"w":{w}, "other": {"x": 1}}' '{}' '{1}' '{a,b}' '${{HOME}}'"""
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0.5"}, run=run, metric="loss")
+    assert done.failed == 0
+    assert said.read_text() == repr(
+        ["0.5", "{w}", '{"w":0.5, "other": {"x": 1}}', "{}", "{1}", "{a,b}", "${HOME}"]
+    )
+
+
+def test_another_attempt_gets_the_adapter_as_it_was(duo: Registry, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    text = (
+        "import hashlib\npath = pathlib.Path(sys.argv[1])\n"
+        "seen = sorted((each.name, hashlib.sha256(each.read_bytes()).hexdigest()) for each in path.iterdir())\n"
+        f"with open({str(log)!r}, 'a') as file: file.write(json.dumps(seen) + '\\n')\n"
+        "for each in path.iterdir(): each.write_text('spoilt')\n"
+        "(path / 'more').write_text('left')\nsys.exit('again')"
+    )
+    run = script(tmp_path, text)
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0.5"}, run=run, metric="loss", retries=2)
+    assert (done.failed, done.points[0].attempts) == (1, 3)
+    first, *others = map(json.loads, log.read_text().splitlines())
+    assert others == [first, first]
+    assert [name for name, _ in first] == ["adapter_config.json", "adapter_model.safetensors"]
+    log.unlink()
+    with pytest.raises(RegistryError, match="again"):
+        duo.run_evaluation(["a"], run=run.removesuffix(" {w}"), retries=1)
+    first, *others = map(json.loads, log.read_text().splitlines())
+    assert others == [first]
+
+
+@pytest.mark.parametrize("text", ["a - {w}*b", "{w}*a + {1-w}*b", "truncate(a - {w}*b, rank=2)"])
+def test_every_point_has_the_bytes_that_compose_gives(
+    duo: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    seen: dict[Decimal, bytes] = {}
+
+    def measure(path: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        seen[values["w"]] = (path / "adapter_model.safetensors").read_bytes()
+        return {"loss": float(values["w"])}
+
+    done = duo.sweep("best", text, over={"w": "0,0.2,0.4,0.7,1,0.1"}, evaluate=measure, metric="loss")
+    assert done.computed == len(seen) == 6
+    with Registry.open(tmp_path / "other") as other:
+        for name in "ab":
+            other.add(tmp_path / name, name)
+        for point in done.points:
+            made = other.compose("one", point.expression)
+            other.checkout(made.ref, tmp_path / f"point{point.position}")
+            value = Decimal(point.values["w"])
+            assert seen[value] == (tmp_path / f"point{point.position}/adapter_model.safetensors").read_bytes()
+        monkeypatch.setattr("registry.verbs.compose.compute", None)  # each is known here by its recipe
+        for point in done.points:
+            assert (
+                duo.compose("known", point.expression).digest == other.compose("one", point.expression).digest
+            )
 
 
 def test_a_time_limit_ends_the_whole_process_group(duo: Registry, tmp_path: Path) -> None:
@@ -317,6 +419,50 @@ def test_who_is_interrupted_goes_on_where_it_was(duo: Registry, tmp_path: Path, 
     assert done.evaluated == 7
     assert sorted(log.read_text().split()) == sorted([*(f"{n / 10:g}" for n in range(11)), "0.4"])
     assert list((tmp_path / "home").glob(".*registry-partial")) == []
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_who_loses_the_database_goes_on_where_it_was(postgres_url: str, tmp_path: Path, jobs: int) -> None:
+    """Every connection is ended while a point is measured, and the one that holds the turn among them."""
+    seen: list[str] = []
+    ended: list[int] = []
+    engine = create_engine(postgres_url)
+
+    def measure(_path: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        seen.append(str(values["w"]))
+        if values["w"] == Decimal("0.4") and not ended:
+            with engine.connect() as connection:
+                found = connection.scalars(
+                    text(
+                        "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
+                        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                )
+                ended.append(found.one())
+        return {"loss": (float(values["w"]) - 0.7) ** 2}
+
+    def once() -> Sweep:
+        with Registry.open(tmp_path / "home", database_url=postgres_url) as catalog:
+            return catalog.sweep(
+                "best", "a - {w}*b", over=W, evaluate=measure, evaluator="one", metric="loss", minimize=True, jobs=jobs
+            )  # fmt: skip
+
+    with Registry.open(tmp_path / "home", database_url=postgres_url) as catalog:
+        for seed, name in enumerate("ab"):
+            catalog.add(make_lora(tmp_path / name, seed=seed), name)
+    with suppress(StorageFailure):
+        once()
+    assert ended[0] >= 1
+    before = len(seen)
+    done = once()
+    engine.dispose()
+    assert (done.state, done.chosen, done.failed) == ("done", 8, 0)
+    assert len(seen) <= 11 + 2 * jobs
+    assert len(seen) - before == done.evaluated
+    with Registry.open(tmp_path / "home", database_url=postgres_url) as catalog:
+        assert len(catalog.sweeps()) == len(catalog.log("best")) == 1
+        assert catalog.verify_database().ok
+    assert not list(tmp_path.glob("home/.point*"))
 
 
 def test_two_at_once_measure_every_point_once(pair: Registry) -> None:

@@ -82,6 +82,10 @@ def exported(folder: Path) -> Path:
         )
         catalog.set_alias("mix", "live", 1)
         catalog.add_evaluation("a", "accuracy", 0.5, dataset="sst2")
+        catalog.sweep(
+            "mix", "{w}*a + 0.5*b", over={"w": "0.25,0.75"}, evaluate=lambda _, values: {"loss": float(values["w"])},
+            metric="loss", constrain=["loss < 9"], device="cpu",
+        )  # fmt: skip
         catalog.revoke("b", "bad")
         catalog.add_rule("cut", "team/{name}", revision="{kind}")
         catalog.delete("gone")
@@ -140,6 +144,8 @@ def _look(catalog: Registry, folder: Path) -> None:
         catalog.verify, lambda: catalog.export(folder / "again.tar"),
     ):  # fmt: skip
         _met(look)
+    for sweep in catalog.sweeps():
+        catalog.sweep_result(sweep.id or 0)
     for version in catalog.list(limit=20).versions:
         for see in (
             catalog.show, catalog.lineage, catalog.impact, catalog.compare_evaluations, catalog.explain,
