@@ -375,8 +375,8 @@ def test_numbers_of_every_size_are_what_was_written(catalog: Registry, tmp_path:
         ("DELETE FROM artifact_files WHERE artifact_digest = '{digest}' AND path LIKE '%.json'", "b@1", "not recorded"),
         ("UPDATE versions SET note = x'ff' WHERE id = 2", None, ""),
         ("UPDATE versions SET adapter_id = 99 WHERE id = 2", None, ""),
-        ("UPDATE blobs SET digest = CAST(digest AS BLOB) WHERE digest IN (SELECT blob_digest FROM artifact_files "
-         "WHERE artifact_digest = '{digest}' AND path LIKE '%.safetensors')", None, ""),
+        (("UPDATE blobs SET digest = CAST(digest AS BLOB) WHERE digest IN (SELECT blob_digest FROM artifact_files "
+         "WHERE artifact_digest = '{digest}' AND path LIKE '%.safetensors')"), None, ""),
         ("UPDATE lineage SET child_id = 99; UPDATE affected SET version_id = 1", None, ""),
     ],
 )  # fmt: skip
