@@ -14,6 +14,7 @@ multiplied by the number of pairs, and their cosines are compared with what the 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import resource
@@ -186,12 +187,15 @@ def _fill(database: Database, count: int, sketched: int) -> None:
 
 def _peers(sources: Sequence[Path], found: Mapping[str, float], search: float, pairs: int) -> None:
     """Each pair from its files, one peer after the other; PEFT has its model, with the first adapter, before."""
-    model = _in_peft(sources[0])
-    cases: Mapping[str, Callable[[Path, Path], float]] = {
-        "PEFT, get_delta_weight": lambda _, other: _by_peft(model, other),
+    cases: dict[str, Callable[[Path, Path], float]] = {
         "PyTorch, dense ΔW": _dense,
         "PyTorch, factors": _in_factors,
     }
+    if importlib.util.find_spec("peft"):
+        model = _in_peft(sources[0])
+        cases["PEFT, get_delta_weight"] = lambda _, other: _by_peft(model, other)
+    else:
+        print("peft is not installed: left out")
     taken: dict[str, list[tuple[float, ...]]] = {what: [] for what in cases}
     off = dict.fromkeys(cases, 0.0)
     for number, other in enumerate(sources[1:], 1):
