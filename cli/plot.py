@@ -71,9 +71,10 @@ def command(
 
 
 def _plotted(result: Plotted, _: Console) -> Iterator[RenderableType]:
+    numbered = result.subject.startswith(f"{result.what} ")  # as in "sweep 3 of detox"
     yield line(
         ("drew ", "green"),
-        f"{result.what} of {result.subject} to ",
+        f"{result.subject} to " if numbered else f"{result.what} of {result.subject} to ",
         (result.path, "bold"),
         f", {size(result.size)}",
     )

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from registry.results import Duplicates, LeftOut, Similar, SimilarVersion, Sketched
 
 _NAMED = 3
+_TAKES = {
+    "REF": ("--limit", "--min", "--exact", "--estimated", "--opposite", "--versions", "--where"),
+    "--duplicates": ("--min", "--versions", "--where", "--base"),
+    "--prepare": (),
+}
 
 
 @click.command("similar")
@@ -68,14 +73,17 @@ def command(
 
       registry similar --duplicates
     """
-    _check(ref, duplicates=duplicates, prepare=prepare)
-    alone = [
-        name for name, given in (("--limit", limit), ("--exact", exact), ("--opposite", opposite)) if given
-    ]
-    if ref is None and alone:
-        raise UsageError(f"{alone[0]} is said of a REF", hint="registry similar REF")
-    if base is not None and not duplicates:
-        raise UsageError("--base is said with --duplicates", hint="a REF has a base model of its own")
+    said = {
+        "--limit": limit is not None,
+        "--min": minimum is not None,
+        "--exact": exact is True,
+        "--estimated": exact is False,
+        "--opposite": opposite,
+        "--versions": versions,
+        "--where": where is not None,
+        "--base": base is not None,
+    }
+    _check(_asked(ref, duplicates=duplicates, prepare=prepare), [option for option in said if said[option]])
     with open_registry() as catalog, progress() as bar:
         if ref is not None:
             found = catalog.similar(
@@ -107,11 +115,22 @@ def command(
         emit(made, _made, quiet=lambda result: [str(result.made)])
 
 
-def _check(ref: str | None, *, duplicates: bool, prepare: bool) -> None:
-    if [ref is not None, duplicates, prepare].count(True) != 1:
+def _asked(ref: str | None, *, duplicates: bool, prepare: bool) -> str:
+    """What is asked: one of the three."""
+    asked = {"REF": ref is not None, "--duplicates": duplicates, "--prepare": prepare}
+    if [*asked.values()].count(True) != 1:
         raise UsageError(
-            "give a REF, or --duplicates, or --prepare", hint="for example: registry similar toxic"
+            "give either a REF, or --duplicates, or --prepare", hint="for example: registry similar toxic"
         )
+    return next(each for each in asked if asked[each])
+
+
+def _check(asked: str, said: Sequence[str]) -> None:
+    """Raise ``UsageError`` for an option that says nothing about what is asked."""
+    for option in said:
+        if option not in _TAKES[asked]:
+            fit = [each for each, options in _TAKES.items() if option in options]
+            raise UsageError(f"{option} is not for {asked}", hint=f"it is for: {', '.join(fit)}")
 
 
 def _tell(found: Similar) -> None:

@@ -25,6 +25,7 @@ from registry.results import (
     Checkout,
     Comparison,
     Composed,
+    Conflicts,
     DatabaseCheck,
     Deleted,
     Difference,
@@ -317,6 +318,16 @@ class Registry:
             base_path=base_path,
             conflicts=conflicts,
         )
+
+    def conflicts(self, expression: str, *, base_path: str | Path | None = None) -> Conflicts:
+        """How the inputs of an expression get in each other's way, as :meth:`check` measures it in all modules.
+
+        It only explains: inputs that were revoked or deleted are compared, and named in the warnings. Raises what
+        :meth:`check` does otherwise, and ``NotHeld`` for a deleted input whose bytes were collected.
+        """
+        from registry.verbs import check
+
+        return check.conflicts(self._database, self._blobs, expression, base_path=base_path)
 
     def plot(
         self,

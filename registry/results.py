@@ -526,6 +526,18 @@ class Conflict(Result):
     modules: tuple[ModuleConflict, ...]
 
 
+class Conflicts(Result):
+    """How the inputs of an expression get in each other's way, in all their modules: one of ``pairs`` for every two.
+
+    ``warnings`` name the inputs that were revoked or deleted: nothing is composed of them any more.
+    """
+
+    expression: str
+    resolved: str
+    pairs: tuple[Conflict, ...]
+    warnings: tuple[str, ...] = ()
+
+
 class Check(Result):
     """What composing an expression would do. Nothing is written.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, get_args
 
 from registry.errors import UsageError
 from registry.plugins import Family
-from registry.results import Check, Lineage, Staleness, Sweep, Version
+from registry.results import Conflicts, Lineage, Staleness, Sweep, Version
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +30,7 @@ class Catalog(Protocol):
 
     def stale(self, refs: Iterable[str]) -> tuple[Staleness, ...]: ...
 
-    def check(self, expression: str, *, base_path: str | Path | None, conflicts: bool) -> Check: ...
+    def conflicts(self, expression: str, *, base_path: str | Path | None) -> Conflicts: ...
 
     def sweeps(self, name: str | None) -> tuple[Sweep, ...]: ...
 

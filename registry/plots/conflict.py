@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PAIRS = 6
 """Pairs of inputs in one picture: those whose signs conflict most."""
+WARNINGS = 4
+"""Reasons why an input is not composed any more, in one picture."""
 ROWS = 40
 """Projections in one picture."""
 
@@ -62,7 +64,7 @@ class ConflictMap(Plot):
     """How the inputs of a composition get in each other's way: two by two, layer by layer, projection by projection.
 
     The subject is a composed version or an expression. The measures are those of ``registry check``, taken in every
-    module; each delta has the sign of its coefficient.
+    module; each delta has the sign of its coefficient. Inputs that were revoked or deleted are drawn, and named.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"base_path"})
@@ -70,7 +72,8 @@ class ConflictMap(Plot):
     def draw(self, catalog: Catalog, subject: str, options: Options) -> Drawing:
         """Raises ``UsageError`` for a version that was not composed, and for less than two inputs."""
         expression, called = _expression(catalog, subject)
-        found = catalog.check(expression, base_path=options.base_path, conflicts=True).conflicts
+        measured = catalog.conflicts(expression, base_path=options.base_path)
+        found = measured.pairs
         if not found:
             raise UsageError(
                 f"{called} has one input", hint="a conflict is between two: give an expression of them"
@@ -81,7 +84,7 @@ class ConflictMap(Plot):
                 f"the inputs of {called} have no module in common", hint="there is nothing to compare"
             )
         shown = sorted(shared, key=_badness)[:PAIRS]
-        notes = list(_notes(found, shared, shown))
+        notes = [*_some(measured.warnings), *_notes(found, shared, shown)]
         title = f"Where the inputs of {called} get in each other's way"
         return Drawing(figure(shown, title, tuple(notes)), called, title, tuple(notes))
 
@@ -96,6 +99,11 @@ def _expression(catalog: Catalog, subject: str) -> tuple[str, str]:
     if version.recipe is None:
         raise UsageError(f"{version.ref} was not composed", hint="give a composed version, or an expression")
     return version.recipe.resolved, version.ref
+
+
+def _some(warnings: Sequence[str]) -> Sequence[str]:
+    rest = len(warnings) - WARNINGS
+    return warnings if rest <= 0 else [*warnings[:WARNINGS], f"and {rest} more of such reasons"]
 
 
 def _badness(pair: Conflict) -> tuple[float, float]:

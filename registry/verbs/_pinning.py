@@ -77,14 +77,15 @@ def plan(
     energy: str | float | None,
     dtype: str | None,
     seed: int = 0,
+    explaining: bool = False,
 ) -> Plan:
-    """Resolve and check an expression; reads the catalog only.
+    """Resolve and check an expression; reads the catalog only. ``explaining`` is as in :func:`resolve`.
 
     Raises ``ExpressionError``, ``NotFound``, ``Incompatible`` (naming two inputs and their difference) and
     ``Refused`` (naming an input and the part of it that cannot be composed, or what was revoked).
     """
     tree = parsed(text, rank=rank, energy=energy)
-    found = resolve(session, tree)
+    found = resolve(session, tree, explaining=explaining)
     return pinned(
         tree, found, text=text.strip() if rank is None and energy is None else None, dtype=dtype, seed=seed
     )
@@ -95,10 +96,15 @@ def parsed(text: str, *, rank: int | None, energy: str | float | None) -> Node:
     return _truncated(expression.parse(text), rank=rank, energy=energy)
 
 
-def resolve(session: Session, tree: Node) -> dict[Reference, Pin]:
-    """The version behind each reference of an expression, none of them revoked, all of them fit for one another."""
-    found = {ref: references.resolve(session, ref) for ref in dict.fromkeys(expression.references(tree))}
-    revocations.refuse(session, _distinct(found), "not composed")
+def resolve(session: Session, tree: Node, *, explaining: bool = False) -> dict[Reference, Pin]:
+    """The version behind each reference of an expression, none of them revoked, all of them fit for one another.
+
+    What is only ``explaining``, and makes nothing, is given those that are revoked or deleted, too.
+    """
+    asked = dict.fromkeys(expression.references(tree))
+    found = {ref: references.resolve(session, ref, deleted=explaining) for ref in asked}
+    if not explaining:
+        revocations.refuse(session, _distinct(found), "not composed")
     check_together(_distinct(found))
     return found
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
 from registry import evaluate, kinds, methods
 from registry.blobs import BlobStore
+from registry.catalog import revocations
+from registry.catalog.artifacts import File
 from registry.catalog.database import Database
-from registry.errors import Incompatible
+from registry.errors import Incompatible, NotHeld
 from registry.kinds import Module
 from registry.peft_format import StoredAdapter
 from registry.recipe import Input, Sum
-from registry.results import Check, CheckedInput, CheckedModule, Conflict, Cost
+from registry.results import Check, CheckedInput, CheckedModule, Conflict, Conflicts, Cost
 from registry.verbs import _conflicts, _content, compose
 from registry.verbs._conflicts import Measured, Source
 from registry.verbs._estimate import Estimated, estimate
@@ -93,6 +97,40 @@ def check(
             *compose.factor_warnings(found.starts),
         ),
     )
+
+
+@_content.unless_swept
+def conflicts(database: Database, blobs: BlobStore, text: str, *, base_path: str | Path | None) -> Conflicts:
+    """How the inputs get in each other's way, of whatever was composed: that some were revoked or deleted is told."""
+    with database.read() as session:
+        made = plan(session, text, rank=None, energy=None, dtype=None, explaining=True)
+        held = compose.recorded(session, made)
+        unusable = tuple(_unusable(session, made, held))
+    grounds = ground(compose.opened(blobs, made, held), made.labels, base_path, made.base_model)
+    made, inputs = made.on(grounds), grounds.inputs
+    evaluate.check(made.recipe, inputs, made.labels)
+    _check_ranks(made.recipe.expression, made.labels, inputs)
+    return Conflicts(
+        expression=made.expression,
+        resolved=made.resolved,
+        pairs=_measured(made, inputs, wanted=True).conflicts,
+        warnings=(*made.warnings, *unusable),
+    )
+
+
+def _unusable(session: Session, made: Plan, held: Mapping[str, Mapping[str, File]]) -> Iterator[str]:
+    """Which inputs are not composed any more. Raises ``NotHeld`` for one whose bytes went with it."""
+    causes = revocations.causes(session, (pin.id for pin in made.pins))
+    for pin in made.pins:
+        yield from map(str, causes.get(pin.id, ()))
+        if not pin.deleted:
+            continue
+        if not held[pin.digest]:
+            raise NotHeld(
+                f"{pin.ref} was deleted, and a garbage collection removed its bytes",
+                hint="add the same files again, under any name",
+            )
+        yield f"{pin.ref} was deleted"
 
 
 def _measured(made: Plan, inputs: Mapping[str, StoredAdapter], wanted: bool | None) -> Measured:

@@ -33,6 +33,9 @@ def test_what_was_drawn_is_said(fake: FakeRegistry, run: Run) -> None:
     assert done.stdout == "drew conflict of c@1 to c.svg, 1.2 kB\n"
     assert done.stderr == "of 10 pairs these 6\n"
     assert run("plot", "conflict", "c", "--out", "c.svg", "--format", "quiet").stdout == "c.svg\n"
+    fake.answers["plot"] = plotted().model_copy(update={"what": "sweep", "subject": "sweep 3 of c"})
+    assert run("plot", "sweep", "c", "--out", "c.svg").stdout == "drew sweep 3 of c to c.svg, 1.2 kB\n"
+    fake.answers["plot"] = plotted(("of 10 pairs these 6",))
     assert (
         json.loads(run("plot", "conflict", "c", "--out", "c.svg", "--format", "json").stdout)["size"] == 1234
     )

@@ -260,6 +260,28 @@ def refused(done: Result, role: str, least: str) -> bool:
     )
 
 
+def test_a_reader_is_told_what_is_alike_although_no_sketch_can_be_kept(team: Team) -> None:
+    with Registry.open(database_url=team.server.render_as_string(hide_password=False)) as catalog:
+        for seed, name in enumerate("ab"):
+            catalog.add(lora(team.tmp / name, seed), name, base="tiny/base")
+        catalog.compose("half", "0.5*a")
+    questions = (("similar", "a"), ("similar", "a", "--estimated"), ("similar", "--duplicates"))
+    before = team.state()
+    alone = [team.run("reader", *words) for words in questions]
+    assert [done.exit_code for done in alone] == [0, 0, 0]
+    for done in alone:
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("warning: sketches are made, and not kept: you may not do this in postgresql")
+    refused_ = team.run("reader", "similar", "--prepare")
+    assert refused(refused_, "reader", "contributor")
+    assert team.state() == before
+    assert team.run("contributor", "similar", "--prepare", "--format", "quiet").stdout == "3\n"
+    helped = [team.run("reader", *words) for words in questions]
+    assert [(done.exit_code, done.stdout, done.stderr) for done in helped] == [
+        (0, done.stdout, "") for done in alone
+    ]
+
+
 def test_what_grants_do_not_say_is_said_by_triggers_and_nobody_rewrites_history(team: Team) -> None:
     with Registry.open(database_url=team.url("contributor"), actor="somebody else") as catalog:
         catalog.add(lora(team.tmp / "a", 1), "a", base="tiny/base")

@@ -59,8 +59,18 @@ def test_duplicates_and_sketches_are_told(run: Run) -> None:
         [],
         ["a", "--duplicates"],
         ["--duplicates", "--prepare"],
+        ["a", "--prepare"],
         ["--duplicates", "--limit", "3"],
+        ["--duplicates", "--estimated"],
+        ["--duplicates", "--opposite"],
+        ["--prepare", "--where", "name = 'a'"],
+        ["--prepare", "--min", "0.5"],
+        ["--prepare", "--versions"],
+        ["--prepare", "--base", "b"],
         ["a", "--base", "b"],
+        ["a", "--limit", "0"],
+        ["a", "--min", "nan"],
+        ["--duplicates", "--min", "2"],
     ],
 )
 def test_what_makes_no_sense_together_is_refused(run: Run, words: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 from matplotlib import colormaps
 
 from registry import Registry
-from registry.errors import NotFound, Refused, UsageError
+from registry.errors import NotFound, NotHeld, Refused, UsageError
 from registry.plots import Drawing, encode
 from registry.plots._grid import grid
 from registry.plots.conflict import MEASURES, PAIRS, figure
+from registry.verbs.gc import gc
 from tests.adapters import LINEARS, lora_deltas, make_ia3, make_lora
 from tests.cli import samples
 from tests.plots import svg
@@ -145,6 +147,44 @@ def test_what_has_no_conflict_is_refused_in_a_line(local: Registry, tmp_path: Pa
         with pytest.raises(error, match=message):
             local.plot("conflict", subject, tmp_path / "x.svg")
     assert not (tmp_path / "x.svg").exists()
+
+
+def test_what_was_revoked_or_deleted_is_drawn_and_named(catalog: Registry, tmp_path: Path) -> None:
+    """A picture explains what was made: nothing is composed of them any more."""
+    for seed, name in enumerate("ab"):
+        catalog.add(make_lora(tmp_path / name, seed=seed), name)
+    catalog.compose("bad", "2*a")
+    catalog.compose("c", "bad - 0.4*b")
+    whole = drawn(catalog, "c", tmp_path)
+    catalog.revoke("a", "made up \u202ereviews")
+    catalog.delete("b")
+    catalog.delete("c")
+    for expression, error in (("2*bad", Refused), ("2*b@1", NotFound)):
+        with pytest.raises(error):
+            catalog.check(expression)
+    made = catalog.plot("conflict", "c@1", tmp_path / "x.svg")
+    assert made.notes == (
+        "bad@1 was derived from a@1, which was revoked: made up \u202ereviews",
+        "b@1 was deleted",
+    )
+    said = svg.texts(svg.read((tmp_path / "x.svg").read_bytes()))
+    notes = [made.notes[0].replace("\u202e", "\\u202e"), made.notes[1]]
+    assert set(notes) <= set(said)
+    assert [each for each in said if each not in notes] == svg.texts(whole)
+    assert catalog.plot("conflict", "bad - 0.4*b@1", tmp_path / "y.svg").notes == made.notes
+    gc(catalog._database, catalog._blobs, apply=True, actor="tester", grace=timedelta(0))
+    with pytest.raises(NotHeld, match="b@1 was deleted, and a garbage collection removed its bytes"):
+        catalog.plot("conflict", "c@1", tmp_path / "z.svg")
+    assert not (tmp_path / "z.svg").exists()
+
+
+def test_of_many_reasons_a_few_are_in_the_picture(local: Registry, tmp_path: Path) -> None:
+    for seed, name in enumerate("abcdef"):
+        local.add(make_lora(tmp_path / name, seed=seed), name)
+        local.revoke(name, "bad")
+    notes = local.plot("conflict", "a + b + c + d + e + f", tmp_path / "x.svg").notes
+    reasons = [f"{name}@1 was revoked: bad" for name in "abcd"]
+    assert list(notes[:5]) == [*reasons, "and 2 more of such reasons"]
 
 
 def test_modules_stand_by_layer_and_projection() -> None:

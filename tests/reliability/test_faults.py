@@ -24,11 +24,11 @@ Q = {"model.layers.0.self_attn.q_proj": (8, 8)}
 READING = [
     ["list"], ["list", "task = 'x'"], ["show", "mix"], ["log", "mix"], ["lineage", "mix"], ["events"], ["stale"], ["alias", "list"],
     ["publications"], ["check", "a + b"], ["diff", "a", "b"], ["verify"], ["db", "current"], ["db", "check"], ["gc"],
-    ["checkout", "mix", "{out}/mix"], ["export", "{out}/bundle.tar"],
+    ["checkout", "mix", "{out}/mix"], ["export", "{out}/bundle.tar"], ["similar", "a"], ["similar", "--duplicates"],
 ]  # fmt: skip
 CHANGING = [
     ["add", "{new}", "new"], ["compose", "other", "a - b", "--device", "cpu"], ["alias", "set", "a", "prod", "1"], ["delete", "a"],
-    ["tag", "set", "a", "k=v"], ["revoke", "a", "--reason", "bad"], ["gc", "--apply"], ["note", "a", "x"],
+    ["tag", "set", "a", "k=v"], ["revoke", "a", "--reason", "bad"], ["gc", "--apply"], ["note", "a", "x"], ["similar", "--prepare"],
 ]  # fmt: skip
 
 
@@ -96,6 +96,19 @@ def test_a_read_only_catalog_is_not_changed_and_one_line_says_so(
         done = run(words)
     assert is_one_line(done), done.stderr
     assert content(home) == before
+
+
+def test_what_is_alike_in_a_read_only_catalog_is_told_with_a_line_that_no_sketch_is_kept(
+    home: Path, run: Callable[[list[str]], Result]
+) -> None:
+    with read_only(home):
+        alone = run(["similar", "a"])
+    (line,) = alone.stderr.splitlines()
+    assert line.startswith("warning: sketches are made, and not kept: ")
+    assert run(["similar", "--prepare", "--format", "quiet"]).stdout == "3\n"
+    with read_only(home):
+        helped = run(["similar", "a"])
+    assert (helped.stdout, helped.stderr) == (alone.stdout, "")
 
 
 def test_a_catalog_that_a_writer_has_open_can_be_read_and_the_writer_goes_on(

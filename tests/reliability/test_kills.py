@@ -18,7 +18,7 @@ from tests.reliability.steps import FAULTS
 DATABASES = ("sqlite", "postgresql")
 SMALL = (
     "add", "add-many", "add-hub", "fetch", "compose", "rebuild", "materialize", "materialize-out", "checkout", "alias", "delete",
-    "base-add", "export", "import-bundle", "sync-dir", "collect", "publish-again", "propose", "unpublish", "first", "upgrade-from-0001", "repair",
+    "base-add", "export", "import-bundle", "sync-dir", "collect", "publish-again", "propose", "unpublish", "first", "upgrade-from-0001", "repair", "similar",
 )  # fmt: skip
 HALF = list(zip(SMALL, cycle(DATABASES), strict=False))
 """What is tried here, on one of the databases each: in the full run both meet all there is."""

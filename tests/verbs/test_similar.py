@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +27,19 @@ from tests.kinds.peft_saved import delta_in_peft, make, save
 from tests.verbs.places import blob, damage
 
 EXACT = 1e-9
+PREPARE = """
+import sys
+from registry import Registry
+
+def told(what, done, total):
+    print(done, flush=True)
+    if done == int(sys.argv[3]):
+        sys.stdin.readline()
+
+with Registry.open(sys.argv[1], database_url=sys.argv[2]) as catalog:
+    found = catalog.sketch(progress=told)
+    print("made", found.made, found.total, len(found.left_out), flush=True)
+"""
 
 
 def of_all(folder: Path) -> Mapping[str, Tensor]:
@@ -245,6 +261,76 @@ def test_what_was_killed_half_way_keeps_what_it_made(
     assert len(stored(shelf)) == 4
     done = shelf.sketch()
     assert (done.made, done.total) == (2, 6)
+
+
+def preparing(home: Path, url: str, *, wait: int) -> subprocess.Popen[str]:
+    """A process that makes all sketches, and waits for a line before the one at this place."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PREPARE, str(home), url, str(wait)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def until(process: subprocess.Popen[str], said: str) -> list[str]:
+    """What it said up to this."""
+    lines: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line.strip())
+        if lines[-1].split()[0] == said:
+            return lines
+    raise AssertionError(f"it ended, and said {lines}")
+
+
+@pytest.fixture
+def many(catalog: Registry, tmp_path: Path) -> Registry:
+    for seed in range(40):
+        folder = make_lora(tmp_path / "many" / f"m{seed}", modules={Q0: (12, 8)}, seed=seed)
+        catalog.add(folder, f"m{seed}")
+    return catalog
+
+
+def test_a_process_that_is_killed_while_it_sketches_loses_what_is_not_kept_yet(
+    many: Registry, database_url: str, tmp_path: Path
+) -> None:
+    with preparing(tmp_path / "home", database_url, wait=20) as process:
+        until(process, "20")
+        process.kill()
+    assert process.returncode == -9
+    kept = stored(many)
+    assert len(kept) == 16, "those of the first transaction"
+    assert many.verify_database().ok
+    done = many.sketch()
+    assert (done.made, done.total, done.left_out) == (24, 40, ())
+    whole = stored(many)
+    assert kept.items() <= whole.items()
+    with many._database.write() as session:
+        session.query(SketchRow).delete()
+    many.sketch()
+    assert stored(many) == whole, "as if nobody had been killed"
+
+
+def test_two_processes_that_sketch_at_once_are_both_content(
+    many: Registry, database_url: str, tmp_path: Path
+) -> None:
+    """Both looked before either kept anything, so that they make the same ones."""
+    both = [preparing(tmp_path / "home", database_url, wait=0) for _ in range(2)]
+    for each in both:
+        until(each, "0")
+    for each in both:
+        assert each.stdin is not None
+        each.stdin.write("\n")
+        each.stdin.flush()
+    assert [until(each, "made")[-1] for each in both] == ["made 40 40 0"] * 2
+    for each in both:
+        with each:
+            assert each.wait() == 0
+    assert len(stored(many)) == 40
+    assert many.verify_database().ok
+    assert many.sketch().made == 0
 
 
 def test_who_may_not_write_is_answered_and_told(shelf: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
