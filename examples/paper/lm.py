@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import random
 import shutil
 from collections.abc import Iterator, Sequence
@@ -121,10 +120,13 @@ def pad(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
 def losses(model: nn.Module, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
     """The negative log-likelihood of each text in nats (n,), and how many tokens it sums over (n,)."""
     ids, wanted = pad(examples)
+    whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     # Padding is at the end, and attention looks back only: no mask is needed.
-    logits = model(input_ids=ids[:, :-1], use_cache=False).logits.float()  # (n, length - 1, vocabulary)
-    each = nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    return (each.view_as(wanted) * wanted).sum(1), wanted.sum(1)
+    hidden = whole.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state  # (n, length - 1, width)
+    logits = whole.lm_head(hidden[wanted]).float()  # (tokens to be predicted, vocabulary)
+    each = nn.functional.cross_entropy(logits, ids[:, 1:][wanted], reduction="none")
+    rows = wanted.nonzero()[:, 0]
+    return torch.zeros(len(ids)).index_add(0, rows, each), wanted.sum(1)
 
 
 def likelihoods(model: nn.Module, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
@@ -226,7 +228,7 @@ def load(folder: Path | None) -> nn.Module:
 
 def save(model: PeftModel, folder: Path) -> None:
     """A plain PEFT folder in float16, whole or not there."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+    partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.to(torch.float16).save_pretrained(str(partial))
     (partial / "README.md").unlink(missing_ok=True)

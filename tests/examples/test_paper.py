@@ -117,8 +117,8 @@ def test_a_bound_rules_out_what_would_be_best(monkeypatch: pytest.MonkeyPatch) -
     class Bounded:
         NAME, GRID = "bounded", ("0", "0.5", "1")
         METRICS = (
-            Metric("margin", "margin", higher=True),
-            Metric("perplexity", "perplexity", higher=False, within=1.05),
+            Metric("margin", "margin", higher=True, slack=0),
+            Metric("perplexity", "perplexity", higher=False, slack=0, within=1.05),
         )
 
     monkeypatch.setattr(_run, "setting", lambda _: Bounded)
