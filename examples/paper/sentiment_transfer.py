@@ -21,7 +21,7 @@ SETUP = (
     "test sentences are of product reviews."
 )
 REMARK = (
-    "Not here: the validation split chose λ = 1, the film module alone. That module is already within a few points of one "
+    "Not here: the validation split chose λ = 1, the film module alone. That module is already within 5 points of one "
     "that was trained on product reviews, so that there is little to gain; and what tells a sentence from others of its "
     "domain need not be what its language modelling would have taught, which is what the paper adds. By factors the "
     "plain analogy ruins the module, as the flipped B meets the A's of the others."
