@@ -58,10 +58,12 @@ def page(measured: _run.Measured) -> str:
     """The whole page, of the figures alone."""
     names = [name for name in _run.NAMES if any(row.setting == name for row in measured.rows)]
     settings = [(_run.setting(name), [row for row in measured.rows if row.setting == name]) for name in names]
-    found = [claim for setting, rows in settings for claim in setting.claims(rows)]
+    # Of a setting that was measured in part nothing is claimed.
+    whole = [(setting, rows) for setting, rows in settings if _both(setting, rows)]
+    found = [claim for setting, rows in whole for claim in setting.claims(rows)]
     if measured.starts:
         found += initialization.claims(measured.starts)
-    found += _acceptance.claims(measured.rows, measured.starts)
+    found += _acceptance.claims([row for _, rows in whole for row in rows], measured.starts)
     parts = [
         HEAD,
         *(_setting(setting, rows) for setting, rows in settings),
@@ -70,6 +72,11 @@ def page(measured: _run.Measured) -> str:
         _again(),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _both(setting: Setting, rows: Sequence[Row]) -> bool:
+    """Whether every kind was measured that the setting has."""
+    return setting.NAME in _run.LORA_ONLY or len(kinds(rows)) == len(KINDS)
 
 
 # --- a setting
