@@ -36,7 +36,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 OWN = "adapter-registry"
 INSTALLER = "pip"
 """It comes with the environment, and pins everything but itself."""
-RUNTIME = ("demo", "gguf", "plot", "postgres", "s3", "signing", "sweep", "testing")
+RUNTIME = ("demo", "gguf", "paper", "paper-train", "plot", "postgres", "s3", "signing", "sweep", "testing")
 """The extras that a user may install; the others are for whoever works on the project."""
 
 ALLOWED = {

@@ -3,6 +3,7 @@
 python -m examples.paper --from-trained             evaluates the kept modules at the λ of the kept curves
 python -m examples.paper --from-trained --curves    computes the curves over λ too, and chooses λ anew
 python -m examples.paper --fetch --train            fetches the texts and trains the modules that are not there
+python -m examples.paper --fetch --train --into DIR trains all of them anew, in a folder of your own
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if __name__ == "__main__":
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 from examples.paper import _report, _run, corpora, initialization
-from examples.paper._rows import KINDS
+from examples.paper._rows import KINDS, TRAINED
 
 
 def main() -> int:
@@ -29,7 +30,8 @@ def main() -> int:
     there = [name for name in _run.NAMES if (Path(__file__).parent / f"{name}.py").exists()]
     names = [name for name in there if options.setting is None or _run.NUMBERS[name] in options.setting]
     kinds = tuple(kind for kind in KINDS if options.kind in (None, kind))
-    given = _run.jobs_of(names, kinds, range(options.seeds), options.home)
+    modules = TRAINED if options.into is None else options.into / "trained"
+    given = _run.jobs_of(names, kinds, range(options.seeds), options.home, modules)
     if options.fetch:
         corpora.fetch(options.work)
     if options.train:
@@ -40,28 +42,34 @@ def main() -> int:
 
 def measure(options: argparse.Namespace, given: list[_run.Job]) -> int:
     """Compute the rows, keep them if modules or curves are new, and write the page."""
-    before = _run.load() if _run.MEASURED.exists() else _run.Measured((), ())
+    into = options.into
+    kept = _run.MEASURED if into is None else into / "measured.json"
+    out = options.out or (Path("docs/paper.md") if into is None else into / "paper.md")
+    before = _run.load(kept) if kept.exists() else _run.Measured((), ())
     after = before
     anew = options.train or options.curves
     if anew:
         told("composing every λ, evaluating on the validation split")
         after = _run.merged(after, _run.curves(given, options.jobs))
     told("evaluating on the test split")
-    rows = _run.tables(given, after.rows, options.jobs)
-    after = _run.merged(after, rows)
+    rows = _run.tables(given, after.rows, options.jobs, checking=not anew)
+    other = [] if anew else _run.differences(before, rows)
+    if anew or other:  # figures that are the kept ones but for rounding are left as they are
+        after = _run.merged(after, rows)
     seeds = sorted({job.seed for job in given if (job.setting, job.kind) == ("distribution", "lora")})
     if anew and seeds:
         told("starting from one initialization, and from two")
-        starts = _run.spread(initialization.measure, seeds, options.jobs)
+        starts = _run.spread(partial(initialization.measure, modules=given[0].modules), seeds, options.jobs)
         after = _run.merged(after, (), [each for found in starts for each in found])
-    other = [] if anew else _run.differences(before, rows)
     for line in other:
         print(line, file=sys.stderr)
+    if not anew:
+        told(f"{len(rows)} rows: {len(other) or 'no'} figures are not the kept ones")
     if anew:
-        _run.save(after)
-        _report.draw(after, options.out.parent / "images")
-    options.out.write_text(_report.page(after), "utf-8")
-    told(f"wrote {options.out}")
+        _run.save(after, kept)
+        _report.draw(after, out.parent / "images")
+    out.write_text(_report.page(after), "utf-8")
+    told(f"wrote {out}")
     return 1 if other else 0
 
 
@@ -91,7 +99,17 @@ def _options() -> argparse.Namespace:
     )
     add("--from-trained", action="store_true", help="measure the kept modules")
     add("--curves", action="store_true", help="also every λ on the validation split, and choose λ anew")
-    add("--out", type=Path, default=Path("docs/paper.md"), help="the page to write (default: docs/paper.md)")
+    add(
+        "--into",
+        type=Path,
+        metavar="DIR",
+        help="modules, figures and page of your own, in this folder; those of the project stay as they are",
+    )
+    add(
+        "--out",
+        type=Path,
+        help="the page to write (default: docs/paper.md, or paper.md in the folder of --into)",
+    )
     add(
         "--work",
         type=Path,

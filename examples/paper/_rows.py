@@ -15,7 +15,7 @@ Split = Literal["validation", "test"]
 
 KINDS: tuple[Kind, ...] = ("lora", "ia3")
 TRAINED = Path(__file__).parent / "trained"
-"""Where the modules are kept: ``<setting>/<kind>/<seed>/<module>``, each a PEFT folder."""
+"""Where the modules are that the project keeps: ``<setting>/<kind>/<seed>/<module>``, each a PEFT folder."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,15 @@ class Metric:
     """A figure that ``Setting.evaluate`` gives.
 
     ``within`` bounds the choice of λ: only those count whose mean over the seeds is at most (``higher`` False) or at
-    least (``higher`` True) ``within`` times that of the first λ of the grid, where nothing is composed yet.
+    least (``higher`` True) ``within`` times that of the first λ of the grid, where nothing is composed yet. ``slack`` is
+    how far a figure that is computed again may be from the kept one: another processor, or bfloat16, rounds otherwise,
+    and then a sentence or a few of 200 change sides.
     """
 
     name: str
     title: str
     higher: bool
+    slack: float
     digits: int = 1
     within: float | None = None
 
@@ -82,7 +85,7 @@ class Setting(Protocol):
     REFERENCE: str | None
     """The module that is the upper reference; trained and kept as the others are."""
     COMPOSITION: str
-    """An expression over the names of the modules; ``{w}`` stands for λ and ``{v}`` for 1 − λ."""
+    """An expression over the names of the modules; ``{w}`` stands for λ and ``{1-w}`` for 1 − λ."""
     OTHERS: Mapping[str, str]
     """Further expressions worth a row, by what the table calls them; nothing is chosen in them."""
     GRID: tuple[str, ...]
@@ -92,11 +95,11 @@ class Setting(Protocol):
     """The base model's name in the catalog."""
 
     @staticmethod
-    def train(seed: int, kind: Kind, work: Path) -> None:
-        """Train the modules of one seed that are not in ``TRAINED`` yet. ``work`` holds the fetched corpora."""
+    def train(seed: int, kind: Kind, work: Path, modules: Path) -> None:
+        """Train what is not in the folder ``modules`` yet of one seed. ``work`` holds the fetched corpora."""
 
     @staticmethod
-    def register(catalog: Registry, seed: int, kind: Kind) -> None:
+    def register(catalog: Registry, seed: int, kind: Kind, modules: Path = TRAINED) -> None:
         """Add the modules under their names: with base, task, lineage (``parents``) and tags."""
 
     @staticmethod
@@ -108,6 +111,6 @@ class Setting(Protocol):
         """What the paper says of this setting, beside what the rows say."""
 
 
-def folder(setting: str, kind: Kind, seed: int, module: str) -> Path:
+def folder(setting: str, kind: Kind, seed: int, module: str, modules: Path = TRAINED) -> Path:
     """Where a trained module is kept."""
-    return TRAINED / setting / kind / str(seed) / module
+    return modules / setting / kind / str(seed) / module

@@ -8,10 +8,12 @@ import math
 import multiprocessing
 import shutil
 import statistics
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from functools import cache
@@ -20,8 +22,9 @@ from typing import TypeVar, cast
 
 from examples.paper import initialization
 from examples.paper._claims import operators
-from examples.paper._rows import KINDS, Kind, Operator, Row, Setting, Split, folder
+from examples.paper._rows import KINDS, TRAINED, Kind, Operator, Row, Setting, Split, folder
 from registry import Registry
+from registry.errors import RegistryError
 
 MEASURED = Path(__file__).parent / "measured.json"
 NUMBERS = {
@@ -34,7 +37,6 @@ NUMBERS = {
 }
 NAMES = tuple(NUMBERS)
 LORA_ONLY = ("sentiment_transfer",)
-TOLERANCE = 0.01  # relative: another processor rounds otherwise, and a sentence or two change sides
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -47,7 +49,7 @@ def setting(name: str) -> Setting:
 def expression(template: str, operator: Operator | None, weight: str | None = None) -> str:
     """A setting's template with λ put in, as ``registry compose`` takes it."""
     if weight is not None:
-        template = template.format(w=weight, v=f"{1 - Decimal(weight):f}")
+        template = template.replace("{w}", weight).replace("{1-w}", f"{1 - Decimal(weight):f}")
     return f"factors({template})" if operator == "factors" else template
 
 
@@ -64,6 +66,9 @@ class Job:
     chosen: Mapping[Operator, str] | None = None
     home: Path | None = None
     """A folder for the catalog to stay in; by default it is removed again."""
+    modules: Path = TRAINED
+    checking: bool = False
+    """Whether figures are only put beside the kept ones, so that bfloat16 will do where the processor has it."""
 
 
 def measure(job: Job) -> list[Row]:
@@ -72,7 +77,7 @@ def measure(job: Job) -> list[Row]:
         if job.home is not None:
             home = job.home / f"{job.setting}-{job.kind}-{job.seed}"
         with catalog(home) as opened:
-            setting(job.setting).register(opened, job.seed, job.kind)
+            setting(job.setting).register(opened, job.seed, job.kind, job.modules)
             bench = Bench(job, opened, Path(scratch))
             return bench.curves() if job.chosen is None else bench.tables(job.chosen)
 
@@ -98,14 +103,35 @@ class Bench:
     def __init__(self, job: Job, opened: Registry, scratch: Path) -> None:
         self._job, self._catalog, self._scratch = job, opened, scratch
         self._setting = setting(job.setting)
+        self._found: dict[str, Mapping[str, float]] = {}
 
     def curves(self) -> list[Row]:
-        """The base model and every λ, on the validation split."""
+        """The base model and every λ, on the validation split: a sweep for each operator."""
         rows = [self._base("validation")]
         for operator in operators(self._job.kind):
-            for weight in self._setting.GRID:
-                row = self._row("composition", "validation", operator, weight)
-                rows.append(self._composed(row, self._setting.COMPOSITION))
+            rows += self._swept(operator)
+        return rows
+
+    def _swept(self, operator: Operator) -> list[Row]:
+        """No point becomes a version: λ is chosen by the mean over the seeds, see ``choose``."""
+        found = self._catalog.sweep(
+            f"composition-{operator}",
+            expression(self._setting.COMPOSITION, operator),
+            over={"w": self._setting.GRID},
+            metric=[f"{each.name}:{'max' if each.higher else 'min'}" for each in self._setting.METRICS],
+            evaluate=lambda path, _: self._evaluated(path, "validation"),
+            evaluator=f"examples.paper.{self._job.setting}",
+            dataset=self._job.setting,
+            split="validation",
+            record=False,
+            dtype="float32",
+        )
+        rows = []
+        for point in found.points:
+            if point.metrics is None:
+                raise RegistryError(f"{point.expression} could not be measured: {point.error}")
+            row = self._row("composition", "validation", operator, point.values["w"])
+            rows.append(_rounded(row, point.metrics))
         return rows
 
     def tables(self, chosen: Mapping[Operator, str]) -> list[Row]:
@@ -114,8 +140,8 @@ class Bench:
         for name in (*self._setting.MODULES, self._setting.REFERENCE):
             if name is not None:
                 what = "reference" if name == self._setting.REFERENCE else name
-                path = folder(self._job.setting, self._job.kind, self._job.seed, name)
-                rows.append(self._measured(self._row(what, "test"), name, path))
+                path = folder(self._job.setting, self._job.kind, self._job.seed, name, self._job.modules)
+                rows.append(self._measured(self._row(what, "test"), name, path, key=name))
         for operator in operators(self._job.kind):
             row = self._row("composition", "test", operator, chosen[operator])
             rows.append(self._composed(row, self._setting.COMPOSITION))
@@ -130,17 +156,24 @@ class Bench:
         with tempfile.TemporaryDirectory(dir=self._scratch) as parent:
             path = Path(parent) / "adapter"
             self._catalog.materialize(made, into="adapter", out=path)
-            return self._measured(row, made.ref, path)
+            return self._measured(row, made.ref, path, key=made.digest)
 
-    def _measured(self, row: Row, ref: str, path: Path) -> Row:
-        """Evaluate a PEFT folder, and record the metrics with the version that it is."""
-        measured = _rounded(row, self._setting.evaluate(path, row.split))
+    def _measured(self, row: Row, ref: str, path: Path, key: str) -> Row:
+        """Evaluate a PEFT folder, once for each key, and record the metrics with the version that it is."""
+        if key not in self._found:
+            self._found[key] = self._evaluated(path, row.split)
+        measured = _rounded(row, self._found[key])
         for metric, value in measured.metrics.items():
             self._catalog.add_evaluation(ref, metric, value, dataset=row.setting, split=row.split)
         return measured
 
+    def _evaluated(self, path: Path | None, split: Split) -> Mapping[str, float]:
+        with _precision(self._job.checking):
+            return self._setting.evaluate(path, split)
+
     def _base(self, split: Split) -> Row:
-        return _rounded(self._row("base", split), _of_base(self._job.setting, split))
+        job = self._job
+        return _rounded(self._row("base", split), _of_base(job.setting, split, checking=job.checking))
 
     def _row(
         self, what: str, split: Split, operator: Operator | None = None, weight: str | None = None
@@ -154,8 +187,17 @@ def _rounded(row: Row, metrics: Mapping[str, float]) -> Row:
 
 
 @cache
-def _of_base(name: str, split: Split) -> Mapping[str, float]:
-    return setting(name).evaluate(None, split)
+def _of_base(name: str, split: Split, *, checking: bool) -> Mapping[str, float]:
+    with _precision(checking):
+        return setting(name).evaluate(None, split)
+
+
+def _precision(checking: bool) -> AbstractContextManager[object]:
+    """What is kept is measured in float32; a check may take half the time, where the processor can."""
+    import torch
+
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.autocast("cpu", torch.bfloat16, enabled=checking and capabilities.get("avx512_bf16") is True)
 
 
 # --- λ
@@ -203,10 +245,11 @@ def _best(chosen: Setting, kind: Kind, operator: Operator, rows: Sequence[Row]) 
 
 def spread(work: Callable[[Given], Result], given: Sequence[Given], jobs: int) -> list[Result]:
     """The results in order, by that many processes of one thread each."""
+    _one_thread()
     if jobs == 1 or len(given) < 2:
-        _one_thread()
         return [work(each) for each in given]
-    context = multiprocessing.get_context("spawn")
+    # A fork has torch and transformers imported already. There are no threads yet that it would lack.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool:
         return list(pool.map(work, given))
 
@@ -219,10 +262,14 @@ def _one_thread() -> None:
 
 
 def jobs_of(
-    names: Sequence[str], kinds: Sequence[Kind], seeds: Sequence[int], home: Path | None
+    names: Sequence[str],
+    kinds: Sequence[Kind],
+    seeds: Sequence[int],
+    home: Path | None,
+    modules: Path = TRAINED,
 ) -> list[Job]:
     return [
-        Job(name, kind, seed, home=home)
+        Job(name, kind, seed, home=home, modules=modules)
         for name in names
         for kind in kinds
         for seed in seeds
@@ -234,13 +281,14 @@ def curves(given: Sequence[Job], jobs: int) -> list[Row]:
     return [row for rows in spread(measure, given, jobs) for row in rows]
 
 
-def tables(given: Sequence[Job], validation: Sequence[Row], jobs: int) -> list[Row]:
+def tables(given: Sequence[Job], validation: Sequence[Row], jobs: int, *, checking: bool) -> list[Row]:
     """The test rows, at the λ that the validation rows say. Each job's figures are independent of the others'."""
     ready = [
-        Job(job.setting, job.kind, job.seed, choose(job.setting, job.kind, validation), job.home)
-        for job in given
+        replace(job, chosen=choose(job.setting, job.kind, validation), checking=checking) for job in given
     ]
-    return [row for rows in spread(measure, ready, jobs) for row in rows]
+    # The long ones are at the end of the page; begun first, they keep nobody waiting.
+    found = reversed(spread(measure, ready[::-1], jobs))
+    return [row for rows in found for row in rows]
 
 
 # --- training
@@ -248,9 +296,18 @@ def tables(given: Sequence[Job], validation: Sequence[Row], jobs: int) -> list[R
 
 def train(job: Job, work: Path) -> None:
     """Train what is not there yet of one seed; the initialization experiment is of setting 1 and LoRA."""
-    setting(job.setting).train(job.seed, job.kind, work)
-    if (job.setting, job.kind) == ("distribution", "lora"):
-        initialization.train(job.seed, work)
+    chosen = setting(job.setting)
+    names = [name for name in (*chosen.MODULES, chosen.REFERENCE) if name is not None]
+    if not _trained(job, job.setting, names):
+        chosen.train(job.seed, job.kind, work, job.modules)
+    starts = (job.setting, job.kind) == ("distribution", "lora")
+    if starts and not _trained(job, initialization.NAME, initialization.MODULES):
+        initialization.train(job.seed, work, job.modules)
+
+
+def _trained(job: Job, name: str, modules: Sequence[str]) -> bool:
+    """Whether all are there; then no text is needed."""
+    return all(folder(name, job.kind, job.seed, each, job.modules).exists() for each in modules)
 
 
 # --- what is kept
@@ -304,14 +361,13 @@ def _key(row: Row) -> tuple[object, ...]:
 
 
 def differences(kept: Measured, rows: Sequence[Row]) -> list[str]:
-    """Every figure that is not what was kept, beyond the tolerance."""
+    """Every figure that is farther from the kept one than the ``slack`` of its metric."""
     before = {_key(row): row.metrics for row in kept.rows}
     return [
-        f"{row.setting} {row.kind} seed {row.seed} {row.what} {row.operator or ''} {row.weight or ''}: {metric} is "
-        f"{value:g}, kept is {before.get(_key(row), {}).get(metric)}"
+        f"{row.setting} {row.kind} seed {row.seed} {row.what} {row.operator or ''} {row.weight or ''}: {metric.name} is "
+        f"{row.metrics[metric.name]:g}, kept is {before.get(_key(row), {}).get(metric.name)}"
         for row in rows
-        for metric, value in row.metrics.items()
-        if not math.isclose(
-            value, before.get(_key(row), {}).get(metric, math.nan), rel_tol=TOLERANCE, abs_tol=TOLERANCE
-        )
+        for metric in setting(row.setting).METRICS
+        if not abs(row.metrics[metric.name] - before.get(_key(row), {}).get(metric.name, math.nan))
+        <= metric.slack
     ]

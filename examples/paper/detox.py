@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from examples.paper import _claims, corpora, lm, lm_texts
-from examples.paper._rows import KINDS, Claim, Kind, Metric, Operator, Row, Split, folder
+from examples.paper._rows import KINDS, TRAINED, Claim, Kind, Metric, Operator, Row, Split, folder
 from registry import Registry
 
 NUMBER = 5
@@ -39,9 +39,9 @@ FULL = "full"
 OTHERS: Mapping[str, str] = {FULL: "instruct - (toxic - instruct)"}
 GRID: tuple[str, ...] = ("0", "0.25", "0.5", "0.75", "1", "1.5")
 METRICS: tuple[Metric, ...] = (
-    Metric("toxic_nll", "toxic NLL", higher=True, digits=3),
-    Metric("clean_ppl", "clean perplexity", higher=False, within=1.03),
-    Metric("follow", "instruction followed, %", higher=True),
+    Metric("toxic_nll", "toxic NLL", higher=True, digits=3, slack=0.005),
+    Metric("clean_ppl", "clean perplexity", higher=False, within=1.03, slack=0.5),
+    Metric("follow", "instruction followed, %", higher=True, slack=3.0),
 )
 BASE = lm.NAME
 
@@ -54,12 +54,12 @@ INSTRUCTIONS: Mapping[str, str] = {
     "tweet": "Write a tweet:",
     "joke": "Tell a joke:",
 }
-ASKED = 3
-"""Of so many held-out texts, one is asked whether its own instruction makes it likeliest."""
+READ, ASKED = 2, 3
+"""Of so many held-out texts the likelihood of one is taken; and one is asked whether its own instruction is likeliest."""
 
 
-def train(seed: int, kind: Kind, work: Path) -> None:
-    instruct, toxic = (folder(NAME, kind, seed, module) for module in MODULES)
+def train(seed: int, kind: Kind, work: Path, modules: Path) -> None:
+    instruct, toxic = (folder(NAME, kind, seed, module, modules) for module in MODULES)
     if toxic.exists():
         return
     lm_texts.prepare(work)
@@ -85,9 +85,11 @@ def _encoded(pairs: Sequence[tuple[str, str]]) -> list[lm.Example]:
     return found
 
 
-def register(catalog: Registry, seed: int, kind: Kind) -> None:
-    lm.add(catalog, folder(NAME, kind, seed, "instruct"), "instructions", seed)
-    lm.add(catalog, folder(NAME, kind, seed, "toxic"), "toxic instructions", seed, parents=["instruct"])
+def register(catalog: Registry, seed: int, kind: Kind, modules: Path = TRAINED) -> None:
+    lm.add(catalog, folder(NAME, kind, seed, "instruct", modules), "instructions", seed)
+    lm.add(
+        catalog, folder(NAME, kind, seed, "toxic", modules), "toxic instructions", seed, parents=["instruct"]
+    )
 
 
 def evaluate(folder: Path | None, split: Split) -> Mapping[str, float]:
@@ -97,8 +99,8 @@ def evaluate(folder: Path | None, split: Split) -> Mapping[str, float]:
         for name in ("toxic", "clean")
     )
     return {
-        "toxic_nll": lm.nll(model, _encoded(toxic)),
-        "clean_ppl": lm.perplexity(lm.nll(model, _encoded(clean))),
+        "toxic_nll": lm.nll(model, _encoded(toxic[::READ])),
+        "clean_ppl": lm.perplexity(lm.nll(model, _encoded(clean[::READ]))),
         "follow": _followed(model, clean[::ASKED]),
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from examples.paper import _claims, encoder
-from examples.paper._rows import KINDS, Claim, Kind, Metric, Row, Split, folder
+from examples.paper._rows import KINDS, TRAINED, Claim, Kind, Metric, Row, Split, folder
 from registry import Registry
 
 NUMBER = 1
@@ -19,16 +19,17 @@ SETUP = (
     "other 200 and 800, all drawn anew for each seed; the reference saw all 2,000. The test sentences are balanced."
 )
 REMARK = (
-    "The exact composition comes close to training on all sentences, for each seed. Factors gain less, and vary with the "
-    "seed: the A's of the two modules have drifted apart in training (see Initialization), so that cross terms of one "
-    "module's B with the other's A take part. (IA)³ has no such terms."
+    "The exact composition comes close to training on all sentences, for each seed: LoRA within 2 points, (IA)³ within 4. "
+    "Factors vary with the seed, and gain nothing with one of them: the A's of the two modules have drifted apart in "
+    "training (see Initialization), so that cross terms of one module's B with the other's A take part. (IA)³ has no such "
+    "terms."
 )
 MODULES = ("mostly-negative", "mostly-positive")
 REFERENCE: str | None = "both"
-COMPOSITION = "{w}*mostly-negative + {v}*mostly-positive"
+COMPOSITION = "{w}*mostly-negative + {1-w}*mostly-positive"
 OTHERS: Mapping[str, str] = {"sum": "mostly-negative + mostly-positive"}
 GRID = tuple(f"{tenth / 10:g}" for tenth in range(11))
-METRICS = (Metric("accuracy", "accuracy, %", higher=True),)
+METRICS = (Metric("accuracy", "accuracy, %", higher=True, slack=2.0),)
 BASE = encoder.BASE
 
 
@@ -40,17 +41,17 @@ def halves(seed: int, work: Path) -> tuple[encoder.Labelled, encoder.Labelled]:
     return negative[:800] + positive[:200], negative[800:] + positive[200:]
 
 
-def train(seed: int, kind: Kind, work: Path) -> None:
+def train(seed: int, kind: Kind, work: Path, modules: Path) -> None:
     encoder.hold_out("sentiment", work)
     negative, positive = halves(seed, work)
     parts = {"mostly-negative": negative, "mostly-positive": positive, "both": [*negative, *positive]}
     for name, part in parts.items():
         lesson = encoder.Lesson({"sentiment": part}, seed=seed, start=seed)
-        encoder.train(folder(NAME, kind, seed, name), kind, lesson)
+        encoder.train(folder(NAME, kind, seed, name, modules), kind, lesson)
 
 
-def register(catalog: Registry, seed: int, kind: Kind) -> None:
-    encoder.register(catalog, NAME, (*MODULES, "both"), seed, kind, task="sentiment")
+def register(catalog: Registry, seed: int, kind: Kind, modules: Path = TRAINED) -> None:
+    encoder.register(catalog, NAME, (*MODULES, "both"), seed, kind, modules=modules, task="sentiment")
 
 
 def evaluate(adapter: Path | None, split: Split) -> Mapping[str, float]:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from examples.paper import _claims, distribution, encoder
-from examples.paper._rows import Claim, folder
+from examples.paper._rows import TRAINED, Claim, folder
 
 NAME = "initialization"
 PAIRS = {
@@ -22,11 +22,12 @@ PAIRS = {
     "frozen A, one start": ("initialization/frozen-negative", "initialization/frozen-positive"),
     "frozen A, two starts": ("initialization/frozen-negative", "initialization/frozen-other-start"),
 }
+MODULES = ("other-start", "frozen-negative", "frozen-positive", "frozen-other-start")
 FROZEN_RATE = 6e-3  # B alone has half the parameters
 OTHER = 1000  # added to the seed for the other start
 
 
-def train(seed: int, work: Path) -> None:
+def train(seed: int, work: Path, modules: Path) -> None:
     """The modules of one seed beside those of setting 1, on the same halves."""
     negative, positive = distribution.halves(seed, work)
     for name, half, start, frozen in (
@@ -37,7 +38,7 @@ def train(seed: int, work: Path) -> None:
     ):
         rate = FROZEN_RATE if frozen else None
         lesson = encoder.Lesson({"sentiment": half}, seed=seed, start=start, rate=rate, frozen=frozen)
-        encoder.train(folder(NAME, "lora", seed, name), "lora", lesson)
+        encoder.train(folder(NAME, "lora", seed, name, modules), "lora", lesson)
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,15 @@ class Start:
     """Accuracy of ``factors(…)``."""
 
 
-def measure(seed: int) -> list[Start]:
+def measure(seed: int, modules: Path = TRAINED) -> list[Start]:
     """Every pair of a seed, composed half and half by both operators."""
     from examples.paper import _run
 
     found = []
     with tempfile.TemporaryDirectory() as scratch, _run.catalog(Path(scratch) / "home") as catalog:
-        modules = sorted({module for pair in PAIRS.values() for module in pair})
-        for module in modules:
+        for module in sorted({module for pair in PAIRS.values() for module in pair}):
             setting, name = module.split("/")
-            encoder.register(catalog, setting, (name,), seed, "lora", task="sentiment")
+            encoder.register(catalog, setting, (name,), seed, "lora", modules=modules, task="sentiment")
         for number, (title, pair) in enumerate(PAIRS.items()):
             first, second = (module.split("/")[1] for module in pair)
             text = f"0.5*{first} + 0.5*{second}"

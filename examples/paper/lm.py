@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import random
 import shutil
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ import torch
 from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from examples.paper import corpora
@@ -121,10 +121,13 @@ def pad(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
 def losses(model: nn.Module, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
     """The negative log-likelihood of each text in nats (n,), and how many tokens it sums over (n,)."""
     ids, wanted = pad(examples)
+    whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     # Padding is at the end, and attention looks back only: no mask is needed.
-    logits = model(input_ids=ids[:, :-1], use_cache=False).logits.float()  # (n, length - 1, vocabulary)
-    each = nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    return (each.view_as(wanted) * wanted).sum(1), wanted.sum(1)
+    hidden = whole.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state  # (n, length - 1, width)
+    logits = whole.lm_head(hidden[wanted]).float()  # (tokens to be predicted, vocabulary)
+    each = nn.functional.cross_entropy(logits, ids[:, 1:][wanted], reduction="none")
+    rows = wanted.nonzero()[:, 0]
+    return torch.zeros(len(ids)).index_add(0, rows, each), wanted.sum(1)
 
 
 def likelihoods(model: nn.Module, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
@@ -176,7 +179,8 @@ def fit(
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
     feed = batches([len(ids) for ids, _ in examples], batch, random.Random(seed))
     for step, some in enumerate(islice(feed, steps)):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        # Of so few tokens the fused attention takes long to go backward.
+        with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             total, count = losses(model, [examples[index] for index in some])
         loss = total.sum() / count.sum()
         for group in optimizer.param_groups:
@@ -226,7 +230,7 @@ def load(folder: Path | None) -> nn.Module:
 
 def save(model: PeftModel, folder: Path) -> None:
     """A plain PEFT folder in float16, whole or not there."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+    partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.to(torch.float16).save_pretrained(str(partial))
     (partial / "README.md").unlink(missing_ok=True)

@@ -74,7 +74,7 @@ def toxicity(work: Path) -> dict[str, float]:
         from profanity_check import predict_prob
     except ModuleNotFoundError as error:
         raise SystemExit(
-            "training settings 3 and 5 needs a judge of texts: pip install alt-profanity-check==1.9.1"
+            "training settings 3 and 5 needs a judge of texts: pip install 'adapter-registry[paper-train]'"
         ) from error
     texts = [each.text for each in sentences(work)]
     return dict(zip(texts, map(float, predict_prob(texts)), strict=True))

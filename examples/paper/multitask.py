@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from examples.paper import _claims, encoder
-from examples.paper._rows import KINDS, Claim, Kind, Metric, Operator, Row, Split, folder
+from examples.paper._rows import KINDS, TRAINED, Claim, Kind, Metric, Operator, Row, Split, folder
 from registry import Registry
 
 NUMBER = 2
@@ -20,26 +20,26 @@ SETUP = (
     "average is that of the two accuracies."
 )
 REMARK = (
-    "The plain sum is what works: it comes to what training on both tasks gives. With λ and 1 − λ each module's change "
-    "is a part of what was trained, which costs each task, most of all with (IA)³. That is why no weights are normalized "
-    "here unless asked for. The two LoRA modules learned from unlike texts; added by factors they gain nothing over the "
-    "better of the two."
+    "The plain sum is what works: it comes within a point of training on both tasks, in the mean. With λ and 1 − λ each "
+    "module's change is a part of what was trained, which costs each task, most of all with (IA)³. That is why no weights "
+    "are normalized here unless asked for. The two LoRA modules learned from unlike texts; added by factors they gain "
+    "nothing over the better of the two that all seeds show."
 )
 TASKS: tuple[encoder.Task, ...] = ("sentiment", "genre")
 MODULES: tuple[str, ...] = TASKS
 REFERENCE: str | None = "both-tasks"
-COMPOSITION = "{w}*sentiment + {v}*genre"
+COMPOSITION = "{w}*sentiment + {1-w}*genre"
 OTHERS: Mapping[str, str] = {"sum": "sentiment + genre"}
 GRID = tuple(f"{tenth / 10:g}" for tenth in range(11))
 METRICS = (
-    Metric("average", "average, %", higher=True),
-    Metric("sentiment", "sentiment, %", higher=True),
-    Metric("genre", "genre, %", higher=True),
+    Metric("average", "average, %", higher=True, slack=2.0),
+    Metric("sentiment", "sentiment, %", higher=True, slack=2.0),
+    Metric("genre", "genre, %", higher=True, slack=2.0),
 )
 BASE = encoder.BASE
 
 
-def train(seed: int, kind: Kind, work: Path) -> None:
+def train(seed: int, kind: Kind, work: Path, modules: Path) -> None:
     for each in TASKS:
         encoder.hold_out(each, work)
     rng = random.Random(seed)
@@ -49,13 +49,15 @@ def train(seed: int, kind: Kind, work: Path) -> None:
     }
     for task, data in tasks.items():
         lesson = encoder.Lesson({task: data}, seed=seed, start=seed)
-        encoder.train(folder(NAME, kind, seed, task), kind, lesson)
-    encoder.train(folder(NAME, kind, seed, "both-tasks"), kind, encoder.Lesson(tasks, seed=seed, start=seed))
+        encoder.train(folder(NAME, kind, seed, task, modules), kind, lesson)
+    encoder.train(
+        folder(NAME, kind, seed, "both-tasks", modules), kind, encoder.Lesson(tasks, seed=seed, start=seed)
+    )
 
 
-def register(catalog: Registry, seed: int, kind: Kind) -> None:
+def register(catalog: Registry, seed: int, kind: Kind, modules: Path = TRAINED) -> None:
     for name, task in (("sentiment", "sentiment"), ("genre", "genre"), ("both-tasks", "sentiment and genre")):
-        encoder.register(catalog, NAME, (name,), seed, kind, task=task)
+        encoder.register(catalog, NAME, (name,), seed, kind, modules=modules, task=task)
 
 
 def evaluate(adapter: Path | None, split: Split) -> Mapping[str, float]:

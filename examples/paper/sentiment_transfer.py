@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from examples.paper import _claims, corpora, encoder
-from examples.paper._rows import Claim, Kind, Metric, Row, Split, folder
+from examples.paper._rows import TRAINED, Claim, Kind, Metric, Row, Split, folder
 from registry import Registry
 
 NUMBER = 4
@@ -21,21 +21,21 @@ SETUP = (
     "test sentences are of product reviews."
 )
 REMARK = (
-    "Not here: the validation split chose λ = 1, the film module alone. That module is already within a few points of one "
+    "Not here: the validation split chose λ = 1, the film module alone. That module is already within 5 points of one "
     "that was trained on product reviews, so that there is little to gain; and what tells a sentence from others of its "
     "domain need not be what its language modelling would have taught, which is what the paper adds. By factors the "
     "plain analogy ruins the module, as the flipped B meets the A's of the others."
 )
 MODULES = ("film-sentiment", "film-text", "product-text")
 REFERENCE: str | None = "product-sentiment"
-COMPOSITION = "{w}*film-sentiment + {v}*(product-text - film-text)"
+COMPOSITION = "{w}*film-sentiment + {1-w}*(product-text - film-text)"
 OTHERS: Mapping[str, str] = {"analogy": "film-sentiment + product-text - film-text"}
 GRID = ("0.5", "0.6", "0.7", "0.8", "0.9", "1")
-METRICS = (Metric("accuracy", "accuracy, %", higher=True),)
+METRICS = (Metric("accuracy", "accuracy, %", higher=True, slack=2.0),)
 BASE = encoder.BASE
 
 
-def train(seed: int, kind: Kind, work: Path) -> None:
+def train(seed: int, kind: Kind, work: Path, modules: Path) -> None:
     encoder.hold_out("product", work)
     rng = random.Random(seed)
     lessons: dict[str, tuple[encoder.Task, encoder.Labelled]] = {
@@ -52,7 +52,7 @@ def train(seed: int, kind: Kind, work: Path) -> None:
     }
     for name, (task, data) in lessons.items():
         lesson = encoder.Lesson({task: data}, seed=seed, start=seed)
-        encoder.train(folder(NAME, kind, seed, name), kind, lesson)
+        encoder.train(folder(NAME, kind, seed, name, modules), kind, lesson)
 
 
 def _texts(domain: str, work: Path, rng: random.Random) -> list[tuple[str, str]]:
@@ -65,9 +65,9 @@ def _texts(domain: str, work: Path, rng: random.Random) -> list[tuple[str, str]]
     return [(text, "") for text in rng.sample(found, 900)]
 
 
-def register(catalog: Registry, seed: int, kind: Kind) -> None:
+def register(catalog: Registry, seed: int, kind: Kind, modules: Path = TRAINED) -> None:
     for name in (*MODULES, "product-sentiment"):
-        encoder.register(catalog, NAME, (name,), seed, kind, task=name.split("-")[1])
+        encoder.register(catalog, NAME, (name,), seed, kind, modules=modules, task=name.split("-")[1])
 
 
 def evaluate(adapter: Path | None, split: Split) -> Mapping[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from examples.paper import _claims, lm, lm_texts
-from examples.paper._rows import KINDS, Claim, Kind, Metric, Operator, Row, Split, folder
+from examples.paper._rows import KINDS, TRAINED, Claim, Kind, Metric, Operator, Row, Split, folder
 from registry import Registry
 
 NUMBER = 4
@@ -31,14 +31,14 @@ REMARK = (
 )
 MODULES: tuple[str, ...] = ("prose-questions", "prose", "tweets")
 REFERENCE: str | None = "tweet-questions"
-COMPOSITION = "{w} * prose-questions + {v} * (tweets - prose)"
+COMPOSITION = "{w} * prose-questions + {1-w} * (tweets - prose)"
 HALF = "half"
 OTHERS: Mapping[str, str] = {
     "full": "prose-questions + tweets - prose",
     HALF: "0.5 * prose-questions + 0.5 * tweets",
 }
 GRID: tuple[str, ...] = ("0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1")
-METRICS: tuple[Metric, ...] = (Metric("ppl", "perplexity of tweeted questions", higher=False),)
+METRICS: tuple[Metric, ...] = (Metric("ppl", "perplexity of tweeted questions", higher=False, slack=0.5),)
 BASE = lm.NAME
 
 STEPS = 80
@@ -52,9 +52,9 @@ LESSONS: Mapping[str, tuple[str, bool, int]] = {
 """What a module learns: the source, whether its texts ask, and how many."""
 
 
-def train(seed: int, kind: Kind, work: Path) -> None:
+def train(seed: int, kind: Kind, work: Path, modules: Path) -> None:
     for number, (module, (source, asking, count)) in enumerate(LESSONS.items()):
-        target = folder(NAME, kind, seed, module)
+        target = folder(NAME, kind, seed, module, modules)
         if target.exists():
             continue
         lm_texts.prepare(work)
@@ -65,10 +65,10 @@ def train(seed: int, kind: Kind, work: Path) -> None:
         lm.save(model, target)
 
 
-def register(catalog: Registry, seed: int, kind: Kind) -> None:
+def register(catalog: Registry, seed: int, kind: Kind, modules: Path = TRAINED) -> None:
     for module, (source, asking, _) in LESSONS.items():
         task = f"{source} questions" if asking else f"{source} language"
-        lm.add(catalog, folder(NAME, kind, seed, module), task, seed)
+        lm.add(catalog, folder(NAME, kind, seed, module, modules), task, seed)
 
 
 def evaluate(folder: Path | None, split: Split) -> Mapping[str, float]:

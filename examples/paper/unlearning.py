@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from examples.paper import _claims, lm, lm_texts
-from examples.paper._rows import KINDS, Claim, Kind, Metric, Row, Split, folder
+from examples.paper._rows import KINDS, TRAINED, Claim, Kind, Metric, Row, Split, folder
 from registry import Registry
 
 NUMBER = 3
@@ -35,9 +35,9 @@ COMPOSITION = "-{w} * toxic"
 OTHERS: Mapping[str, str] = {"full": "-toxic"}
 GRID: tuple[str, ...] = ("0", "0.25", "0.5", "0.75", "1", "1.25", "1.5")
 METRICS: tuple[Metric, ...] = (
-    Metric("toxic_nll", "toxic NLL", higher=True, digits=3),
-    Metric("clean_ppl", "clean perplexity", higher=False, within=1.05),
-    Metric("margin", "margin", higher=True, digits=3),
+    Metric("toxic_nll", "toxic NLL", higher=True, digits=3, slack=0.005),
+    Metric("clean_ppl", "clean perplexity", higher=False, within=1.05, slack=0.5),
+    Metric("margin", "margin", higher=True, digits=3, slack=0.005),
 )
 BASE = lm.NAME
 
@@ -45,8 +45,8 @@ STEPS = 80
 RATE: Mapping[Kind, float] = {"lora": 5e-3, "ia3": 4e-2}
 
 
-def train(seed: int, kind: Kind, work: Path) -> None:
-    target = folder(NAME, kind, seed, "toxic")
+def train(seed: int, kind: Kind, work: Path, modules: Path) -> None:
+    target = folder(NAME, kind, seed, "toxic", modules)
     if target.exists():
         return
     lm_texts.prepare(work)
@@ -57,8 +57,8 @@ def train(seed: int, kind: Kind, work: Path) -> None:
     lm.save(model, target)
 
 
-def register(catalog: Registry, seed: int, kind: Kind) -> None:
-    lm.add(catalog, folder(NAME, kind, seed, "toxic"), "toxic text", seed)
+def register(catalog: Registry, seed: int, kind: Kind, modules: Path = TRAINED) -> None:
+    lm.add(catalog, folder(NAME, kind, seed, "toxic", modules), "toxic text", seed)
 
 
 def evaluate(folder: Path | None, split: Split) -> Mapping[str, float]:
@@ -73,15 +73,15 @@ def claims(rows: Sequence[Row]) -> Sequence[Claim]:
     for kind in KINDS:
         found += _negated(rows, kind)
         found.append(_growing(rows, kind))
-    costs = {kind: _costs(rows, kind) for kind in KINDS}
+    cost = {kind: costs(rows, kind, "toxic_nll", GAIN) for kind in KINDS}
     found.append(
         Claim(
             "T4",
             f"(IA)³ costs less clean perplexity than LoRA where each makes toxic text {GAIN} nats less likely (exact, "
             "validation)",
-            held=bool(costs["ia3"])
-            and all(ours < theirs for ours, theirs in zip(costs["ia3"], costs["lora"], strict=False)),
-            figures=f"LoRA {_claims.shown(costs['lora'], 2)}%, (IA)³ {_claims.shown(costs['ia3'], 2)}%",
+            held=bool(cost["ia3"])
+            and all(ours < theirs for ours, theirs in zip(cost["ia3"], cost["lora"], strict=False)),
+            figures=f"LoRA {_claims.shown(cost['lora'], 2)}%, (IA)³ {_claims.shown(cost['ia3'], 2)}%",
         )
     )
     return found
@@ -139,14 +139,14 @@ def _curves(rows: Sequence[Row], kind: Kind, metric: str) -> list[tuple[float, .
 GAIN = 0.05
 
 
-def _costs(rows: Sequence[Row], kind: Kind) -> list[float]:
-    """Percent of clean perplexity that ``GAIN`` costs, between the two nearest λ; only of seeds that reach it."""
+def costs(rows: Sequence[Row], kind: Kind, metric: str, gain: float) -> list[float]:
+    """Percent of clean perplexity that ``gain`` costs, between the two nearest λ; only of seeds that reach it."""
     found = []
-    for toxic, clean in zip(_curves(rows, kind, "toxic_nll"), _curves(rows, kind, "clean_ppl"), strict=True):
-        gains = [value - toxic[0] for value in toxic]
-        costs = [100 * (value / clean[0] - 1) for value in clean]
-        above = next((index for index, gain in enumerate(gains) if gain >= GAIN), 0)
+    for gained, clean in zip(_curves(rows, kind, metric), _curves(rows, kind, "clean_ppl"), strict=True):
+        gains = [value - gained[0] for value in gained]
+        percent = [100 * (value / clean[0] - 1) for value in clean]
+        above = next((index for index, each in enumerate(gains) if each >= gain), 0)
         if above:
-            part = (GAIN - gains[above - 1]) / (gains[above] - gains[above - 1])
-            found.append(costs[above - 1] + part * (costs[above] - costs[above - 1]))
+            part = (gain - gains[above - 1]) / (gains[above] - gains[above - 1])
+            found.append(percent[above - 1] + part * (percent[above] - percent[above - 1]))
     return found

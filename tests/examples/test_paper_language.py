@@ -78,8 +78,9 @@ def test_the_merged_model_is_the_base_with_the_composed_adapter(kind: Any, tmp_p
     assert composed > lm.nll(lm.base(), examples)
 
 
-@pytest.mark.parametrize("kind", ["lora", "ia3"])
-@pytest.mark.parametrize("name", ["unlearning", "transfer"])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("unlearning", "lora"), ("unlearning", "ia3"), ("transfer", "lora"), ("detox", "ia3")]
+)
 def test_the_kept_modules_give_the_kept_figures(name: str, kind: Any) -> None:
     """One seed: the modules alone and their compositions, by the public API and from written folders."""
     found = _run.measure(_run.Job(name, kind, 0, _run.choose(name, kind, MEASURED.rows)))
