@@ -118,10 +118,13 @@ def _told(value: object, console: Screen) -> object:
 
 
 def evaluations(results: Sequence[Evaluation], console: Screen, *, title: str = "") -> RenderableType:
-    columns = ["dataset", "split", "metric", "value", "recorded", "by"]
+    columns = ["version", "dataset", "split", "metric", "value", "recorded", "by"]
     rows = [
-        [e.dataset, e.split, e.metric, e.value, moment(e.created_at, console), e.created_by] for e in results
+        [e.ref, e.dataset, e.split, e.metric, e.value, moment(e.created_at, console), e.created_by]
+        for e in results
     ]
+    if len({each.ref for each in results}) < 2:  # which one is known
+        columns, rows = columns[1:], [row[1:] for row in rows]
     return table(console, columns, rows, title=title, spare=["by", "recorded"])
 
 

@@ -14,6 +14,17 @@ _PLACES = Decimal("0.000001")
 _SEED_BITS = 32
 
 
+def require() -> Any:
+    """Optuna. Raises ``UsageError`` where it is missing."""
+    try:
+        import optuna
+    except ModuleNotFoundError:
+        raise UsageError(
+            "--search bayes needs Optuna", hint="pip install 'adapter-registry[sweep]', or --search grid"
+        ) from None
+    return optuna
+
+
 class Bayes:
     """A study: the same seed, told the same, asks for the same points.
 
@@ -29,14 +40,9 @@ class Bayes:
         seed: int,
         known: Iterable[tuple[Values, Metrics]],
     ) -> None:
-        try:
-            import optuna
-        except ModuleNotFoundError:
-            raise UsageError(
-                "--search bayes needs Optuna", hint="pip install 'adapter-registry[sweep]', or --search grid"
-            ) from None
+        optuna = require()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._optuna: Any = optuna
+        self._optuna = optuna
         self._variables, self._objectives, self._constraints = variables, objectives, constraints
         self._study: Any = optuna.create_study(
             sampler=optuna.samplers.TPESampler(seed=seed % 2**_SEED_BITS),

@@ -116,7 +116,10 @@ class Command:
         self._lock, self._stopped = threading.Lock(), threading.Event()
 
     def measure(self, fresh: Fresh, ref: str, values: Mapping[str, Decimal]) -> Measured:
-        """Run it until it succeeds or the retries are used up. Raises ``Stopped`` once it was told to :meth:`stop`."""
+        """Run it until it succeeds or the retries are used up.
+
+        Raises ``Stopped`` once it was told to :meth:`stop`, and ``UsageError`` where there is no such program.
+        """
         numbers = {name: format_decimal(value) for name, value in values.items()}
 
         def once() -> dict[str, float]:
@@ -146,6 +149,11 @@ class Command:
                     stderr=subprocess.PIPE,
                     start_new_session=True,
                 )
+            except (FileNotFoundError, PermissionError, NotADirectoryError) as error:  # nor another time
+                raise UsageError(
+                    f"{words[0][:200]} cannot be run: {error.strerror}",
+                    hint="the command is run without a shell, from this folder",
+                ) from None
             except (OSError, ValueError) as error:
                 raise _Failed(f"{words[0][:200]} cannot be run: {error}") from None
             self._running.add(process)

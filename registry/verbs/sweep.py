@@ -31,8 +31,7 @@ from registry.digest import canonical_json, of_bytes
 from registry.errors import ExpressionError, Refused, RegistryError, UsageError
 from registry.peft_format import StoredAdapter
 from registry.results import Composed, Evaluation, Sweep, SweepPoint
-from registry.verbs import _content, _points
-from registry.verbs._bayes import Bayes
+from registry.verbs import _bayes, _content, _points
 from registry.verbs._given import Given
 from registry.verbs._grounds import Grounds, ground
 from registry.verbs._once import alone
@@ -246,6 +245,10 @@ class _Sweep:
         self._named = sorted(named(asked.run) - {"path"}) if asked.run is not None else []
         self._what = self._described()
         self.digest = self._digest()
+        if not asked.plan_only:  # what is missing is told before a sweep is begun
+            self._grounded(made)
+            if asked.search == "bayes":
+                _bayes.require()
 
     # -- what is to be done
 
@@ -350,7 +353,7 @@ class _Sweep:
             self._measure([(None, each) for each in values], 1)
             return
         self._total = budget = asked.budget or 0
-        search = Bayes(
+        search = _bayes.Bayes(
             self._variables, self._objectives, self._constraints, seed=asked.seed, known=self._from_before()
         )
         done = 0

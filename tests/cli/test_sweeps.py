@@ -69,6 +69,8 @@ def test_versions_are_measured_and_it_is_recorded(run: Run, measure: str) -> Non
     command = measure.replace("{w}", "0.5")
     done = run("eval", "run", "a", "b", "--run", command, "--dataset", "d")
     assert done.exit_code == 0, done.output
+    assert [row.split()[0] for row in done.stdout.splitlines()] == ["version", "a@1", "a@1", "b@1", "b@1"]
+    assert run("eval", "list", "b").stdout.split()[0] == "dataset"
     found = json.loads(run("eval", "list", "b", "--format", "json").stdout)
     assert [(each["metric"], each["value"], each["dataset"]) for each in found] == [
         ("loss", 0, "d"),

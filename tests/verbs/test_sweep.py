@@ -540,6 +540,29 @@ def test_what_is_no_place_of_a_variable_is_refused(duo: Registry, place: str) ->
         duo.sweep("best", f"{{w}}*a - {place}*b", over=W, run="true {path}", metric="loss")
 
 
+def test_what_is_missing_is_told_before_a_sweep_is_begun(
+    duo: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: Seen = []
+    with pytest.raises(NotFound):
+        sweep(duo, seen, base_path=tmp_path / "nowhere")
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UsageError, match="needs Optuna"):
+        sweep(duo, seen, over={"w": "0:1"}, search="bayes", budget=3)
+    assert (seen, duo.sweeps()) == ([], ())
+
+
+@pytest.mark.parametrize("program", ["no-such-program", "./no-such-program", "/etc"])
+def test_a_program_that_cannot_be_run_is_told_once(duo: Registry, program: str) -> None:
+    with pytest.raises(UsageError, match=f"^{program} cannot be run: ") as caught:
+        duo.sweep("best", "a - {w}*b", over=W, run=f"{program} {{path}}", metric="loss", retries=3)
+    assert caught.value.message.count(program) == 1
+    (left,) = duo.sweeps()
+    assert (left.state, duo.sweep_result(left.id or 0).points) == ("stopped", ())
+    with pytest.raises(UsageError, match="cannot be run"):
+        duo.run_evaluation("a", run=f"{program} {{path}}")
+
+
 def test_a_command_that_names_no_adapter_is_refused(duo: Registry) -> None:
     with pytest.raises(UsageError, match="does not say where the adapter comes in"):
         duo.sweep("best", "a - {w}*b", over=W, run="python eval.py", metric="loss")
