@@ -85,7 +85,7 @@ def _copy(file: BinaryIO, target: Path) -> None:
             done = 0
             while some := os.copy_file_range(file.fileno(), into.fileno(), _PIECE, done, done):
                 done += some
-        except OSError:  # between two file systems, or none that knows how to
+        except (OSError, AttributeError):  # between two file systems, or a system that does not know how to
             file.seek(0)
             into.seek(0)
             into.truncate()
