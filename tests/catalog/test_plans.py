@@ -220,7 +220,7 @@ def test_writing_a_version_reads_no_line_from_end_to_end(crowded: Database) -> N
     draft = Draft("a7", content("again"), base, "tester", tags={"k": "v", "l": "w"}, note="some words")
     with statements(crowded) as sent, crowded.write() as session:
         versions.write(session, draft)
-    assert len(sent) == 12  # whatever the number of tags and words
+    assert len(sent) == 14  # two for each file; whatever the number of tags and words
     read = [each for each in sent if each[0].lstrip().upper().startswith("SELECT")]
     for statement, parameters in read:
         assert scanned(crowded, statement, parameters) - {"sort"} <= SMALL
