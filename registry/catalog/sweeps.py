@@ -58,13 +58,20 @@ def begin(session: Session, draft: Draft, actor: str) -> int:
     return row.id
 
 
-def end(session: Session, sweep_id: int, state: str, version_id: int | None = None) -> None:
+def end(session: Session, sweep_id: int, state: str) -> None:
     """It is ``stopped`` or ``done``; a version that it gave once stays its own unless there is another."""
     row = session.scalars(locking(select(SweepRow).where(SweepRow.id == sweep_id))).one()
     if row.state == "running":
         row.state, row.finished_at = state, now()
-    if version_id is not None and row.version_id != version_id:
+
+
+def chose(session: Session, sweep_id: int, version_id: int) -> bool:
+    """Its best point is this version from now on; whether that is new."""
+    row = session.scalars(locking(select(SweepRow).where(SweepRow.id == sweep_id))).one()
+    new = row.version_id != version_id
+    if new:
         row.version_id = version_id
+    return new
 
 
 def find(session: Session, digest: str) -> int | None:

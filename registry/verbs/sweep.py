@@ -555,12 +555,12 @@ class _Sweep:
         points = [self._results[position] for position in sorted(self._results)]
         done = judged(self._what.model_copy(update={"id": self._id}), points)
         warnings: tuple[str, ...] = ()
-        created, ref, version_id = False, None, None
+        created, ref = False, None
         if done.chosen is not None and self._asked.record:
-            ref, version_id, created, warnings = self._become_version(done)
+            ref, created, warnings = self._become_version(done)
 
         def write(session: Session) -> Sweep:
-            sweeps.end(session, self._id, "done", version_id)
+            sweeps.end(session, self._id, "done")
             session.flush()
             return sweeps.one(session, self._id)
 
@@ -581,7 +581,7 @@ class _Sweep:
             }
         )
 
-    def _become_version(self, done: Sweep) -> tuple[str, int, bool, tuple[str, ...]]:
+    def _become_version(self, done: Sweep) -> tuple[str, bool, tuple[str, ...]]:
         """The chosen point as a version of the name, with what it scored."""
         point = self._results[done.chosen or 0]
         made = self._plans[point.position]
@@ -610,14 +610,15 @@ class _Sweep:
             if (each.dataset, each.split) == (dataset, split)
         }
 
-        def write(session: Session) -> int:
+        def write(session: Session) -> None:
             pin = references.resolve(session, reference.parse(version.ref))
             for metric, value in (point.metrics or {}).items():
                 if scores.get(metric) != value:
                     add_evaluation(
                         session, pin, metric, value, dataset=dataset, split=split, actor=self._actor
                     )
-            if version.created:
+            # With the event, so that one that was killed before it is told of by the next.
+            if sweeps.chose(session, self._id, pin.id):
                 record_event(
                     session,
                     self._actor,
@@ -628,9 +629,9 @@ class _Sweep:
                     values=point.values,
                     points=len(done.points),
                 )
-            return pin.id
 
-        return version.ref, self._database.transact(write), version.created, version.warnings
+        self._database.transact(write)
+        return version.ref, version.created, version.warnings
 
 
 def _check(asked: Asked) -> None:
