@@ -97,7 +97,7 @@ def _results(version: Version) -> list[dict[str, Any]]:
     for each in version.evaluations:
         length += 2 * len(each.dataset) + len(each.split or "") + len(each.metric) + len(version.task or "")
         if length > _MOST_NAMES:
-            break  # the text says that there are more
+            break  # the text has more of them
         # What shows nothing is no name, and the Hub asks for one.
         if math.isfinite(each.value) and one_line(each.dataset) and one_line(each.metric):
             grouped.setdefault((each.dataset, each.split), []).append(each)

@@ -48,6 +48,7 @@ def gc(
     killed processes may have left what they were writing. Less than the hour of ``grace`` is for tests, and nothing
     else gives it: a store elsewhere has uploads under way that look abandoned for as long.
     """
+    _require_undamaged(database)
     partial = [str(path) for place in places for path in _partial.abandoned(place)]
     sizes = dict(blobs.digests())
     leftovers = blobs.leftovers(grace)
@@ -55,12 +56,9 @@ def gc(
     aside = {name: size for name, _, size in blobs.quarantined()} if quarantine else {}
     leftovers += aside
     with database.read() as session:
-        idle = artifacts.unneeded(session)
-        free = artifacts.only_in(session, idle)
+        free = [] if apply else artifacts.only_in(session, artifacts.unneeded(session))
         known = artifacts.recorded(session)
     strays = _those(lambda digest: blobs.unused_for(digest, grace), sizes.keys() - known)
-    if idle or free or strays:
-        _require_undamaged(database)
     if not apply:
         return _report(sizes | aside, sorted({*free, *strays}), [*leftovers, *partial], applied=False)
     with turn(database, TURN):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,17 @@ def test_by_a_damaged_catalog_nothing_is_removed(
     assert caught.value.exit_code == 5
     assert "\n" not in caught.value.message
     assert dict(shelf._blobs.digests()) == held
+
+
+def test_digests_that_became_bytes_are_told_in_a_line(local: Registry, tmp_path: Path) -> None:
+    """SQLite alone keeps another type in a column than was declared."""
+    local.add(make_lora(tmp_path / "a"), "a")
+    with closing(sqlite3.connect(str(local._database.url.database))) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = on")
+        connection.execute("UPDATE blobs SET digest = CAST(digest AS BLOB) WHERE rowid % 2 = 0")
+        connection.commit()
+    with pytest.raises(DatabaseDamaged, match="nothing is removed by a damaged catalog"):
+        local.gc()
 
 
 def _damage(shelf: Registry, table: str, column: str) -> None:
