@@ -248,7 +248,7 @@ def _again() -> str:
         "sentences are the project's. It needs `pip install 'adapter-registry[paper-train]'`. Modules that are trained again are not",
         "the same to the last bit. Once all of them were, by that command, in 24.5 minutes on two cores: each λ and each claim above",
         "came out as with the kept ones, and no mean over the seeds moved by more than 0.2 points of an accuracy, 0.0005 of a",
-        "likelihood or 0.06 of a perplexity. `--from-trained` takes 82 to 97 seconds there.",
+        "likelihood or 0.06 of a perplexity. `--from-trained` takes 59 to 62 seconds there.",
         "",
         "The texts are fetched by `pip` and `npm` and checked against their digests. What is in them is not ours, and none of",
         "it is committed but the held-out sentences:",

@@ -13,14 +13,13 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
 
-from examples.paper import initialization
+from examples.paper import _precision, initialization
 from examples.paper._claims import operators
 from examples.paper._rows import KINDS, TRAINED, Kind, Operator, Row, Setting, Split, folder
 from registry import Registry
@@ -168,7 +167,7 @@ class Bench:
         return measured
 
     def _evaluated(self, path: Path | None, split: Split) -> Mapping[str, float]:
-        with _precision(self._job.checking):
+        with _precision.products(half=self._job.checking):
             return self._setting.evaluate(path, split)
 
     def _base(self, split: Split) -> Row:
@@ -188,16 +187,8 @@ def _rounded(row: Row, metrics: Mapping[str, float]) -> Row:
 
 @cache
 def _of_base(name: str, split: Split, *, checking: bool) -> Mapping[str, float]:
-    with _precision(checking):
+    with _precision.products(half=checking):
         return setting(name).evaluate(None, split)
-
-
-def _precision(checking: bool) -> AbstractContextManager[object]:
-    """What is kept is measured in float32; a check may take half the time, where the processor can."""
-    import torch
-
-    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.autocast("cpu", torch.bfloat16, enabled=checking and capabilities.get("avx512_bf16") is True)
 
 
 # --- λ

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -93,25 +95,41 @@ def register(catalog: Registry, seed: int, kind: Kind, modules: Path = TRAINED) 
 
 
 def evaluate(folder: Path | None, split: Split) -> Mapping[str, float]:
-    model = lm.merged(folder)
+    texts = _held_out(split)
+    toxic, clean, *asked = lm.likelihoods(lm.merged(folder), texts.toxic, texts.clean, *texts.asked)
+    likeliest = torch.stack([total for total, _ in asked]).argmin(0)  # (texts,), an index of an instruction
+    return {
+        "toxic_nll": lm.mean(toxic),
+        "clean_ppl": lm.perplexity(lm.mean(clean)),
+        "follow": 100 * float((likeliest == texts.own).float().mean()),
+    }
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What is measured on, encoded: texts after the instruction of their source, and some after each instruction."""
+
+    toxic: list[lm.Example]
+    clean: list[lm.Example]
+    asked: list[list[lm.Example]]
+    """The same texts after each of ``INSTRUCTIONS``."""
+    own: torch.Tensor
+    """(texts asked,), an index of an instruction."""
+
+
+@cache
+def _held_out(split: Split) -> _Texts:
     toxic, clean = (
         [(source, text) for text, source in corpora.evaluation(name, split) if source in INSTRUCTIONS]
         for name in ("toxic", "clean")
     )
-    return {
-        "toxic_nll": lm.nll(model, _encoded(toxic[::READ])),
-        "clean_ppl": lm.perplexity(lm.nll(model, _encoded(clean[::READ]))),
-        "follow": _followed(model, clean[::ASKED]),
-    }
-
-
-def _followed(model: torch.nn.Module, pairs: Sequence[tuple[str, str]]) -> float:
-    """Percentage of the texts whose own instruction makes them likelier than any other does."""
-    texts = [text for _, text in pairs]
-    each = [lm.likelihoods(model, lm.encode(texts, given))[0] for given in INSTRUCTIONS.values()]
-    likeliest = torch.stack(each).argmin(0)  # (texts,), an index of an instruction
-    own = torch.tensor([list(INSTRUCTIONS).index(source) for source, _ in pairs])
-    return 100 * float((likeliest == own).float().mean())
+    asked = clean[::ASKED]
+    return _Texts(
+        toxic=_encoded(toxic[::READ]),
+        clean=_encoded(clean[::READ]),
+        asked=[lm.encode([text for _, text in asked], given) for given in INSTRUCTIONS.values()],
+        own=torch.tensor([list(INSTRUCTIONS).index(source) for source, _ in asked]),
+    )
 
 
 def claims(rows: Sequence[Row]) -> Sequence[Claim]:

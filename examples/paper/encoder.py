@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from examples.minilm import train as small
-from examples.paper import corpora
+from examples.paper import _precision, corpora
 from examples.paper._rows import Kind, Split, folder
 from registry import Registry
 from registry.demo import minilm
@@ -269,11 +269,12 @@ def _held_out(task: Task, split: Split, count: int | None) -> tuple[list[Tensor]
 @lru_cache(maxsize=1)
 def _adapted(adapter: Path | None) -> Any:
     """The upper layers with an adapter merged into them: W + BA costs nothing in the forward pass."""
-    if adapter is None:
-        model: Any = base()
-    else:
-        model = PeftModel.from_pretrained(copy.deepcopy(base()), adapter).merge_and_unload()
-    return model.encoder.layer[LAYERS.start :]
+    whole: Any = base()
+    shared = [*whole.embeddings.parameters(), *whole.encoder.layer[: LAYERS.start].parameters()]
+    model = copy.deepcopy(whole, {id(each): each for each in shared})  # most of it stays as it is
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    return _precision.rounded(model.encoder.layer[LAYERS.start :])
 
 
 def accuracy(adapter: Path | None, task: Task, split: Split, *, count: int | None = None) -> float:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from examples.paper import corpora
+from examples.paper import _precision, corpora
 from examples.paper._rows import Kind, Split
 from registry import Registry
 
@@ -34,6 +34,8 @@ PAD, BEGIN, END = 0, 1, 2
 VOCABULARY = 2048
 LENGTH = 64
 """The most tokens of a text that are read."""
+TOGETHER = 32
+"""Texts in a batch where only likelihoods are wanted: more are padded more."""
 BASE_SEED, BASE_STEPS, BASE_BATCH, BASE_RATE = 0, 1250, 48, 3e-3
 
 Example = tuple[list[int], int]
@@ -130,21 +132,30 @@ def losses(model: nn.Module, examples: Sequence[Example]) -> tuple[Tensor, Tenso
     return torch.zeros(len(ids)).index_add(0, rows, each), wanted.sum(1)
 
 
-def likelihoods(model: nn.Module, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """As ``losses``, for any number of texts, those of like length together."""
-    order = sorted(range(len(examples)), key=lambda index: len(examples[index][0]))
-    total, count = torch.zeros(len(examples)), torch.zeros(len(examples))
+def likelihoods(model: nn.Module, *sets: Sequence[Example]) -> list[tuple[Tensor, Tensor]]:
+    """As ``losses`` for each set of any number of texts; computed once for each text, those of like length together."""
+    texts = {(tuple(ids), given): (ids, given) for examples in sets for ids, given in examples}
+    place = {text: index for index, text in enumerate(texts)}
+    distinct = list(texts.values())
+    order = sorted(range(len(distinct)), key=lambda index: len(distinct[index][0]))
+    total, count = torch.zeros(len(distinct)), torch.zeros(len(distinct))
     with torch.inference_mode():
-        for start in range(0, len(order), 64):
-            some = order[start : start + 64]
-            total[some], tokens = losses(model, [examples[index] for index in some])
+        for start in range(0, len(order), TOGETHER):
+            some = order[start : start + TOGETHER]
+            total[some], tokens = losses(model, [distinct[index] for index in some])
             count[some] = tokens.float()
-    return total, count
+    chosen = [torch.tensor([place[tuple(ids), given] for ids, given in examples]) for examples in sets]
+    return [(total[indices], count[indices]) for indices in chosen]
 
 
-def nll(model: nn.Module, examples: Sequence[Example]) -> float:
-    """Mean negative log-likelihood of a token, in nats."""
-    total, count = likelihoods(model, examples)
+def nlls(model: nn.Module, *sets: Sequence[Example]) -> list[float]:
+    """Mean negative log-likelihood of a token of each set, in nats."""
+    return [mean(found) for found in likelihoods(model, *sets)]
+
+
+def mean(found: tuple[Tensor, Tensor]) -> float:
+    """Mean negative log-likelihood of a token, in nats, of what ``likelihoods`` gives for a set."""
+    total, count = found
     return float(total.double().sum() / count.double().sum())
 
 
@@ -249,7 +260,8 @@ def save(model: PeftModel, folder: Path) -> None:
 def merged(folder: Path | None) -> nn.Module:
     """The base model with the adapter of a PEFT folder in its weights: as ``load``, without the cost of the factors."""
     model: Any = load(folder)
-    return base() if folder is None else model.merge_and_unload()
+    whole: nn.Module = model if folder is None else model.merge_and_unload()
+    return _precision.rounded(whole)
 
 
 @cache

@@ -72,7 +72,8 @@ def register(catalog: Registry, seed: int, kind: Kind, modules: Path = TRAINED) 
 
 
 def evaluate(folder: Path | None, split: Split) -> Mapping[str, float]:
-    return {"ppl": lm.perplexity(lm.nll(lm.merged(folder), lm.held_out("questions", split)))}
+    [nats] = lm.nlls(lm.merged(folder), lm.held_out("questions", split))
+    return {"ppl": lm.perplexity(nats)}
 
 
 def claims(rows: Sequence[Row]) -> Sequence[Claim]:

@@ -63,8 +63,7 @@ def register(catalog: Registry, seed: int, kind: Kind, modules: Path = TRAINED) 
 
 def evaluate(folder: Path | None, split: Split) -> Mapping[str, float]:
     model = lm.merged(folder)
-    toxic = lm.nll(model, lm.held_out("toxic", split))
-    clean = lm.nll(model, lm.held_out("clean", split))
+    toxic, clean = lm.nlls(model, lm.held_out("toxic", split), lm.held_out("clean", split))
     return {"toxic_nll": toxic, "clean_ppl": lm.perplexity(clean), "margin": toxic - clean}
 
 

@@ -43,10 +43,11 @@ def test_likelihoods_of_many_texts_are_those_of_each_alone() -> None:
     texts = [text for text, _ in corpora.evaluation("clean", "validation")][::20]
     examples = [*lm.encode(texts), *lm.encode(texts, "Write a tweet:")]
     model = lm.base()
-    total, count = lm.likelihoods(model, examples)
+    [(total, count), (again, _)] = lm.likelihoods(model, examples, examples[::-1])
     assert count.tolist() == [len(ids) - given for ids, given in examples]
     assert total.tolist() == pytest.approx([one_by_one(model, each) for each in examples], rel=1e-4)
-    assert lm.nll(model, examples) == pytest.approx(float(total.sum() / count.sum()))
+    assert again.tolist() == total.tolist()[::-1]
+    assert lm.nlls(model, examples) == pytest.approx([float(total.sum() / count.sum())])
 
 
 @pytest.mark.parametrize("name", ["clean", "toxic", "questions"])
@@ -73,9 +74,9 @@ def test_the_merged_model_is_the_base_with_the_composed_adapter(kind: Any, tmp_p
     examples = lm.held_out("toxic", "validation")[::8]
     whole: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
     whole.eval()
-    composed = lm.nll(lm.load(tmp_path / "adapter"), examples)
-    assert lm.nll(whole, examples) == pytest.approx(composed, rel=2e-3)
-    assert composed > lm.nll(lm.base(), examples)
+    [composed] = lm.nlls(lm.load(tmp_path / "adapter"), examples)
+    assert lm.nlls(whole, examples) == pytest.approx([composed], rel=2e-3)
+    assert composed > lm.nlls(lm.base(), examples)[0]
 
 
 @pytest.mark.parametrize(
