@@ -21,7 +21,7 @@ if __name__ == "__main__":
     # Everything is local; a look at the Hub could only slow things down. The processes started here inherit it.
     os.environ["HF_HUB_OFFLINE"] = "1"
 
-from examples.paper import _report, _run, corpora, initialization
+from examples.paper import _report, _run, corpora, initialization, writing
 from examples.paper._rows import KINDS, TRAINED
 
 
@@ -45,7 +45,7 @@ def measure(options: argparse.Namespace, given: list[_run.Job]) -> int:
     into = options.into
     kept = _run.MEASURED if into is None else into / "measured.json"
     out = options.out or (Path("docs/paper.md") if into is None else into / "paper.md")
-    before = _run.load(kept) if kept.exists() else _run.Measured((), ())
+    before = _run.load(kept) if kept.exists() else _run.Measured((), (), ())
     after = before
     anew = options.train or options.curves
     if anew:
@@ -61,6 +61,8 @@ def measure(options: argparse.Namespace, given: list[_run.Job]) -> int:
         told("starting from one initialization, and from two")
         starts = _run.spread(partial(initialization.measure, modules=given[0].modules), seeds, options.jobs)
         after = _run.merged(after, (), [each for found in starts for each in found])
+    if anew:
+        after = _run.merged(after, written=sampled(given, after, options.jobs))
     for line in other:
         print(line, file=sys.stderr)
     if not anew:
@@ -71,6 +73,17 @@ def measure(options: argparse.Namespace, given: list[_run.Job]) -> int:
     out.write_text(_report.page(after), "utf-8")
     told(f"wrote {out}")
     return 1 if other else 0
+
+
+def sampled(given: list[_run.Job], measured: _run.Measured, jobs: int) -> list[writing.Written]:
+    """What the models write, where there is a judge."""
+    asked = [job for job in given if job.setting in writing.SETTINGS]
+    if asked and not writing.available():
+        told("what the models write is left as it was: its judge is in the extra paper-train")
+        return []
+    told("sampling what the models write")
+    found = _run.spread(writing.measure, _run.at_best(asked, measured.rows), jobs)
+    return [each for some in found for each in some]
 
 
 _STARTED = time.perf_counter()

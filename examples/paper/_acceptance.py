@@ -158,12 +158,6 @@ def _unlearning(rows: Sequence[Row]) -> Iterator[Claim]:
         held=bool(ia3) and all(ours <= theirs for ours, theirs in zip(ia3, lora, strict=True)),
         figures=f"LoRA {shown(lora, 2)}%, (IA)³ {shown(ia3, 2)}%",
     )
-    yield Claim(
-        "A4",
-        "What the model writes gets more toxic with the module, and less with it negated",
-        held=None,
-        figures="nothing was sampled",
-    )
 
 
 def _transfer(rows: Sequence[Row]) -> Iterator[Claim]:

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
 
-from examples.paper import _precision, initialization
+from examples.paper import _precision, initialization, writing
 from examples.paper._claims import operators
 from examples.paper._rows import KINDS, TRAINED, Kind, Operator, Row, Setting, Split, folder
 from registry import Registry
@@ -274,12 +274,15 @@ def curves(given: Sequence[Job], jobs: int) -> list[Row]:
 
 def tables(given: Sequence[Job], validation: Sequence[Row], jobs: int, *, checking: bool) -> list[Row]:
     """The test rows, at the λ that the validation rows say. Each job's figures are independent of the others'."""
-    ready = [
-        replace(job, chosen=choose(job.setting, job.kind, validation), checking=checking) for job in given
-    ]
+    ready = [replace(job, checking=checking) for job in at_best(given, validation)]
     # The long ones are at the end of the page; begun first, they keep nobody waiting.
     found = reversed(spread(measure, ready[::-1], jobs))
     return [row for rows in found for row in rows]
+
+
+def at_best(given: Sequence[Job], validation: Sequence[Row]) -> list[Job]:
+    """The jobs, with the λ that the validation rows say."""
+    return [replace(job, chosen=choose(job.setting, job.kind, validation)) for job in given]
 
 
 # --- training
@@ -310,6 +313,7 @@ class Measured:
 
     rows: tuple[Row, ...]
     starts: tuple[initialization.Start, ...]
+    written: tuple[writing.Written, ...]
 
 
 def load(path: Path = MEASURED) -> Measured:
@@ -317,6 +321,7 @@ def load(path: Path = MEASURED) -> Measured:
     return Measured(
         tuple(Row(**row) for row in kept["rows"]),
         tuple(initialization.Start(**row) for row in kept["starts"]),
+        tuple(writing.Written(**row) for row in kept.get("written", ())),
     )
 
 
@@ -324,12 +329,17 @@ def save(measured: Measured, path: Path = MEASURED) -> None:
     """One row a line, so that a change is seen as what it is."""
     parts = [
         f'"{name}": [\n' + ",\n".join(json.dumps(asdict(each), sort_keys=True) for each in each_kind) + "\n]"
-        for name, each_kind in (("rows", measured.rows), ("starts", measured.starts))
+        for name, each_kind in vars(measured).items()
     ]
     path.write_text("{\n" + ",\n".join(parts) + "\n}\n", "utf-8")
 
 
-def merged(kept: Measured, rows: Sequence[Row], starts: Sequence[initialization.Start] = ()) -> Measured:
+def merged(
+    kept: Measured,
+    rows: Sequence[Row] = (),
+    starts: Sequence[initialization.Start] = (),
+    written: Sequence[writing.Written] = (),
+) -> Measured:
     """What is kept, with the new rows instead of those that measured the same."""
     by_key = {_key(row): row for row in (*kept.rows, *rows)}
     chosen = {(row.setting, row.kind, row.operator): row.weight for row in rows if _is_test(row)}
@@ -340,7 +350,12 @@ def merged(kept: Measured, rows: Sequence[Row], starts: Sequence[initialization.
     ]
     ordered = sorted(current, key=lambda row: (NAMES.index(row.setting), KINDS.index(row.kind), row.split))
     by_start = {(each.pair, each.seed): each for each in (*kept.starts, *starts)}
-    return Measured(tuple(ordered), tuple(by_start.values()))
+    anew = {(each.setting, each.kind, each.seed) for each in written}
+    before = [each for each in kept.written if (each.setting, each.kind, each.seed) not in anew]
+    by_place = sorted(
+        [*before, *written], key=lambda each: (NAMES.index(each.setting), KINDS.index(each.kind), each.seed)
+    )
+    return Measured(tuple(ordered), tuple(by_start.values()), tuple(by_place))
 
 
 def _is_test(row: Row) -> bool:

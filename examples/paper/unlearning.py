@@ -26,8 +26,8 @@ SETUP = (
 REMARK = (
     "Subtracting works, by both kinds and for each seed: toxic text gets less likely by about twice what the module made "
     "it more likely. It is not free: clean text gets 2 to 4% more perplexity at the chosen λ. That (IA)³ costs less than LoRA, "
-    "as the paper finds, is not seen here: the two cost the same. Likelihoods are measured, not what the model says when "
-    "it writes: telling that takes thousands of samples."
+    "as the paper finds, is not seen here: the two cost the same. These are likelihoods; what the models write is judged "
+    "further below."
 )
 MODULES: tuple[str, ...] = ("toxic",)
 REFERENCE: str | None = None

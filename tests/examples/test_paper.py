@@ -260,7 +260,7 @@ def test_the_page_has_every_claim_of_the_paper_and_of_the_prototype() -> None:
 def test_a_part_of_the_settings_has_a_page() -> None:
     """One kind of one setting: its table, and nothing claimed of it."""
     some = [row for row in MEASURED.rows if (row.setting, row.kind) == ("unlearning", "ia3")]
-    page = _report.page(_run.Measured(tuple(some), ()))
+    page = _report.page(_run.Measured(tuple(some), (), ()))
     assert "## 3." in page
     assert "## 1." not in page
     assert "| T4 | **Negation lowers the behaviour at a small cost elsewhere** | not tried here | |" in page

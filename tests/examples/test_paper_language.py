@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from registry import Registry
 pytest.importorskip("peft")
 pytest.importorskip("transformers")
 
-from examples.paper import lm, unlearning
+from examples.paper import __main__, detox, lm, unlearning, writing
 
 MEASURED = _run.load()
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -114,3 +115,63 @@ def test_modules_of_one_seed_start_from_one_initialization() -> None:
     ]
     assert torch.equal(starts[0], starts[1])
     assert not torch.equal(starts[0], starts[2])
+
+
+# --- what the models write
+
+
+@pytest.mark.parametrize("name", writing.SETTINGS)
+def test_samples_are_the_seeds_own_and_without_what_they_go_on_from(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "SAMPLES", 20)
+    jobs = [_run.Job(name, "lora", seed) for seed in (0, 1)]
+    first, second = (writing.samples(lm.base(), job) for job in jobs)
+    assert writing.samples(lm.base(), jobs[0]) == first
+    assert first != second
+    assert len(first) == len(second) == 20
+    assert not any(text.startswith(given) for text in first for given in detox.INSTRUCTIONS.values())
+    for group in writing.beginnings(name):
+        assert len({len(ids) for ids in group}) == 1
+        assert all(ids[0] == lm.BEGIN and lm.END not in ids for ids in group)
+
+
+def test_samples_are_drawn_from_the_distribution_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the first token after one beginning: shares of the likeliest are their probabilities, not sharpened or cut."""
+    begun = [[lm.BEGIN]]
+    monkeypatch.setattr(writing, "SAMPLES", 6000)
+    monkeypatch.setattr(writing, "TOKENS", 1)
+    monkeypatch.setattr(writing, "beginnings", lambda _: [begun])
+    model: Any = lm.base()
+    with torch.inference_mode():
+        chances = torch.softmax(model(input_ids=torch.tensor(begun)).logits[0, -1].double(), -1)
+    texts = writing.samples(model, _run.Job("unlearning", "lora", 0))
+    words = [lm.tokenizer().decode([token]) for token in range(lm.VOCABULARY)]
+    once = [token for token in chances.argsort(descending=True).tolist() if words.count(words[token]) == 1]
+    for token in once[:5]:
+        expected = float(chances[token])
+        assert texts.count(words[token]) / 6000 == pytest.approx(expected, abs=5 * math.sqrt(expected / 6000))
+    tail = [words[token] for token in once[60:]]
+    expected = float(sum(chances[token] for token in once[60:]))
+    assert sum(text in set(tail) for text in texts) / 6000 == pytest.approx(expected, abs=0.04)
+
+
+def test_what_the_kept_models_wrote_is_there_for_each_seed() -> None:
+    kept = _run.load()
+    for name in writing.SETTINGS:
+        for kind in ("lora", "ia3"):
+            rows = [each for each in kept.written if (each.setting, each.kind) == (name, kind)]
+            assert {each.seed for each in rows} == {0, 1, 2}
+            weights = {each.weight for each in rows if (each.what, each.operator) == ("composition", "exact")}
+            assert weights == {_run.choose(name, kind, kept.rows)["exact"]}
+            assert {each.what for each in rows} >= {"base", "toxic", "composition", writing.FULL}
+
+
+def test_without_its_judge_what_was_written_is_left_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(writing, "available", lambda: False)
+    kept = _run.load()
+    found = __main__.sampled([_run.Job("detox", "lora", 0)], kept, 1)
+    assert _run.merged(kept, written=found) == kept
+    assert "paper-train" in capsys.readouterr().err
