@@ -33,10 +33,14 @@ def sweep_parts(sweep: Sweep, console: Console) -> Iterator[RenderableType]:
     ]
     if rows:
         yield table(console, ["point", *variables, *names, "state", "because"], rows, prose=["because"])
-    yield line(
-        f"{plural(len(sweep.points), 'point')}: {sweep.computed} computed, {sweep.evaluated} measured, "
-        f"{sweep.reused} known, {sweep.failed} failed"
-    )
+    counts = {
+        "computed": sweep.computed,
+        "measured": sweep.evaluated,
+        "known": sweep.reused,
+        "failed": sweep.failed,
+    }
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count is not None)
+    yield line(f"{plural(len(sweep.points), 'point')}: {said}")
     if sweep.chosen is not None:
         best = next(point.expression for point in sweep.points if point.position == sweep.chosen)
         parts = ("  is ", (sweep.ref, "bold")) if sweep.ref else ()

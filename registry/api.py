@@ -217,7 +217,8 @@ class Registry:
     def diff(self, before: Reference, after: Reference, *, base_path: str | Path | None = None) -> Difference:
         """How two versions differ: metadata, inputs and coefficients, and the change of ΔW per module.
 
-        ``base_path`` is the base model's folder, for adapters that hold parameters whole or use DoRA.
+        Deleted versions are compared, too; ΔW only as long as their bytes are here. ``base_path`` is the base model's
+        folder, for adapters that hold parameters whole or use DoRA.
         """
         from registry.verbs import diff
 

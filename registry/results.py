@@ -153,8 +153,8 @@ class Sweep(Result):
     ``pins`` says which version each reference of the expression means. ``metrics`` are the objectives, first things
     first. ``chosen`` is the position of the best point and ``ref`` the version that it became, where there is one.
     Of the points, ``computed`` counts adapters that this call computed, ``evaluated`` those that it measured, ``reused``
-    those whose metrics were known, and ``failed`` those without metrics. ``id`` is None for what was only
-    planned. ``advice`` says, where no point is chosen, which came nearest or why it failed.
+    those whose metrics were known, and ``failed`` those without metrics; of a sweep as it is recorded, ``computed`` is
+    None and the others count what all calls of it did. ``id`` is None for what was only planned. ``advice`` says, where no point is chosen, which came nearest or why it failed.
     """
 
     id: int | None
@@ -175,7 +175,7 @@ class Sweep(Result):
     chosen: int | None = None
     ref: str | None = None
     created: bool = False
-    computed: int = 0
+    computed: int | None = None
     evaluated: int = 0
     reused: int = 0
     failed: int = 0

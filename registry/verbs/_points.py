@@ -69,7 +69,13 @@ def variable(name: str, asked: str | Sequence[str | Decimal | int]) -> Variable:
         return Variable(name, text, low, high)
     step = parts[2]
     if step == 0 or (high - low) / step < 0:
-        raise UsageError(f"{name}={text} does not come from {format_decimal(low)} to {format_decimal(high)}")
+        turned = f"{name}={':'.join(map(format_decimal, (low, high, -step)))}"
+        raise UsageError(
+            f"{name}={text} does not come from {format_decimal(low)} to {format_decimal(high)}",
+            hint=f"the step goes the other way: --over {turned}"
+            if step
+            else "a step that is not 0, such as 0.1",
+        )
     count = int((high - low) / step) + 1
     if count > MOST:
         raise UsageError(f"{name}={text} has {count} values", hint=f"at most {MOST}: take a greater step")

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from registry import deltas, reference
 from registry.blobs import BlobStore
 from registry.catalog import artifacts, references, views
+from registry.catalog.artifacts import File
 from registry.catalog.database import Database
 from registry.catalog.references import Pin
 from registry.errors import Incompatible
@@ -28,12 +29,16 @@ _FIELDS = ("kind", "task", "base_model", "digest", "rank", "parameters", "dtype"
 def diff(
     database: Database, blobs: BlobStore, before: str, after: str, *, base_path: str | Path | None = None
 ) -> Difference:
+    """Deleted versions are compared, too, their weights as long as their bytes are here."""
     with database.read() as session:
-        pins = [references.resolve(session, reference.parse(ref)) for ref in (before, after)]
+        pins = [references.resolve(session, reference.parse(ref), deleted=True) for ref in (before, after)]
         one, other = views.versions(session, [pins[0].id, pins[1].id])
         files = [_content.files_of(session, pin.digest, pin.ref) for pin in pins]
         recipes = [_recipe(session, pin) for pin in pins]
     reason = _not_comparable(one, other)
+    for pin, held in zip(pins, files, strict=True):
+        if reason is None and pin.deleted and not _is_here(blobs, held):
+            reason = f"{pin.ref} was deleted, and its bytes are gone"
     modules: tuple[ModuleChange, ...] = ()
     if reason is None and one.digest != other.digest:
         opened = [_content.open_adapter(blobs, held, pin.ref) for held, pin in zip(files, pins, strict=True)]
@@ -67,6 +72,10 @@ def _not_comparable(one: Version, other: Version) -> str | None:
         return f"{one.ref} is on {one.base_model}, {other.ref} on {other.base_model}"
     blocked = next((version for version in (one, other) if version.not_composable), None)
     return None if blocked is None else f"{blocked.ref}: {blocked.not_composable[0]}"
+
+
+def _is_here(blobs: BlobStore, files: Mapping[str, File]) -> bool:
+    return bool(files) and all(blobs.has(file.digest) for file in files.values())
 
 
 def _fields(one: Version, other: Version) -> list[FieldChange]:

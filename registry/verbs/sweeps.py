@@ -41,7 +41,8 @@ def judged(what: Sweep, points: Sequence[SweepPoint]) -> Sweep:
         for each in points
     )
     failed = sum(each.metrics is None and each.state != "new" for each in points)
-    reused = sum(each.metrics is not None for each in points)
+    evaluated = sum(each.attempts > 0 for each in points)
+    reused = sum(each.metrics is not None and not each.attempts for each in points)
     advice = _advice(
         [each for each in points if each.metrics is None or each.position in scored], constraints
     )
@@ -50,6 +51,7 @@ def judged(what: Sweep, points: Sequence[SweepPoint]) -> Sweep:
             "points": marked,
             "chosen": chosen,
             "failed": failed,
+            "evaluated": evaluated,
             "reused": reused,
             "advice": advice if chosen is None else None,
         }

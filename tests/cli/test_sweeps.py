@@ -47,6 +47,8 @@ def test_a_sweep_shows_every_point_and_names_the_best(run: Run, measure: str) ->
     assert run("sweeps", "list", "--format", "quiet").stdout == "1\n"
     shown = json.loads(run("sweeps", "show", "1", "--format", "json").stdout)
     assert [point["state"] for point in shown["points"]] == ["ok", "ok", "failed"]
+    assert (shown["computed"], shown["evaluated"], shown["reused"], shown["failed"]) == (None, 3, 0, 1)
+    assert "3 points: 3 measured, 0 known, 1 failed" in run("sweeps", "show", "1").stdout
     assert run("sweeps", "show", "7").exit_code == 3
     assert "planned" in run(*words, "--minimize", "--dry-run").stdout
 

@@ -114,3 +114,15 @@ def test_damage_and_absence_are_told_apart(shelf: Registry) -> None:
         shelf.diff("a", "b")
     with pytest.raises(NotFound):
         shelf.diff("a", "nosuch")
+
+
+def test_a_deleted_version_is_compared_and_its_weights_as_long_as_they_are_here(shelf: Registry) -> None:
+    before = shelf.diff("a", "b")
+    shelf.delete("a@1")
+    assert shelf.diff("a@1", "b") == before
+    shelf.gc(apply=True)
+    after = shelf.diff("a@1", "b")
+    assert after.fields == before.fields
+    assert (after.modules, after.not_compared) == ((), "a@1 a has no live version, and its bytes are gone")
+    with pytest.raises(NotFound, match="a has no live version"):
+        shelf.diff("a", "b")

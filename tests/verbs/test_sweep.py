@@ -126,6 +126,8 @@ def test_a_finer_grid_computes_and_measures_only_what_is_new(
     assert [each["w"] for each in seen[3:]] == [Decimal("0.25"), Decimal("0.75")]
     assert len(computed) == finer.computed == finer.evaluated == 2
     assert finer.reused == 3
+    recorded = duo.sweep_result(finer.id or 0)
+    assert (recorded.computed, recorded.evaluated, recorded.reused) == (None, 2, 3)
     assert finer.ref == "best@2"
 
 
@@ -532,6 +534,22 @@ def test_what_makes_no_sense_is_refused_before_anything(
         sweep(duo, seen, **change)  # type: ignore[arg-type]
     assert seen == []
     assert duo.sweeps() == ()
+
+
+@pytest.mark.parametrize(
+    ("over", "hint"),
+    [
+        ("0:1:0", "a step that is not 0, such as 0.1"),
+        ("1:0:0.1", "the step goes the other way: --over w=1:0:-0.1"),
+        ("0.2:0.8:-0.05", "the step goes the other way: --over w=0.2:0.8:0.05"),
+    ],
+)
+def test_of_a_range_that_leads_nowhere_the_hint_says_how_it_would(
+    duo: Registry, over: str, hint: str
+) -> None:
+    with pytest.raises(UsageError, match="does not come from") as refused:
+        sweep(duo, [], over={"w": over})
+    assert refused.value.hint == hint
 
 
 @pytest.mark.parametrize("place", ["{w-1}", "{1-v}", "{1+w}", "{1..0-w}", "{1 - }", "{}", "{1-w}}"])
