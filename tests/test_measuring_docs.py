@@ -80,11 +80,27 @@ def test_a_sweep_prints_what_the_page_shows_and_its_other_examples_run(place: Pa
     (line,) = commands(first)
     done = run(line)
     assert (done.exit_code, done.stdout) == (0, blocks("sweeps.md", "text")[0])
-    for line in (line for block in others for line in commands(block)):
+    for line in (line for block in others[1:] for line in commands(block)):
         assert run(line).exit_code == 0, line
-    (example,) = blocks("sweeps.md", "python")
+    _, example = blocks("sweeps.md", "python")
     known = {"evaluate_my_model": lambda path: len([*Path(path).iterdir()])}
     exec(compile(example, "sweeps.md", "exec"), known)  # noqa: S102  (our own page)
+
+
+def test_the_sweep_that_runs_in_a_checkout_finds_what_the_page_shows(place: Path) -> None:
+    """With the page's own evaluation: PEFT and transformers, on texts that are kept here."""
+    (place / "examples").symlink_to(ROOT / "examples")
+    (place / "eval.py").write_text(blocks("sweeps.md", "python")[0])
+    *added, line = commands(blocks("sweeps.md", "sh")[1])
+    for each in added:
+        assert run(each).exit_code == 0, each
+    done = run(line)
+    assert done.exit_code == 0, done.stderr
+    shown = blocks("sweeps.md", "text")[1]
+    number = re.compile(r"\d+(\.\d+)?")
+    assert number.sub("", done.stdout).split() == number.sub("", shown).split()
+    figures = [[float(each[0]) for each in number.finditer(text)] for text in (done.stdout, shown)]
+    assert figures[0] == pytest.approx(figures[1], abs=0.11), "another processor rounds otherwise"
 
 
 def test_the_pictures_are_what_the_commands_beside_them_draw(place: Path) -> None:

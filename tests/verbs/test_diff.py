@@ -123,6 +123,6 @@ def test_a_deleted_version_is_compared_and_its_weights_as_long_as_they_are_here(
     shelf.gc(apply=True)
     after = shelf.diff("a@1", "b")
     assert after.fields == before.fields
-    assert (after.modules, after.not_compared) == ((), "a@1 a has no live version, and its bytes are gone")
+    assert (after.modules, after.not_compared) == ((), "a@1 was deleted, and its bytes are gone")
     with pytest.raises(NotFound, match="a has no live version"):
         shelf.diff("a", "b")
