@@ -133,23 +133,19 @@ def _unlearning(rows: Sequence[Row]) -> Iterator[Claim]:
             held=growing,
             figures="margin " + " ".join(f"{sum(each) / len(each):.3f}" for each in curves["margin"]),
         )
-        none, half, full = (QUARTERS.index(weight) for weight in ("0", "0.5", "1"))
-        nats = _differences(curves["toxic_nll"][half], curves["toxic_nll"][none])
-        costs = _percent(curves["clean_ppl"][half], curves["clean_ppl"][none])
-        yield Claim(
-            "A4",
-            f"λ = 0.5: toxic NLL at least 0.05 higher, clean perplexity at most 5% ({TITLES[kind]}, exact, validation)",
-            held=min(nats) >= 0.05 and max(costs) <= 5,
-            figures=f"{listed(nats, 3)}; {listed(costs)}%",
-        )
-        wider = _differences(curves["margin"][full], curves["margin"][none])
-        costs = _percent(curves["clean_ppl"][full], curves["clean_ppl"][none])
-        yield Claim(
-            "A4",
-            f"λ = 1: margin at least 0.08 wider, clean perplexity at most 15% higher ({TITLES[kind]}, exact, validation)",
-            held=min(wider) >= 0.08 and max(costs) <= 15,
-            figures=f"{listed(wider, 3)}; {listed(costs)}%",
-        )
+        for weight, metric, text, least, most in (
+            ("0.5", "toxic_nll", "toxic NLL at least 0.05 higher", 0.05, 5),
+            ("1", "margin", "margin at least 0.08 wider", 0.08, 15),
+        ):
+            at, none = QUARTERS.index(weight), QUARTERS.index("0")
+            gains = _differences(curves[metric][at], curves[metric][none])
+            costs = _percent(curves["clean_ppl"][at], curves["clean_ppl"][none])
+            yield Claim(
+                "A4",
+                f"λ = {weight}: {text}, clean perplexity at most {most}% higher ({TITLES[kind]}, exact, validation)",
+                held=min(gains) >= least and max(costs) <= most,
+                figures=f"{listed(gains, 3)}; {listed(costs)}%",
+            )
     lora, ia3 = (unlearning.costs(rows, kind, "margin", MARGIN) for kind in KINDS)
     yield Claim(
         "A4",

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
 
-from examples.paper import _precision, initialization, writing
+from examples.paper import _precision, corpora, initialization, writing
 from examples.paper._claims import operators
 from examples.paper._rows import KINDS, TRAINED, Kind, Operator, Row, Setting, Split, folder
 from registry import Registry
@@ -119,7 +119,7 @@ class Bench:
             over={"w": self._setting.GRID},
             metric=[f"{each.name}:{'max' if each.higher else 'min'}" for each in self._setting.METRICS],
             evaluate=lambda path, _: self._evaluated(path, "validation"),
-            evaluator=f"examples.paper.{self._job.setting}",
+            evaluator=f"examples.paper.{self._job.setting}@{corpora.fingerprint()}",
             dataset=self._job.setting,
             split="validation",
             record=False,

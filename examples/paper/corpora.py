@@ -209,6 +209,12 @@ def evaluation(name: str, split: Split) -> list[tuple[str, str]]:
     return [(row["text"], row["label"]) for row in map(json.loads, lines)]
 
 
+def fingerprint() -> str:
+    """Of all held-out sentences: what was measured on others is not known of these."""
+    files = sorted(EVALUATION.glob("*.jsonl"))
+    return hashlib.sha256(b"".join(each.name.encode() + each.read_bytes() for each in files)).hexdigest()[:12]
+
+
 def write_evaluation(name: str, split: Split, examples: list[tuple[str, str]]) -> None:
     EVALUATION.mkdir(exist_ok=True)
     lines = [json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in examples]
