@@ -63,7 +63,8 @@ def page(measured: _run.Measured) -> str:
     found = [claim for setting, rows in whole for claim in setting.claims(rows)]
     if measured.starts:
         found += initialization.claims(measured.starts)
-    found += writing.claims(measured.written)
+    names_of_whole = {setting.NAME for setting, _ in whole}
+    found += writing.claims([each for each in measured.written if each.setting in names_of_whole])
     found += _acceptance.claims([row for _, rows in whole for row in rows], measured.starts)
     parts = [
         HEAD,
