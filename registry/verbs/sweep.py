@@ -127,7 +127,8 @@ def run_evaluation(
     )
     database.require("evaluations")
     with database.read() as session:
-        pins = [references.resolve(session, reference.parse(ref)) for ref in dict.fromkeys(refs)]
+        found = [references.resolve(session, reference.parse(ref)) for ref in refs]
+    pins = list({pin.id: pin for pin in found}.values())  # of two names for one version it is measured once
     done: list[Evaluation] = []
     try:
         for position, pin in enumerate(pins):
@@ -363,16 +364,16 @@ class _Sweep:
             done += len(batch)
 
     def _from_before(self) -> Iterator[tuple[Mapping[str, Decimal], Mapping[str, float]]]:
-        """What earlier sweeps measured of the same expression, by the same evaluator."""
+        """What earlier sweeps measured of the recipes that this one makes of the same values, by the same evaluator."""
         with self._database.read() as session:
             found = sweeps.before(session, self._id)
-        for values, text, metrics in found:
+        for values, recipe, metrics in found:
             numbers = {name: Decimal(value) for name, value in values.items()}
             same = numbers.keys() == {each.name for each in self._variables}
             if (
                 same
-                and _points.filled(self._asked.text, numbers).strip() == text
                 and self._wanted <= metrics.keys()
+                and self._grounded(self._plan(numbers)).recipe.digest == recipe
             ):
                 yield numbers, metrics
 
@@ -466,14 +467,14 @@ class _Sweep:
         """Record points, unless they are recorded as they are."""
 
         def write(session: Session) -> None:
-            there = {each.position: each for each in sweeps.points(session, self._id)} if there_are else {}
+            reused = (point.position for point in points if not point.attempts)
+            there = sweeps.points_at(session, self._id, reused)
             for point in points:
                 before = there.get(point.position)
-                if before is None or point.attempts or before.metrics != point.metrics:
+                if before is None or _said(before) != _said(point):
                     artifacts.save_recipe(session, self._plans[point.position].recipe)
                     sweeps.save(session, self._id, point)
 
-        there_are = any(not point.attempts for point in points)
         if points:
             self._database.transact(write)
         self._results |= {point.position: point for point in points}
@@ -632,6 +633,11 @@ class _Sweep:
 
         self._database.transact(write)
         return version.ref, version.created, version.warnings
+
+
+def _said(point: SweepPoint) -> tuple[object, ...]:
+    """What a point says, however it came to be known."""
+    return point.values, point.recipe, point.metrics
 
 
 def _check(asked: Asked) -> None:
