@@ -467,6 +467,34 @@ def test_who_loses_the_database_goes_on_where_it_was(postgres_url: str, tmp_path
     assert not list(tmp_path.glob("home/.point*"))
 
 
+def test_what_ended_beside_what_went_wrong_is_kept(duo: Registry) -> None:
+    """A function is not interrupted: what it gives after Ctrl-C, or after an error elsewhere, has cost its time."""
+    seen: list[Decimal] = []
+    broken, together = threading.Event(), threading.Barrier(3)
+
+    def measure(_: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        seen.append(values["w"])
+        if not broken.is_set():
+            together.wait(60)
+            if not values["w"]:
+                broken.set()
+                raise KeyboardInterrupt
+            broken.wait(60)
+        return {"loss": float(values["w"])}
+
+    options: dict[str, Any] = {
+        "over": {"w": "0,1,2"},
+        "evaluate": measure,
+        "evaluator": "m",
+        "metric": "loss:min",
+    }
+    with pytest.raises(KeyboardInterrupt):
+        duo.sweep("best", "a - {w}*b", jobs=3, **options)
+    assert {each.values["w"] for each in duo.sweep_result(1).points} == {"1", "2"}
+    done = duo.sweep("best", "a - {w}*b", jobs=3, **options)
+    assert (done.evaluated, done.reused, seen[3:]) == (1, 2, [Decimal(0)])
+
+
 def test_two_at_once_measure_every_point_once(pair: Registry) -> None:
     seen: Seen = []
     done: list[Sweep] = []
