@@ -78,15 +78,41 @@ def find(session: Session, digest: str) -> int | None:
     return session.scalar(select(SweepRow.id).where(SweepRow.digest == digest))
 
 
-def save(session: Session, sweep_id: int, point: SweepPoint) -> None:
-    """Record a point and what was measured at it, in place of what was there: a search may have come to another one."""
-    row = session.get(SweepPointRow, (sweep_id, point.position))
-    if row is None:
-        row = SweepPointRow(sweep_id=sweep_id, position=point.position)
-        session.add(row)
-    row.values, row.expression, row.recipe_digest = point.values, point.expression, point.recipe
-    row.state, row.metrics = point.state, dict(point.metrics or {})
-    row.attempts, row.seconds, row.error, row.created_at = point.attempts, point.seconds, point.error, now()
+def save(session: Session, sweep_id: int, points: Sequence[SweepPoint]) -> None:
+    """Record points and what was measured at them, in place of what was there: a search may have come to other ones."""
+    rows = _at(session, sweep_id, points)
+    for point in points:
+        row = rows.get(point.position)
+        if row is None:
+            row = SweepPointRow(sweep_id=sweep_id, position=point.position)
+            session.add(row)
+        row.values, row.expression, row.recipe_digest = point.values, point.expression, point.recipe
+        row.state, row.metrics = point.state, dict(point.metrics or {})
+        row.attempts, row.seconds, row.error = point.attempts, point.seconds, point.error
+        row.created_at = now()
+
+
+def unrecorded(session: Session, sweep_id: int, points: Sequence[SweepPoint]) -> list[SweepPoint]:
+    """Those that are not recorded as they are; what was just measured is not."""
+    rows = _at(session, sweep_id, [point for point in points if not point.attempts])
+    there = {position: _said(_point(row)) for position, row in rows.items()}
+    return [point for point in points if there.get(point.position) != _said(point)]
+
+
+def _said(point: SweepPoint) -> tuple[object, ...]:
+    """What a point says, however it came to be known."""
+    return point.values, point.recipe, point.metrics
+
+
+def _at(session: Session, sweep_id: int, points: Iterable[SweepPoint]) -> dict[int, SweepPointRow]:
+    """The rows at the positions of these points, where there are any."""
+    found: dict[int, SweepPointRow] = {}
+    for some in chunked([point.position for point in points]):
+        statement = select(SweepPointRow).where(
+            SweepPointRow.sweep_id == sweep_id, SweepPointRow.position.in_(some)
+        )
+        found |= {row.position: row for row in session.scalars(statement)}
+    return found
 
 
 Told = tuple[str, tuple[str | None, ...]]
@@ -149,17 +175,6 @@ def points(session: Session, sweep_id: int) -> tuple[SweepPoint, ...]:
         select(SweepPointRow).where(SweepPointRow.sweep_id == sweep_id).order_by(SweepPointRow.position)
     )
     return tuple(map(_point, rows))
-
-
-def points_at(session: Session, sweep_id: int, positions: Iterable[int]) -> dict[int, SweepPoint]:
-    """Those of the points that are recorded at these positions."""
-    found: dict[int, SweepPoint] = {}
-    for some in chunked(sorted(set(positions))):
-        rows = session.scalars(
-            select(SweepPointRow).where(SweepPointRow.sweep_id == sweep_id, SweepPointRow.position.in_(some))
-        )
-        found |= {row.position: _point(row) for row in rows}
-    return found
 
 
 def _point(row: SweepPointRow) -> SweepPoint:

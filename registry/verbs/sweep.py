@@ -491,13 +491,9 @@ class _Sweep:
         """Record points, unless they are recorded as they are."""
 
         def write(session: Session) -> None:
-            reused = (point.position for point in points if not point.attempts)
-            there = sweeps.points_at(session, self._id, reused)
-            for point in points:
-                before = there.get(point.position)
-                if before is None or _said(before) != _said(point):
-                    artifacts.save_recipe(session, self._plans[point.position].recipe)
-                    sweeps.save(session, self._id, point)
+            new = sweeps.unrecorded(session, self._id, points)
+            artifacts.save_recipes(session, (self._plans[point.position].recipe for point in new))
+            sweeps.save(session, self._id, new)
 
         if points:
             self._database.transact(write)
@@ -657,11 +653,6 @@ class _Sweep:
 
         self._database.transact(write)
         return version.ref, version.created, version.warnings
-
-
-def _said(point: SweepPoint) -> tuple[object, ...]:
-    """What a point says, however it came to be known."""
-    return point.values, point.recipe, point.metrics
 
 
 def _check(asked: Asked) -> None:

@@ -602,6 +602,25 @@ def test_points_that_are_there_twice_cost_no_look_at_all_the_others(duo: Registr
     assert len(read[0]) == len(read[1])
 
 
+def test_known_points_are_recorded_by_as_many_looks_however_many_they_are(pair: Registry) -> None:
+    seen: Seen = []
+    looks = []
+    for name, values in (("few", "0:1:0.5"), ("many", "0:1:0.1")):
+        sweep(pair, seen, {"w": values})
+        with statements(pair._database) as asked:
+            again = pair.sweep(
+                name,
+                "a - {w}*b",
+                over={"w": values},
+                evaluate=parabola(seen),
+                evaluator="parabola@1",
+                metric="loss:min",
+            )
+        assert (again.evaluated, again.reused) == (0, len(again.points))
+        looks.append(len([each for each, _ in asked if each.startswith("SELECT")]))
+    assert looks[0] == looks[1]
+
+
 @pytest.mark.parametrize(
     ("change", "error", "told"),
     [
