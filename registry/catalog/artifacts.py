@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, aliased
 
 from registry import recipe as recipes
 from registry.catalog import seals
-from registry.catalog.database import chunked, core, insert_or_ignore
+from registry.catalog.database import batched, chunked, core, insert_or_ignore
 from registry.catalog.events import now
 from registry.catalog.tables import (
     ArtifactFileRow,
@@ -172,6 +172,13 @@ def files(session: Session, artifact_digest: str) -> dict[str, File]:
 def save_recipe(session: Session, recipe: Recipe) -> None:
     canonical = canonical_json(recipe.canonical()).decode()
     insert_or_ignore(session, RecipeRow, digest=recipe.digest, canonical=canonical, created_at=now())
+
+
+def save_recipes(session: Session, found: Iterable[Recipe]) -> None:
+    """Many of them, sent together."""
+    with batched(session):
+        for each in {recipe.digest: recipe for recipe in found}.values():
+            save_recipe(session, each)
 
 
 def load_recipe(session: Session, recipe_digest: str) -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import CTE, ColumnElement, FromClause, Select, exists, func, join, literal, select, true
@@ -36,19 +36,15 @@ def lineage(session: Session, pin: Pin, *, direction: Direction, depth: int | No
 
     Two statements, however large and however deep the graph is.
     """
-    few = depth if depth is not None and depth <= _FEW else None
-    reached = closure(session, pin.id, direction, depth=few)
-    edges = session.execute(_edges(reached, direction)).all()
-    depths = _depths(pin.id, edges, direction, depth)
+    reached, edges, depths = _reached(session, pin, direction, depth)
     rows = {row[0]: row for row in session.execute(_nodes(reached))}
     refs = {row_id: f"{name}@{number}" for row_id, name, number, *_ in rows.values()}
-    order = sorted(depths, key=lambda row_id: (depths[row_id], row_id))
     # Validated as one: a model made of each by itself would take most of the time.
     return Lineage.model_validate(
         {
             "ref": pin.ref,
             "direction": direction,
-            "nodes": [_node(rows[row_id], refs[row_id], depths[row_id]) for row_id in order],
+            "nodes": [_node(rows[row_id], refs[row_id], depths[row_id]) for row_id in _order(depths)],
             "edges": [
                 {
                     "child": refs[child],
@@ -61,6 +57,26 @@ def lineage(session: Session, pin: Pin, *, direction: Direction, depth: int | No
             ],
         }
     )
+
+
+def nearest(session: Session, pin: Pin, *, direction: Direction, depth: int | None) -> list[int]:
+    """The row ids of the versions that :func:`lineage` has, in its order; one statement."""
+    _, _, depths = _reached(session, pin, direction, depth)
+    return _order(depths)
+
+
+def _reached(
+    session: Session, pin: Pin, direction: Direction, depth: int | None
+) -> tuple[CTE, Sequence[Any], dict[int, int]]:
+    """What is reached, perhaps from further than asked, the edges of it, and how far what was asked is."""
+    few = depth if depth is not None and depth <= _FEW else None
+    reached = closure(session, pin.id, direction, depth=few)
+    edges = session.execute(_edges(reached, direction)).all()
+    return reached, edges, _depths(pin.id, edges, direction, depth)
+
+
+def _order(depths: Mapping[int, int]) -> list[int]:
+    return sorted(depths, key=lambda row_id: (depths[row_id], row_id))
 
 
 def closure(session: Session, version_id: int, direction: Direction, *, depth: int | None = None) -> CTE:

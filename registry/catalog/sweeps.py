@@ -9,11 +9,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from registry.catalog import views
 from registry.catalog.database import chunked, insert_or_ignore
 from registry.catalog.events import now
 from registry.catalog.references import locking
-from registry.catalog.tables import SweepPointRow, SweepRow
+from registry.catalog.tables import AdapterRow, SweepPointRow, SweepRow, VersionRow
 from registry.errors import NotFound
 from registry.results import Sweep, SweepPoint
 
@@ -79,20 +78,41 @@ def find(session: Session, digest: str) -> int | None:
     return session.scalar(select(SweepRow.id).where(SweepRow.digest == digest))
 
 
-def save(session: Session, sweep_id: int, point: SweepPoint) -> None:
-    """Record what was measured at a point, in place of what was there."""
-    row = session.get(SweepPointRow, (sweep_id, point.position))
-    if row is None:
-        row = SweepPointRow(
-            sweep_id=sweep_id,
-            position=point.position,
-            values=point.values,
-            expression=point.expression,
-            recipe_digest=point.recipe,
+def save(session: Session, sweep_id: int, points: Sequence[SweepPoint]) -> None:
+    """Record points and what was measured at them, in place of what was there: a search may have come to other ones."""
+    rows = _at(session, sweep_id, points)
+    for point in points:
+        row = rows.get(point.position)
+        if row is None:
+            row = SweepPointRow(sweep_id=sweep_id, position=point.position)
+            session.add(row)
+        row.values, row.expression, row.recipe_digest = point.values, point.expression, point.recipe
+        row.state, row.metrics = point.state, dict(point.metrics or {})
+        row.attempts, row.seconds, row.error = point.attempts, point.seconds, point.error
+        row.created_at = now()
+
+
+def unrecorded(session: Session, sweep_id: int, points: Sequence[SweepPoint]) -> list[SweepPoint]:
+    """Those that are not recorded as they are; what was just measured is not."""
+    rows = _at(session, sweep_id, [point for point in points if not point.attempts])
+    there = {position: _said(_point(row)) for position, row in rows.items()}
+    return [point for point in points if there.get(point.position) != _said(point)]
+
+
+def _said(point: SweepPoint) -> tuple[object, ...]:
+    """What a point says, however it came to be known."""
+    return point.values, point.recipe, point.metrics
+
+
+def _at(session: Session, sweep_id: int, points: Iterable[SweepPoint]) -> dict[int, SweepPointRow]:
+    """The rows at the positions of these points, where there are any."""
+    found: dict[int, SweepPointRow] = {}
+    for some in chunked([point.position for point in points]):
+        statement = select(SweepPointRow).where(
+            SweepPointRow.sweep_id == sweep_id, SweepPointRow.position.in_(some)
         )
-        session.add(row)
-    row.state, row.metrics = point.state, dict(point.metrics or {})
-    row.attempts, row.seconds, row.error, row.created_at = point.attempts, point.seconds, point.error, now()
+        found |= {row.position: row for row in session.scalars(statement)}
+    return found
 
 
 Told = tuple[str, tuple[str | None, ...]]
@@ -129,10 +149,10 @@ def told(recipe: str, values: Mapping[str, str], named: Sequence[str]) -> Told:
 
 
 def before(session: Session, sweep_id: int) -> list[tuple[dict[str, str], str, dict[str, float]]]:
-    """Values, expression and metrics of what this sweep's evaluator measured of the same versions before it began."""
+    """Values, recipe and metrics of what this sweep's evaluator measured of the same versions before it began."""
     this = session.get_one(SweepRow, sweep_id)
     statement = (
-        select(SweepPointRow.values, SweepPointRow.expression, SweepPointRow.metrics, SweepRow.pins)
+        select(SweepPointRow.values, SweepPointRow.recipe_digest, SweepPointRow.metrics, SweepRow.pins)
         .join(SweepRow, SweepRow.id == SweepPointRow.sweep_id)
         .where(
             SweepRow.evaluator_digest == this.evaluator_digest,
@@ -143,8 +163,8 @@ def before(session: Session, sweep_id: int) -> list[tuple[dict[str, str], str, d
         .order_by(SweepPointRow.sweep_id, SweepPointRow.position)
     )
     return [
-        (values, text, _numbers(metrics))
-        for values, text, metrics, pins in session.execute(statement)
+        (values, recipe, _numbers(metrics))
+        for values, recipe, metrics, pins in session.execute(statement)
         if pins == this.pins
     ]
 
@@ -154,42 +174,51 @@ def points(session: Session, sweep_id: int) -> tuple[SweepPoint, ...]:
     rows = session.scalars(
         select(SweepPointRow).where(SweepPointRow.sweep_id == sweep_id).order_by(SweepPointRow.position)
     )
-    return tuple(
-        SweepPoint(
-            position=row.position,
-            values=row.values,
-            expression=row.expression,
-            recipe=row.recipe_digest,
-            metrics=_numbers(row.metrics) if row.state == "ok" else None,
-            state=row.state,
-            attempts=row.attempts,
-            seconds=row.seconds,
-            error=row.error,
-        )
-        for row in rows
+    return tuple(map(_point, rows))
+
+
+def _point(row: SweepPointRow) -> SweepPoint:
+    return SweepPoint(
+        position=row.position,
+        values=row.values,
+        expression=row.expression,
+        recipe=row.recipe_digest,
+        metrics=_numbers(row.metrics) if row.state == "ok" else None,
+        state=row.state,
+        attempts=row.attempts,
+        seconds=row.seconds,
+        error=row.error,
     )
 
 
 def one(session: Session, sweep_id: int) -> Sweep:
     """A sweep without its points. Raises ``NotFound``."""
-    row = session.get(SweepRow, sweep_id)
+    row = session.execute(_SWEEPS.where(SweepRow.id == sweep_id)).one_or_none()
     if row is None:
         raise NotFound(f"there is no sweep {sweep_id}", hint="see which there are: registry sweeps list")
-    return _sweep(session, row)
+    return _sweep(*row)
 
 
 def listing(session: Session, name: str | None) -> tuple[Sweep, ...]:
     """All sweeps, or those for one adapter, newest first, without their points."""
-    statement = select(SweepRow).order_by(SweepRow.id.desc())
+    statement = _SWEEPS.order_by(SweepRow.id.desc())
     if name is not None:
         statement = statement.where(SweepRow.name_key == name.lower())
-    return tuple(_sweep(session, row) for row in session.scalars(statement).all())
+    return tuple(_sweep(*row) for row in session.execute(statement))
 
 
-def _sweep(session: Session, row: SweepRow) -> Sweep:
+_SWEEPS = (
+    select(SweepRow, AdapterRow.name, VersionRow.number)
+    .outerjoin(VersionRow, VersionRow.id == SweepRow.version_id)
+    .outerjoin(AdapterRow, AdapterRow.id == VersionRow.adapter_id)
+)
+"""Sweeps, and the version that each one's best point became."""
+
+
+def _sweep(row: SweepRow, name: str | None, number: int | None) -> Sweep:
     values: dict[str, Any] = {
-        name: getattr(row, name)
-        for name in (
+        field: getattr(row, field)
+        for field in (
             *(
                 "id",
                 "name",
@@ -208,7 +237,7 @@ def _sweep(session: Session, row: SweepRow) -> Sweep:
         **values,
         metrics=[{"metric": metric, "direction": direction} for metric, direction in row.objectives],
         split=row.split or None,
-        ref=None if row.version_id is None else views.version(session, row.version_id).ref,
+        ref=None if name is None else f"{name}@{number}",
     )
 
 

@@ -72,11 +72,11 @@ def _sweep(catalog: Catalog, subject: str) -> Sweep:
 def _notes(sweep: Sweep) -> Iterator[str]:
     chosen = _chosen(sweep)
     if chosen is not None:
-        values = ", ".join(f"{name} = {value}" for name, value in chosen.values.items())
-        measured = ", ".join(f"{name} {value:.4g}" for name, value in (chosen.metrics or {}).items())
-        yield f"chosen: {values}: {measured}{f', which is {sweep.ref}' if sweep.ref else ''}".replace(
-            "-", "−"
+        values = ", ".join(f"{name} = {_minus(value)}" for name, value in chosen.values.items())
+        measured = ", ".join(
+            f"{name} {_minus(f'{value:.4g}')}" for name, value in (chosen.metrics or {}).items()
         )
+        yield f"chosen: {values}: {measured}{f', which is {sweep.ref}' if sweep.ref else ''}"
     else:
         yield "no point was chosen"
     outside = sum(point.metrics is not None and not point.feasible for point in sweep.points)
@@ -88,6 +88,10 @@ def _notes(sweep: Sweep) -> Iterator[str]:
     left_out = _metrics(sweep)[METRICS:]
     if left_out:
         yield f"not drawn: {', '.join(left_out)}"
+
+
+def _minus(number: str) -> str:
+    return number.replace("-", "−")
 
 
 def _chosen(sweep: Sweep) -> SweepPoint | None:
@@ -302,5 +306,5 @@ def _name_cells(axes: Axes, columns: Sequence[float], rows: Sequence[float]) -> 
     for values, ticks in ((columns, axes.set_xticks), (rows, axes.set_yticks)):
         step = max(1, ceil(len(values) / 10))
         shown = range(0, len(values), step)
-        ticks(list(shown), [f"{values[i]:g}".replace("-", "−") for i in shown])
+        ticks(list(shown), [_minus(f"{values[i]:g}") for i in shown])
     axes.tick_params(length=0)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
 from registry.errors import UsageError
 from registry.results import Objective
 from registry.verbs._points import Constraint, Metrics, Values, Variable
 
-_PLACES = Decimal("0.000001")
+_FINEST = Decimal("0.000001")  # steps of values, where the range has that many of them
+_DIGITS = 5  # of its range, that a value has at least
+_WIDE = Context(prec=100, rounding=ROUND_HALF_EVEN)  # holds what a variable may be, to its last digit
 _SEED_BITS = 32
 
 
@@ -77,7 +79,9 @@ class Bayes:
         found = Decimal(
             repr(float(trial.suggest_float(variable.name, float(variable.low), float(variable.high))))
         )
-        rounded = found.quantize(_PLACES, ROUND_HALF_EVEN)
+        width = _WIDE.subtract(variable.high, variable.low)
+        step = min(_FINEST, Decimal(1).scaleb(width.adjusted() - _DIGITS))
+        rounded = found.quantize(step, context=_WIDE)
         return min(max(rounded, variable.low), variable.high)
 
     def _begin_with(self, values: Values, metrics: Metrics) -> None:

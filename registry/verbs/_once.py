@@ -16,7 +16,8 @@ WAITING = "waiting for another process, which is computing the same"
 def alone(database: Database, what: str, progress: Progress | None = None) -> Iterator[None]:
     """Nobody else computes ``what`` meanwhile, however long it takes; who comes next looks again before computing.
 
-    A process that ends, whichever way, ends its turn. Only one is held at a time, or two would wait for each other.
+    A process that ends, whichever way, ends its turn. Who holds one takes no other, or two would wait for each other; but
+    for a sweep, which takes those of its recipes, and nobody takes a sweep's meanwhile.
     """
     waited: list[Progress] = []
 

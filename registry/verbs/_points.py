@@ -76,7 +76,7 @@ def variable(name: str, asked: str | Sequence[str | Decimal | int]) -> Variable:
             if step
             else "a step that is not 0, such as 0.1",
         )
-    count = int((high - low) / step) + 1
+    count = int(exactly.divide_int(exactly.subtract(high, low), step)) + 1
     if count > MOST:
         raise UsageError(f"{name}={text} has {count} values", hint=f"at most {MOST}: take a greater step")
     values = tuple(exactly.add(low, exactly.multiply(step, Decimal(at))) for at in range(count))
@@ -195,7 +195,7 @@ class Constraint:
     bound: float
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.operator} {self.bound:.17g}"
+        return f"{self.metric} {self.operator} {repr(self.bound).removesuffix('.0')}"
 
     def holds(self, metrics: Metrics) -> bool:
         value = metrics[self.metric]
@@ -243,12 +243,19 @@ def losses(metrics: Metrics, wanted: Sequence[Objective]) -> tuple[float, ...]:
 
 def front(found: Mapping[int, tuple[float, ...]]) -> set[int]:
     """The Pareto front: those that no other is as good as in every loss, and better than in one."""
-    kept: list[tuple[float, ...]] = []
-    for each in sorted(set(found.values())):  # only an earlier one can be better
-        if not any(all(a <= b for a, b in zip(other, each, strict=True)) for other in kept):
-            kept.append(each)
-    best = set(kept)
+    best: set[tuple[float, ...]] = set()
+    rests: list[tuple[float, ...]] = []  # the front of all losses but the first, of those before
+    for each in sorted(set(found.values())):  # only an earlier one can be better: its first loss is as small
+        rest = each[1:]
+        if not any(_reaches(other, rest) for other in rests):
+            best.add(each)
+            rests = [other for other in rests if not _reaches(rest, other)] + [rest]
     return {position for position, each in found.items() if each in best}
+
+
+def _reaches(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether one is as good as the other in every loss."""
+    return all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def excess(metrics: Metrics, constraints: Sequence[Constraint]) -> float:

@@ -92,10 +92,8 @@ def compare(database: Database, ref: str, *, depth: int) -> Comparison:
 
 def compared(session: Session, pin: Pin, *, depth: int) -> Comparison:
     """A version's evaluations beside those of what it was derived from, over so many steps."""
-    above = graph.lineage(session, pin, direction="up", depth=depth)
-    refs = [node.ref for node in above.nodes]
-    pins = [references.resolve(session, reference.parse(each), deleted=True) for each in refs]
-    found = views.versions(session, [each.id for each in pins])
+    found = views.versions(session, graph.nearest(session, pin, direction="up", depth=depth))
+    refs = [version.ref for version in found]
     values = {
         version.ref: {(e.dataset, e.split, e.metric): e.value for e in version.evaluations}
         for version in found

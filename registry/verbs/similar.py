@@ -114,7 +114,7 @@ def duplicates(
     _check(1, minimum)
     terms = None if where is None else filters.parse(where)
     sketching = Sketching(database, blobs, progress)
-    lines: dict[tuple[str, str], list[_Entry]] = {}
+    lines: dict[tuple[int, str], list[_Entry]] = {}
     with database.read() as session:
         known = sketches.bases(session)
         homes = _homes(known)
@@ -130,7 +130,9 @@ def duplicates(
     groups = [
         DuplicateGroup(ref=first.ref, base_model=known[first.base_model_id], versions=tuple(others))
         for line in lines.values()
-        for first, others in _groups(sketching, sorted(line, key=lambda each: each.candidate.id), minimum)
+        for first, others in _groups(
+            sketching, sorted(line, key=lambda each: each.candidate.id), minimum, known
+        )
     ]
     return Duplicates(
         compared=sum(map(len, lines.values())),
@@ -286,12 +288,17 @@ def _reach(estimate: float) -> float:
 
 
 def _groups(
-    sketching: Sketching, line: Sequence[_Entry], minimum: float
+    sketching: Sketching, line: Sequence[_Entry], minimum: float, bases: Mapping[int, BaseModelIdentity]
 ) -> Iterator[tuple[Candidate, list[SimilarVersion]]]:
-    """The oldest of each group and all that are as near to it; ``line`` is from the oldest on."""
-    contents: dict[str, list[_Entry]] = {}
+    """The oldest of each group and all on its base model that are as near to it; ``line`` is from the oldest on."""
+
+    def base(entries: Sequence[_Entry]) -> BaseModelIdentity:
+        return bases[entries[0].candidate.base_model_id]
+
+    contents: dict[tuple[str, int], list[_Entry]] = {}
     for entry in line:
-        contents.setdefault(entry.candidate.digest, []).append(entry)
+        key = entry.candidate.digest, entry.candidate.base_model_id
+        contents.setdefault(key, []).append(entry)
     each = list(contents.values())
     before = _near([entries[0].sketch.direction for entries in each], minimum)
     leaders: dict[int, _Beside] = {}
@@ -300,6 +307,7 @@ def _groups(
         for leader in before.get(place, ()):
             if (
                 leader in leaders
+                and base_difference(base(each[leader]), base(entries)) is None
                 and (cosine := leaders[leader].cosine(entries[0])) is not None
                 and cosine >= minimum
             ):
@@ -337,14 +345,21 @@ def _least_estimate(minimum: float) -> float:
     return low
 
 
-def _homes(known: Mapping[int, BaseModelIdentity]) -> dict[int, str]:
-    """For each base model the name that it shares with those of equal weights, and with its other revisions."""
-    first: dict[str, str] = {}
-    homes = {}
+def _homes(known: Mapping[int, BaseModelIdentity]) -> dict[int, int]:
+    """For each base model the number of those that it may be compared with, directly or by way of others."""
+    home = {row_id: row_id for row_id in known}
+
+    def find(row_id: int) -> int:
+        while home[row_id] != row_id:
+            row_id = home[row_id]
+        return row_id
+
+    first: dict[tuple[str, str | None], int] = {}
     for row_id, base in known.items():
-        name = base.repo or ""
-        homes[row_id] = first.setdefault(base.fingerprint, name) if base.fingerprint else name
-    return homes
+        names = [("repo", base.repo), *([("weights", base.fingerprint)] if base.fingerprint else [])]
+        for name in names:
+            home[find(row_id)] = find(first.setdefault(name, row_id))
+    return {row_id: find(row_id) for row_id in known}
 
 
 def _check(limit: int, minimum: float | None) -> None:

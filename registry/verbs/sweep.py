@@ -127,7 +127,8 @@ def run_evaluation(
     )
     database.require("evaluations")
     with database.read() as session:
-        pins = [references.resolve(session, reference.parse(ref)) for ref in dict.fromkeys(refs)]
+        found = [references.resolve(session, reference.parse(ref)) for ref in refs]
+    pins = list({pin.id: pin for pin in found}.values())  # of two names for one version it is measured once
     done: list[Evaluation] = []
     try:
         for position, pin in enumerate(pins):
@@ -363,16 +364,16 @@ class _Sweep:
             done += len(batch)
 
     def _from_before(self) -> Iterator[tuple[Mapping[str, Decimal], Mapping[str, float]]]:
-        """What earlier sweeps measured of the same expression, by the same evaluator."""
+        """What earlier sweeps measured of the recipes that this one makes of the same values, by the same evaluator."""
         with self._database.read() as session:
             found = sweeps.before(session, self._id)
-        for values, text, metrics in found:
+        for values, recipe, metrics in found:
             numbers = {name: Decimal(value) for name, value in values.items()}
             same = numbers.keys() == {each.name for each in self._variables}
             if (
                 same
-                and _points.filled(self._asked.text, numbers).strip() == text
                 and self._wanted <= metrics.keys()
+                and self._grounded(self._plan(numbers)).recipe.digest == recipe
             ):
                 yield numbers, metrics
 
@@ -393,25 +394,45 @@ class _Sweep:
         new = [each for told, each in waiting.items() if told not in self._measured]
         old = [point for told, each in waiting.items() if told in self._measured for point in each]
         self._save([self._reused(point) for point in old])
-        with ThreadPoolExecutor(self._asked.jobs) as pool:
-            running: dict[Future[Measured], list[_Point]] = {}
-            try:
-                for same in new:
-                    while len(running) > self._asked.jobs:
-                        self._collect(running)
-                    given = Given(self._place, "point")
-                    try:
-                        self._materialized(same[0].plan, given)
-                    except BaseException:
-                        given.close()
-                        raise
-                    running[pool.submit(self._evaluated, given, same[0].values)] = same
-                while running:
-                    self._collect(running)
-            except BaseException:
-                self._evaluator.stop()
-                raise
+        running: dict[Future[Measured], list[_Point]] = {}
+        try:
+            with ThreadPoolExecutor(self._asked.jobs) as pool:
+                self._measure_new(new, pool, running)
+        except BaseException:
+            with contextlib.suppress(RegistryError):  # what went wrong is told
+                self._keep(running)
+            raise
         return [(point.trial, self._results[point.position]) for point in found]
+
+    def _measure_new(
+        self,
+        new: Iterable[list[_Point]],
+        pool: ThreadPoolExecutor,
+        running: dict[Future[Measured], list[_Point]],
+    ) -> None:
+        """Measure groups of points that are equal; those in ``running`` are not recorded yet."""
+        try:
+            for same in new:
+                while len(running) > self._asked.jobs:
+                    self._collect(running)
+                given = Given(self._place, "point")
+                try:
+                    self._materialized(same[0].plan, given)
+                except BaseException:
+                    given.close()
+                    raise
+                running[pool.submit(self._evaluated, given, same[0].values)] = same
+            while running:
+                self._collect(running)
+        except BaseException:
+            self._evaluator.stop()
+            raise
+
+    def _keep(self, running: Mapping[Future[Measured], list[_Point]]) -> None:
+        """Record what was measured before all came to its end: it has cost its time."""
+        for each, same in running.items():
+            if each.done() and each.exception() is None and each.result().state == "ok":
+                self._record(each.result(), same)
 
     def _evaluated(self, given: Given, values: Mapping[str, Decimal]) -> Measured:
         with given:
@@ -435,24 +456,28 @@ class _Sweep:
                 lacking = lacking or told
             if made.state == "ok":
                 self._measured[self._told(same[0])] = made.metrics
-            metrics = dict(made.metrics) if made.state == "ok" else None
-            results = [
-                point.result(
-                    made.state,
-                    metrics=metrics,
-                    attempts=made.attempts if number == 0 or metrics is None else 0,
-                    seconds=made.seconds,
-                    error=made.error,
-                )
-                for number, point in enumerate(same)
-            ]
-            self._counts.reused += len(same[1:]) if metrics is not None else 0
-            self._save(results)
+            self._record(made, same)
         if lacking and not any(self._decided(point) for point in self._results.values()):
             raise Refused(
                 f"what measures gives {lacking}",
                 hint="name what it gives with --metric; what was measured is kept, and not measured again",
             )
+
+    def _record(self, made: Measured, same: Sequence[_Point]) -> None:
+        """Record points that are equal, of which the first was measured."""
+        metrics = dict(made.metrics) if made.state == "ok" else None
+        results = [
+            point.result(
+                made.state,
+                metrics=metrics,
+                attempts=made.attempts if number == 0 or metrics is None else 0,
+                seconds=made.seconds,
+                error=made.error,
+            )
+            for number, point in enumerate(same)
+        ]
+        self._counts.reused += len(same[1:]) if metrics is not None else 0
+        self._save(results)
 
     def _decided(self, point: SweepPoint) -> bool:
         """Whether a point has every metric that decides."""
@@ -466,14 +491,10 @@ class _Sweep:
         """Record points, unless they are recorded as they are."""
 
         def write(session: Session) -> None:
-            there = {each.position: each for each in sweeps.points(session, self._id)} if there_are else {}
-            for point in points:
-                before = there.get(point.position)
-                if before is None or point.attempts or before.metrics != point.metrics:
-                    artifacts.save_recipe(session, self._plans[point.position].recipe)
-                    sweeps.save(session, self._id, point)
+            new = sweeps.unrecorded(session, self._id, points)
+            artifacts.save_recipes(session, (self._plans[point.position].recipe for point in new))
+            sweeps.save(session, self._id, new)
 
-        there_are = any(not point.attempts for point in points)
         if points:
             self._database.transact(write)
         self._results |= {point.position: point for point in points}

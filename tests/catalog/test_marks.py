@@ -16,7 +16,7 @@ from registry.errors import Conflict, NotFound, StorageFailure, UsageError
 from registry.reference import parse
 from registry.verbs import annotate
 from tests.adapters import make_lora
-from tests.catalog.drafts import add, counts, events
+from tests.catalog.drafts import add, counts, events, statements
 
 
 @pytest.fixture
@@ -425,3 +425,9 @@ def test_evaluations_are_compared_along_lineage(three: Registry) -> None:
     assert three.compare_evaluations("b").others == ()
     with pytest.raises(UsageError, match="compares with nothing"):
         three.compare_evaluations("d", depth=0)
+    asked = []
+    for depth in (1, 2):
+        with statements(three._database) as seen:
+            three.compare_evaluations("d", depth=depth)
+        asked.append(len(seen))
+    assert asked[0] == asked[1]

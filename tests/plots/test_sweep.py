@@ -113,6 +113,19 @@ def test_the_constraint_and_what_came_of_it_are_said() -> None:
     assert drawing.subject == "sweep 3 of detox"
 
 
+def test_numbers_have_a_minus_and_names_keep_their_hyphens() -> None:
+    points = (point(1, {"w": "-0.5"}, {"log-loss": -2.0}, feasible=True),)
+    sweep = line(
+        points=points,
+        metrics=(Objective(metric="log-loss", direction="min"),),
+        chosen=1,
+        ref="my-detox@1",
+        constraints=(),
+    )
+    _, drawing = drawn(sweep, "3")
+    assert drawing.notes == ("chosen: w = −0.5: log-loss −2, which is my-detox@1",)
+
+
 def test_two_objectives_have_a_front() -> None:
     points = tuple(p.model_copy(update={"front": p.feasible}) for p in line().points)
     root, _ = drawn(line(metrics=ONE, points=points))

@@ -235,6 +235,16 @@ def test_what_is_there_twice_is_found_with_the_oldest_first(shelf: Registry, tmp
     assert shelf.duplicates(base="other/base").compared == 1
 
 
+def test_what_is_there_twice_is_on_base_models_that_compose(catalog: Registry, tmp_path: Path) -> None:
+    """As a search has it: another revision is another base model, one that is not said may be any."""
+    folder = make_lora(tmp_path / "a", base="org/base")
+    for name, base in (("one", "@r1"), ("two", "@r2"), ("second", "@r2"), ("any", "")):
+        catalog.add(folder, name, base=f"org/base{base}")
+    groups = {g.ref: [each.ref for each in g.versions] for g in catalog.duplicates().groups}
+    assert groups == {"one@1": ["any@1"], "two@1": ["second@1"]}
+    assert {each.ref for each in catalog.similar("one").versions} == {"any@1"}
+
+
 def test_a_search_is_as_many_statements_however_many_there_are(local: Registry, tmp_path: Path) -> None:
     counts = []
     for size in (3, 12):

@@ -21,10 +21,12 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from registry import Registry
+from registry.decimals import format_decimal
 from registry.errors import ExpressionError, NotFound, Refused, RegistryError, StorageFailure, UsageError
 from registry.results import Sweep
-from registry.verbs import _points, compose
+from registry.verbs import _bayes, _points, compose
 from tests.adapters import make_lora
+from tests.catalog.drafts import statements
 
 W = {"w": "0:1:0.1"}
 Seen = list[dict[str, Decimal]]
@@ -467,6 +469,34 @@ def test_who_loses_the_database_goes_on_where_it_was(postgres_url: str, tmp_path
     assert not list(tmp_path.glob("home/.point*"))
 
 
+def test_what_ended_beside_what_went_wrong_is_kept(duo: Registry) -> None:
+    """A function is not interrupted: what it gives after Ctrl-C, or after an error elsewhere, has cost its time."""
+    seen: list[Decimal] = []
+    broken, together = threading.Event(), threading.Barrier(3)
+
+    def measure(_: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        seen.append(values["w"])
+        if not broken.is_set():
+            together.wait(60)
+            if not values["w"]:
+                broken.set()
+                raise KeyboardInterrupt
+            broken.wait(60)
+        return {"loss": float(values["w"])}
+
+    options: dict[str, Any] = {
+        "over": {"w": "0,1,2"},
+        "evaluate": measure,
+        "evaluator": "m",
+        "metric": "loss:min",
+    }
+    with pytest.raises(KeyboardInterrupt):
+        duo.sweep("best", "a - {w}*b", jobs=3, **options)
+    assert {each.values["w"] for each in duo.sweep_result(1).points} == {"1", "2"}
+    done = duo.sweep("best", "a - {w}*b", jobs=3, **options)
+    assert (done.evaluated, done.reused, seen[3:]) == (1, 2, [Decimal(0)])
+
+
 def test_two_at_once_measure_every_point_once(pair: Registry) -> None:
     seen: Seen = []
     done: list[Sweep] = []
@@ -505,6 +535,92 @@ def test_a_search_finds_what_a_grid_would_and_is_the_same_by_its_seed(duo: Regis
     assert [each.values for each in sweep(duo, third, evaluator="three", seed=6, **options).points] != [
         each.values for each in one.points
     ]
+
+
+def test_a_search_that_comes_to_other_points_records_them_with_what_they_gave(duo: Registry) -> None:
+    """With other ``jobs`` it is the same sweep, of which it asks for other points."""
+    pytest.importorskip("optuna")
+    options: dict[str, Any] = {"search": "bayes", "budget": 14, "over": {"w": "0:1"}}
+    one = sweep(duo, [], **options)
+    two = sweep(duo, [], jobs=4, **options)
+    assert two.id == one.id
+    assert [each.values for each in two.points] != [each.values for each in one.points]
+    stored = duo.sweep_result(two.id or 0)
+    assert (stored.points[13].values, stored.chosen) == (two.points[13].values, two.chosen)
+    grid = sweep(duo, [], {"w": ",".join(each.values["w"] for each in (*one.points, *two.points))})
+    for each in (*stored.points, *grid.points):
+        assert each.metrics is not None
+        assert each.metrics["ppl"] == 20 + float(each.values["w"])
+        assert each.expression == f"a - {each.values['w']}*b"
+        assert duo.check(each.expression).recipe_digest == each.recipe
+
+
+def test_a_search_begins_with_what_was_measured_of_its_own_recipes_only(
+    duo: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna")
+    begun: list[list[Mapping[str, Decimal]]] = []
+
+    class Noted(_bayes.Bayes):
+        def __init__(self, *arguments: Any, known: Any, **named: Any) -> None:
+            told = list(known)
+            begun.append([values for values, _ in told])
+            super().__init__(*arguments, known=told, **named)
+
+    monkeypatch.setattr(_bayes, "Bayes", Noted)
+    sweep(duo, [], {"w": "0.2,0.4"})
+    sweep(duo, [], {"w": "0.3"}, rank=1)
+    options: dict[str, Any] = {"search": "bayes", "budget": 1, "over": {"w": "0:1"}}
+    sweep(duo, [], **options)
+    sweep(duo, [], rank=1, **options)
+    sweep(duo, [], dtype="float16", **options)
+    plain, truncated, rounded = ([values["w"] for values in each][:2] for each in begun)
+    assert (plain, truncated[:1], rounded) == ([Decimal("0.2"), Decimal("0.4")], [Decimal("0.3")], [])
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [("0", "0.0000001"), ("0", "1e25"), ("1e25", "10000000000000000000000001")]
+)
+def test_a_search_has_many_values_in_any_range(low: str, high: str) -> None:
+    pytest.importorskip("optuna")
+    variable = _points.variable("w", f"{low}:{high}")
+    search = _bayes.Bayes([variable], _points.objectives(["loss:min"], minimize=True), [], seed=0, known=[])
+    found = {values["w"] for batch in search.batches(10, 10) for _, values in batch}
+    assert all(Decimal(low) <= each <= Decimal(high) for each in found)
+    assert len(found) == 10 or float(low) == float(high)
+
+
+def test_points_that_are_there_twice_cost_no_look_at_all_the_others(duo: Registry) -> None:
+    """``{v}*{w}`` of each pair of values is there twice; recording it reads these two, and not the whole sweep."""
+    read = []
+    for count in (3, 6):
+        values = ",".join(map(str, range(1, count + 1)))
+        with statements(duo._database) as seen:
+            duo.sweep(
+                f"best{count}", "{v}*({w}*b)", over={"v": values, "w": values}, metric="loss",
+                evaluate=lambda _, values: {"loss": float(values["v"] * values["w"])},
+            )  # fmt: skip
+        read.append([each for each, _ in seen if each.endswith("ORDER BY sweep_points.position")])
+    assert len(read[0]) == len(read[1])
+
+
+def test_known_points_are_recorded_by_as_many_looks_however_many_they_are(pair: Registry) -> None:
+    seen: Seen = []
+    looks = []
+    for name, values in (("few", "0:1:0.5"), ("many", "0:1:0.1")):
+        sweep(pair, seen, {"w": values})
+        with statements(pair._database) as asked:
+            again = pair.sweep(
+                name,
+                "a - {w}*b",
+                over={"w": values},
+                evaluate=parabola(seen),
+                evaluator="parabola@1",
+                metric="loss:min",
+            )
+        assert (again.evaluated, again.reused) == (0, len(again.points))
+        looks.append(len([each for each, _ in asked if each.startswith("SELECT")]))
+    assert looks[0] == looks[1]
 
 
 @pytest.mark.parametrize(
@@ -622,6 +738,9 @@ def test_versions_are_measured_by_a_command(duo: Registry, tmp_path: Path) -> No
     with pytest.raises(RegistryError, match="the evaluation of a@1 failed: exit code 1"):
         duo.run_evaluation("a", run="false {path}")
     assert len(duo.evaluations("a")) == 1
+    assert [
+        each.ref for each in duo.run_evaluation(["a", "a@1"], run=f"{sys.executable} {file} {{path}}")
+    ] == ["a@1"]
 
 
 Losses = st.dictionaries(st.integers(1, 30), st.tuples(*[st.integers(0, 4).map(float)] * 3), max_size=25)
@@ -642,6 +761,28 @@ def test_a_range_has_its_stop_and_only_exact_steps(start: Decimal, count: int, s
     stop = start + count * step
     variable = _points.variable("w", f"{start}:{stop}:{step}")
     assert variable.values == tuple(start + at * step for at in range(count + 1))
+
+
+def test_a_step_that_goes_a_little_beyond_the_stop_ends_before_it() -> None:
+    variable = _points.variable("w", f"0:1:0.{'3' * 37}4")
+    assert [format_decimal(each)[:5] for each in variable.values] == ["0", "0.333", "0.666"]
+
+
+def test_a_constraint_is_written_as_it_was_typed() -> None:
+    for typed in ("acc >= 0.79", "ppl < 21", "loss <= -0.1", "rate < 1e-07"):
+        assert str(_points.constraint(typed)) == typed
+    assert _points.constraint(str(_points.constraint("x < 0.1"))).bound == 0.1
+
+
+def test_sweeps_are_listed_by_as_many_statements_however_many_there_are(duo: Registry) -> None:
+    counts = []
+    for number in range(3):
+        sweep(duo, [], {"w": f"0.{number}"})
+        with statements(duo._database) as seen:
+            listed = duo.sweeps()
+        counts.append(len(seen))
+        assert [each.ref for each in listed] == [f"best@{at}" for at in range(number + 1, 0, -1)]
+    assert counts[0] == counts[2]
 
 
 def test_metrics_of_a_command_are_json(tmp_path: Path, duo: Registry) -> None:
