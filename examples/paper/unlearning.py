@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -78,8 +79,7 @@ def claims(rows: Sequence[Row]) -> Sequence[Claim]:
             "T4",
             f"(IA)³ costs less clean perplexity than LoRA where each makes toxic text {GAIN} nats less likely (exact, "
             "validation)",
-            held=bool(cost["ia3"])
-            and all(ours < theirs for ours, theirs in zip(cost["ia3"], cost["lora"], strict=False)),
+            held=all(ours < theirs for ours, theirs in zip(cost["ia3"], cost["lora"], strict=True)),
             figures=f"LoRA {_claims.shown(cost['lora'], 2)}%, (IA)³ {_claims.shown(cost['ia3'], 2)}%",
         )
     )
@@ -139,13 +139,12 @@ GAIN = 0.05
 
 
 def costs(rows: Sequence[Row], kind: Kind, metric: str, gain: float) -> list[float]:
-    """Percent of clean perplexity that ``gain`` costs, between the two nearest λ; only of seeds that reach it."""
+    """Percent of clean perplexity that ``gain`` costs each seed, between the two nearest λ; NaN where it is not reached."""
     found = []
     for gained, clean in zip(_curves(rows, kind, metric), _curves(rows, kind, "clean_ppl"), strict=True):
         gains = [value - gained[0] for value in gained]
         percent = [100 * (value / clean[0] - 1) for value in clean]
         above = next((index for index, each in enumerate(gains) if each >= gain), 0)
-        if above:
-            part = (gain - gains[above - 1]) / (gains[above] - gains[above - 1])
-            found.append(percent[above - 1] + part * (percent[above] - percent[above - 1]))
+        part = (gain - gains[above - 1]) / (gains[above] - gains[above - 1]) if above else math.nan
+        found.append(percent[above - 1] + part * (percent[above] - percent[above - 1]))
     return found
