@@ -83,14 +83,9 @@ def save(session: Session, sweep_id: int, point: SweepPoint) -> None:
     """Record what was measured at a point, in place of what was there."""
     row = session.get(SweepPointRow, (sweep_id, point.position))
     if row is None:
-        row = SweepPointRow(
-            sweep_id=sweep_id,
-            position=point.position,
-            values=point.values,
-            expression=point.expression,
-            recipe_digest=point.recipe,
-        )
+        row = SweepPointRow(sweep_id=sweep_id, position=point.position)
         session.add(row)
+    row.values, row.expression, row.recipe_digest = point.values, point.expression, point.recipe
     row.state, row.metrics = point.state, dict(point.metrics or {})
     row.attempts, row.seconds, row.error, row.created_at = point.attempts, point.seconds, point.error, now()
 

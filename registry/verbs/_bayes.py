@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
+from registry.decimals import exactly
 from registry.errors import UsageError
 from registry.results import Objective
 from registry.verbs._points import Constraint, Metrics, Values, Variable
 
-_PLACES = Decimal("0.000001")
+_DIGITS = 6
+_ROOM = Context(prec=exactly.prec)
+_FINEST = -39  # an expression has numbers of 40 digits
 _SEED_BITS = 32
 
 
@@ -48,6 +51,7 @@ class Bayes:
             sampler=optuna.samplers.TPESampler(seed=seed % 2**_SEED_BITS),
             directions=["minimize" if each.direction == "min" else "maximize" for each in objectives],
         )
+        self._asked: dict[int, dict[str, Decimal]] = {}
         for values, metrics in known:
             self._begin_with(values, metrics)
 
@@ -58,17 +62,21 @@ class Bayes:
             budget -= len(trials)
             yield [(trial, self._suggested(trial)) for trial in trials]
 
-    def tell(self, trial: Any, metrics: Metrics | None) -> None:
-        """What a point gave; None where it failed."""
-        if metrics is None:
+    def tell(self, trial: Any, values: Values, metrics: Metrics | None) -> None:
+        """What a trial gave at these values, which need not be those that were asked for; None where it failed."""
+        other = self._asked.pop(trial.number) != values
+        if metrics is None or other:
             self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+            if metrics is not None:
+                self._begin_with(values, metrics)
             return
         for constraint in self._constraints:
             trial.set_constraint(str(constraint), constraint.excess(metrics))
         self._study.tell(trial, [metrics[each.metric] for each in self._objectives])
 
     def _suggested(self, trial: Any) -> dict[str, Decimal]:
-        return {each.name: self._value(trial, each) for each in self._variables}
+        found = self._asked[trial.number] = {each.name: self._value(trial, each) for each in self._variables}
+        return found
 
     def _value(self, trial: Any, variable: Variable) -> Decimal:
         if variable.values:
@@ -77,8 +85,12 @@ class Bayes:
         found = Decimal(
             repr(float(trial.suggest_float(variable.name, float(variable.low), float(variable.high))))
         )
-        rounded = found.quantize(_PLACES, ROUND_HALF_EVEN)
-        return min(max(rounded, variable.low), variable.high)
+        width = exactly.subtract(variable.high, variable.low)
+        place = Decimal(1).scaleb(
+            max(width.adjusted() - _DIGITS, _FINEST)
+        )  # a narrow range has as many points
+        value = found.quantize(place, ROUND_HALF_EVEN, context=_ROOM)
+        return min(max(value, variable.low), variable.high)
 
     def _begin_with(self, values: Values, metrics: Metrics) -> None:
         """Told of as if it had been asked for; a point outside of what is looked at is left out."""

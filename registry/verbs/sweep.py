@@ -174,12 +174,11 @@ def _recorded(
 
 @dataclass(frozen=True)
 class _Point:
-    """A point to be measured, ``trial`` what the search knows it by."""
+    """A point to be measured."""
 
     position: int
     values: Mapping[str, Decimal]
     plan: Plan
-    trial: Any = None
 
     def result(self, state: Any, **more: Any) -> SweepPoint:
         return SweepPoint(
@@ -350,17 +349,30 @@ class _Sweep:
         if asked.search == "grid":
             values = list(_points.grid(self._variables))
             self._total = len(values)
-            self._measure([(None, each) for each in values], 1)
+            self._measure(values, 1)
             return
         self._total = budget = asked.budget or 0
         search = _bayes.Bayes(
             self._variables, self._objectives, self._constraints, seed=asked.seed, known=self._from_before()
         )
+        before = {} if asked.again else self._asked_before()
         done = 0
         for batch in search.batches(budget, asked.jobs):
-            for trial, point in self._measure(batch, done + 1):
-                search.tell(trial, point.metrics)
+            wanted = [(trial, before.get(at, values)) for at, (trial, values) in enumerate(batch, done + 1)]
+            points = self._measure([values for _, values in wanted], done + 1)
+            for (trial, used), point in zip(wanted, points, strict=True):
+                search.tell(trial, used, point.metrics)
             done += len(batch)
+
+    def _asked_before(self) -> dict[int, Mapping[str, Decimal]]:
+        """The values of this search's points that are recorded, by position.
+
+        It keeps to them: with other jobs, or with what failed then, it would ask for others in their places.
+        """
+        with self._database.read() as session:
+            found = sweeps.points(session, self._id)
+        names = [each.name for each in self._variables]
+        return {each.position: {name: Decimal(each.values[name]) for name in names} for each in found}
 
     def _from_before(self) -> Iterator[tuple[Mapping[str, Decimal], Mapping[str, float]]]:
         """What earlier sweeps measured of the same expression, by the same evaluator."""
@@ -376,13 +388,11 @@ class _Sweep:
             ):
                 yield numbers, metrics
 
-    def _measure(
-        self, asked: Sequence[tuple[Any, Mapping[str, Decimal]]], first: int
-    ) -> list[tuple[Any, SweepPoint]]:
+    def _measure(self, asked: Sequence[Mapping[str, Decimal]], first: int) -> list[SweepPoint]:
         """Measure points, each as soon as its adapter is there; what they gave, in the order that was asked."""
         found = [
-            _Point(position, values, self._grounded(self._plan(values)), trial)
-            for position, (trial, values) in enumerate(asked, first)
+            _Point(position, values, self._grounded(self._plan(values)))
+            for position, values in enumerate(asked, first)
         ]
         self._plans |= {point.position: point.plan for point in found}
         if not self._asked.again:
@@ -411,7 +421,7 @@ class _Sweep:
             except BaseException:
                 self._evaluator.stop()
                 raise
-        return [(point.trial, self._results[point.position]) for point in found]
+        return [self._results[point.position] for point in found]
 
     def _evaluated(self, given: Given, values: Mapping[str, Decimal]) -> Measured:
         with given:
@@ -469,7 +479,11 @@ class _Sweep:
             there = {each.position: each for each in sweeps.points(session, self._id)} if there_are else {}
             for point in points:
                 before = there.get(point.position)
-                if before is None or point.attempts or before.metrics != point.metrics:
+                as_it_is = before is not None and (
+                    (before.values, before.recipe, before.metrics)
+                    == (point.values, point.recipe, point.metrics)
+                )
+                if point.attempts or not as_it_is:
                     artifacts.save_recipe(session, self._plans[point.position].recipe)
                     sweeps.save(session, self._id, point)
 

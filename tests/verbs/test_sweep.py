@@ -505,6 +505,76 @@ def test_a_search_finds_what_a_grid_would_and_is_the_same_by_its_seed(duo: Regis
     ]
 
 
+def moody(seen: Seen, fails: int | None = None) -> Callable[[Path, Mapping[str, Decimal]], dict[str, float]]:
+    """A loss from which one can tell the value; fails once, at that call."""
+
+    def measure(_: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        seen.append(dict(values))
+        if len(seen) == fails:
+            raise ValueError("out of memory")
+        return {"loss": abs(float(values["w"]) - 0.3), "w": float(values["w"])}
+
+    return measure
+
+
+@pytest.mark.parametrize("change", [{"jobs": 4}, {"fails": None}])
+def test_a_search_goes_on_with_the_points_it_has_and_keeps_their_values(
+    duo: Registry, change: dict[str, Any]
+) -> None:
+    """By what it is told then it would ask for others; what is recorded of a point is of that point."""
+    pytest.importorskip("optuna")
+    options: dict[str, Any] = {
+        "over": {"w": "0:1"},
+        "metric": "loss:min",
+        "evaluator": "moody",
+        "record": False,
+        "search": "bayes",
+        "budget": 16,
+    }
+    fails = 3 if "fails" in change else None
+    first = duo.sweep("best", "a - {w}*b", evaluate=moody([], fails), **options)
+    more = {name: value for name, value in change.items() if name != "fails"}
+    second = duo.sweep("best", "a - {w}*b", evaluate=moody([]), **options, **more)
+    assert second.id == first.id
+    assert second.evaluated == (0 if fails is None else 1)
+    assert [each.values for each in second.points] == [each.values for each in first.points]
+    stored = duo.sweep_result(first.id or 0)
+    for each, kept in zip(second.points, stored.points, strict=True):
+        assert kept.metrics is not None
+        assert (kept.values, kept.expression, kept.recipe) == (each.values, each.expression, each.recipe)
+        assert kept.metrics["w"] == float(kept.values["w"])
+    assert stored.chosen == second.chosen
+
+
+def test_a_search_that_measures_afresh_records_new_points_as_they_are(duo: Registry) -> None:
+    pytest.importorskip("optuna")
+    options: dict[str, Any] = {
+        "over": {"w": "0:1"},
+        "metric": "loss:min",
+        "evaluator": "moody",
+        "record": False,
+        "search": "bayes",
+        "budget": 16,
+    }
+    first = duo.sweep("best", "a - {w}*b", evaluate=moody([], 3), **options)
+    second = duo.sweep("best", "a - {w}*b", evaluate=moody([]), again=True, **options)
+    assert [each.values for each in second.points] != [each.values for each in first.points]
+    for kept in duo.sweep_result(first.id or 0).points:
+        assert (kept.metrics or {})["w"] == float(kept.values["w"])
+        assert kept.expression == f"a - {kept.values['w']}*b"
+
+
+@pytest.mark.parametrize("over", ["0:0.000001", "0.1:0.1000005", "1e-30:2e-30", "-3e30:1e30", "1e25:1.1e25"])
+def test_a_search_of_a_range_of_any_size_finds_different_points_in_it(duo: Registry, over: str) -> None:
+    pytest.importorskip("optuna")
+    seen: Seen = []
+    low, high = map(Decimal, over.split(":"))
+    done = sweep(duo, seen, over={"w": over}, search="bayes", budget=6, record=False)
+    assert len({each.values["w"] for each in done.points}) == 6
+    assert all(low <= Decimal(each.values["w"]) <= high for each in done.points)
+    assert all(each.state == "ok" for each in done.points)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "told"),
     [
