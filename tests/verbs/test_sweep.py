@@ -12,10 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
@@ -231,6 +234,17 @@ def test_failures_are_recorded_and_tried_again(duo: Registry, tmp_path: Path) ->
         ("pass", "it printed nothing"),
         ("print('done')", "no JSON object of numbers: done"),
         ("print('[1]')", "no JSON object"),
+        ("print({'loss': 1})", "print(json.dumps(…))): {'loss': 1}"),
+        ("print(json.dumps({'loss': 1}, indent=1))", "write it on one line"),
+        ('print(\'{"loss": {"a": 1}}\')', "its loss is {'a': 1}, not a finite number"),
+        ('print(\'{"loss": 1, "": 1}\')', "no usable name: the metric is empty"),
+        (
+            'print(\'{"loss": 1, "a\\\\u001b[31m": 1}\')',
+            "no usable name: the metric holds control characters",
+        ),
+        ("print('{}')", "it gave 0 metrics, not 1 to 1000"),
+        ("print('no such dataset'); sys.exit(3)", "exit code 3: no such dataset"),
+        ("print('some log'); sys.exit('no luck')", "exit code 1: no luck"),
         ("print('{\"loss\": NaN}')", "its loss is nan, not a finite number"),
         ("print('{\"loss\": true}')", "its loss is True"),
         ('print(\'{"loss": "1"}\')', "its loss is '1'"),
@@ -590,6 +604,7 @@ def test_a_search_of_a_range_of_any_size_finds_different_points_in_it(duo: Regis
         ({"metric": "a:min", "constrain": ["ppl ~ 3"]}, UsageError, "no constraint"),
         ({"budget": 3}, UsageError, "a budget"),
         ({"jobs": 0}, UsageError, "jobs"),
+        ({"retries": -1}, UsageError, "-1 retries are none"),
         ({"timeout": 3.0}, UsageError, "no time limit"),
         ({"run": "true {path}"}, UsageError, "a command or a function"),
     ],
@@ -631,6 +646,12 @@ def test_a_program_that_cannot_be_run_is_told_once(duo: Registry, program: str) 
     assert (left.state, duo.sweep_result(left.id or 0).points) == ("stopped", ())
     with pytest.raises(UsageError, match="cannot be run"):
         duo.run_evaluation("a", run=f"{program} {{path}}")
+
+
+def test_what_cannot_be_called_is_refused(duo: Registry) -> None:
+    with pytest.raises(UsageError, match=r"^what measures cannot be called: \{'loss': 1\}"):
+        duo.sweep("best", "a - {w}*b", over=W, evaluate={"loss": 1}, metric="loss:min")  # type: ignore[arg-type]
+    assert duo.sweeps() == ()
 
 
 def test_a_command_that_names_no_adapter_is_refused(duo: Registry) -> None:
@@ -701,6 +722,101 @@ def test_metrics_of_a_command_are_json(tmp_path: Path, duo: Registry) -> None:
     done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=run, metric=["loss:min", "other:max"])
     assert json.loads(done.model_dump_json())["points"][0]["metrics"] == {"loss": 1.0, "other": 2.5}
     assert done.points[0].front
+
+
+@pytest.mark.parametrize(
+    "prints",
+    [
+        "print(json.dumps({'loss': 0.5, 'a\\u2028b\\x85 損失': 1}, ensure_ascii=False))",
+        "sys.stdout.write('10 %\\r50 %\\r' + json.dumps({'loss': 0.5}))",
+        "sys.stdout.buffer.write(b'\\xff\\xfe\\0\\n{\"loss\": 0.5}\\r\\n \\n')",
+        "print('log\\n' * 10**6); print('warning\\n' * 10**6, file=sys.stderr); print('{\"loss\": 0.5}')",
+        "print(json.dumps({'loss': 0.5} | {f'{n}-'.ljust(200, 'é'): n for n in range(999)}, ensure_ascii=False))",
+    ],
+)
+def test_the_last_line_is_found_whatever_is_around_or_in_it(
+    duo: Registry, tmp_path: Path, prints: str
+) -> None:
+    run = f"env PYTHONIOENCODING=utf-8 {script(tmp_path, prints)}"
+    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=run, metric="loss:min", record=False)
+    assert done.points[0].error is None
+    assert (done.points[0].metrics or {})["loss"] == 0.5
+
+
+class Wrapped:
+    """A number as NumPy and PyTorch give it."""
+
+    shape = ()
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def item(self) -> object:
+        return self._value
+
+
+@pytest.mark.parametrize(
+    ("gives", "told"),
+    [
+        (Wrapped(0.5), None),
+        (np.float32(0.5), None),
+        (np.array(0.5), None),
+        (torch.tensor(0.5, requires_grad=True), None),
+        (Decimal("0.5"), None),
+        (Fraction(1, 2), None),
+        (np.array([0.5]), "its loss is array([0.5]), not a finite number"),
+        (np.True_, "not a finite number"),
+        (Wrapped("0.5"), "not a finite number"),
+        (Decimal("sNaN"), "its loss is Decimal('sNaN'), not a finite number"),
+        (torch.tensor(float("nan")), "its loss is tensor(nan), not a finite number"),
+        (torch.empty((), device="meta"), "RuntimeError: "),
+    ],
+)
+def test_a_function_may_give_its_numbers_as_libraries_do(
+    duo: Registry, gives: object, told: str | None
+) -> None:
+    def measure(*_: object) -> Any:
+        return {"loss": gives}
+
+    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, evaluate=measure, metric="loss:min", record=False)
+    if told is None:
+        assert done.points[0].metrics == {"loss": 0.5}
+    else:
+        assert told in str(done.points[0].error)
+
+
+@pytest.mark.parametrize(
+    ("gives", "told"),
+    [
+        (None, "it gave None, not a mapping of names to numbers"),
+        (0.5, "it gave 0.5, not a mapping"),
+        ([("loss", 1)], "it gave [('loss', 1)], not a mapping"),
+        ({1: 2}, "the name of a metric is 1, not a text"),
+        (SystemExit("cannot load"), "SystemExit: cannot load"),
+        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
+    ],
+)
+def test_a_function_that_gives_no_metrics_fails_at_its_point(duo: Registry, gives: object, told: str) -> None:
+    def measure(_: Path, values: Mapping[str, Decimal]) -> Any:
+        if values["w"] == 1:
+            return {"loss": 1}
+        if isinstance(gives, BaseException):
+            raise gives
+        return gives
+
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0,1"}, evaluate=measure, metric="loss:min")
+    assert [each.state for each in done.points] == ["failed", "ok"]
+    assert told in str(done.points[0].error)
+    assert (done.chosen, done.ref) == (2, "best@1")
+
+
+def test_a_function_that_changes_its_values_changes_nothing_else(duo: Registry) -> None:
+    def measure(_: Path, values: Any) -> dict[str, float]:
+        return {"loss": float(values.pop("w"))}
+
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0.25,0.5"}, evaluate=measure, metric="loss:min")
+    assert [each.values for each in done.points] == [{"w": "0.25"}, {"w": "0.5"}]
+    assert duo.sweep_result(done.id or 0).points[0].values == {"w": "0.25"}
 
 
 def test_a_command_that_is_told_of_other_values_measures_again(duo: Registry, tmp_path: Path) -> None:
