@@ -57,7 +57,7 @@ class Asked:
     run: str | None = None
     evaluate: Function | None = None
     evaluator: str | None = None
-    minimize: bool = False
+    minimize: bool | None = None
     constrain: Sequence[str] = ()
     search: Search = "grid"
     budget: int | None = None
@@ -218,7 +218,7 @@ class _Sweep:
         self._place, self._actor, self._progress = place, actor, progress
         self._variables = [_points.variable(name, values) for name, values in asked.over.items()]
         self._objectives = _points.objectives(asked.metric, minimize=asked.minimize)
-        self._constraints = [_points.constraint(text) for text in asked.constrain]
+        self._constraints = _points.constraints(asked.constrain)
         _points.check_template(asked.text, [each.name for each in self._variables])
         self._wanted = _wanted(asked)
         first = {each.name: each.values[0] if each.values else each.low for each in self._variables}
@@ -310,10 +310,7 @@ class _Sweep:
             sweep_id = sweeps.find(session, self.digest)
         points: list[SweepPoint] = []
         if self._asked.search == "grid":
-            found = [
-                _Point(position, values, self._grounded(self._plan(values)))
-                for position, values in enumerate(_points.grid(self._variables), 1)
-            ]
+            found = self._pointed(_points.grid(self._variables), 1)
             self._recall(found)
             for point in found:
                 metrics = self._measured.get(self._told(point))
@@ -324,6 +321,9 @@ class _Sweep:
 
     def run(self) -> Sweep:
         begun: list[int] = []
+        grid: list[_Point] = []
+        if self._asked.search == "grid":  # a point that does not compose is told before a sweep is begun
+            grid = self._pointed(_points.grid(self._variables), 1)
 
         def begin(session: Session) -> int:
             return sweeps.begin(
@@ -333,7 +333,7 @@ class _Sweep:
         try:
             self._id = self._database.transact(begin)
             begun.append(self._id)
-            self._measure_all()
+            self._measure_all(grid)
             return self._finished()
         except BaseException:
             self._evaluator.stop()
@@ -344,12 +344,11 @@ class _Sweep:
                     self._database.transact(lambda session: sweeps.end(session, self._id, "stopped"))
             raise
 
-    def _measure_all(self) -> None:
+    def _measure_all(self, grid: Sequence[_Point]) -> None:
         asked = self._asked
         if asked.search == "grid":
-            values = list(_points.grid(self._variables))
-            self._total = len(values)
-            self._measure(values, 1)
+            self._total = len(grid)
+            self._measure(grid)
             return
         self._total = budget = asked.budget or 0
         search = _bayes.Bayes(
@@ -359,7 +358,7 @@ class _Sweep:
         done = 0
         for batch in search.batches(budget, asked.jobs):
             wanted = [(trial, before.get(at, values)) for at, (trial, values) in enumerate(batch, done + 1)]
-            points = self._measure([values for _, values in wanted], done + 1)
+            points = self._measure(self._pointed((values for _, values in wanted), done + 1))
             for (trial, used), point in zip(wanted, points, strict=True):
                 search.tell(trial, used, point.metrics)
             done += len(batch)
@@ -388,12 +387,14 @@ class _Sweep:
             ):
                 yield numbers, metrics
 
-    def _measure(self, asked: Sequence[Mapping[str, Decimal]], first: int) -> list[SweepPoint]:
-        """Measure points, each as soon as its adapter is there; what they gave, in the order that was asked."""
-        found = [
+    def _pointed(self, asked: Iterable[Mapping[str, Decimal]], first: int) -> list[_Point]:
+        return [
             _Point(position, values, self._grounded(self._plan(values)))
             for position, values in enumerate(asked, first)
         ]
+
+    def _measure(self, found: Sequence[_Point]) -> list[SweepPoint]:
+        """Measure points, each as soon as its adapter is there; what they gave, in the order that was asked."""
         self._plans |= {point.position: point.plan for point in found}
         if not self._asked.again:
             self._recall(found)
@@ -461,7 +462,7 @@ class _Sweep:
         if lacking and not any(self._decided(point) for point in self._results.values()):
             raise Refused(
                 f"what measures gives {lacking}",
-                hint="name what it gives with --metric; what was measured is kept, and not measured again",
+                hint="name what it gives with --metric and --constrain; what was measured is kept, and not measured again",
             )
 
     def _decided(self, point: SweepPoint) -> bool:
@@ -502,6 +503,8 @@ class _Sweep:
                 self._evaluator_digest,
                 (each.plan.recipe.digest for each in points),
                 self._named,
+                dataset=self._asked.dataset,
+                split=self._asked.split,
             )
         self._measured |= {told: each for told, each in found.items() if self._wanted <= each.keys()}
 
@@ -676,7 +679,7 @@ def _check_where(dataset: str, split: str | None) -> None:
 def _wanted(asked: Asked) -> frozenset[str]:
     """The metrics without which a point says nothing."""
     objectives = _points.objectives(asked.metric, minimize=asked.minimize)
-    constraints = map(_points.constraint, asked.constrain)
+    constraints = _points.constraints(asked.constrain)
     return frozenset({each.metric for each in objectives} | {each.metric for each in constraints})
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +52,61 @@ def test_a_sweep_shows_every_point_and_names_the_best(run: Run, measure: str) ->
     assert [point["state"] for point in shown["points"]] == ["ok", "ok", "failed"]
     assert run("sweeps", "show", "7").exit_code == 3
     assert "planned" in run(*words, "--minimize", "--dry-run").stdout
+
+
+def test_a_search_that_is_only_planned_says_how_many_points_it_would_choose(run: Run, measure: str) -> None:
+    words = ["sweep", "best", "a - {w}*b", "--over", "w=0:1", "--run", measure, "--metric", "loss:min"]
+    done = run(*words, "--search", "bayes", "--budget", "5", "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [
+        "sweep  a - {w}*b  planned",
+        "5 points, chosen one after another by what those before them give",
+    ]
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.usefixtures("measure")
+def test_a_terminal_that_is_closed_ends_what_it_runs_unless_nohup_says_otherwise(
+    run: Run, tmp_path: Path, ignored: bool
+) -> None:
+    file, pid, go = tmp_path / "slow.py", tmp_path / "pid", tmp_path / "go"
+    file.write_text(
+        "import os, pathlib, sys, time\n"
+        f"pathlib.Path({str(pid)!r}).write_text(str(os.getpid()) + '.')\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.01)\n"
+        "print('{\"loss\": 1}')\n"
+    )
+    command = shlex.join([sys.executable, str(file), "{path}"])
+    words = [
+        sys.executable,
+        "-c",
+        "from cli import main; main()",
+        "sweep",
+        "best",
+        "a - {w}*b",
+        "--over",
+        "w=1",
+    ]
+    words += ["--run", command, "--metric", "loss:min", "--format", "quiet"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGHUP, before)
+        while not (pid.exists() and pid.read_text().endswith(".")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGHUP)
+        if ignored:
+            go.touch()
+        out, err = process.communicate()
+    assert err == ""
+    if ignored:
+        assert (process.returncode, out) == (0, "best@1\n")
+        return
+    assert (process.returncode, out) == (128 + signal.SIGHUP, "")
+    assert not Path(f"/proc/{pid.read_text().rstrip('.')}").exists()
+    assert [each["state"] for each in json.loads(run("sweeps", "list", "--format", "json").stdout)] == [
+        "stopped"
+    ]
 
 
 def test_without_a_point_that_is_good_enough_it_fails_and_names_the_nearest(run: Run, measure: str) -> None:
@@ -114,7 +172,7 @@ def test_the_best_is_named_also_where_points_before_it_are_not_measured_yet(
     )
     done = run("sweeps", "show", "1")
     assert done.exit_code == 0, done.output
-    assert "best  a - 7*b" in done.stdout
+    assert "best so far  a - 7*b" in done.stdout
 
 
 @pytest.mark.usefixtures("measure")

@@ -254,7 +254,7 @@ def test_failures_are_recorded_and_tried_again(duo: Registry, tmp_path: Path) ->
     ],
 )
 def test_what_is_no_metric_fails_and_says_why(duo: Registry, tmp_path: Path, prints: str, told: str) -> None:
-    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=script(tmp_path, prints), metric="loss")
+    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=script(tmp_path, prints), metric="loss:max")
     assert (done.chosen, done.ref, done.points[0].state) == (None, None, "failed")
     assert told in str(done.points[0].error)
     assert done.advice == f"a - 1*b: {done.points[0].error}"
@@ -290,7 +290,7 @@ def test_a_metric_that_nobody_gives_ends_it_at_the_first_point(
 
 def test_a_point_alone_that_gives_no_metric_fails_alone(duo: Registry, tmp_path: Path) -> None:
     run = script(tmp_path, "print(json.dumps({'ppl' if sys.argv[2] == '0.5' else 'loss': 1}))")
-    done = duo.sweep("best", "a - {w}*b", over={"w": "0,0.5,1"}, run=run, metric="loss")
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0,0.5,1"}, run=run, metric="loss:max")
     assert [each.state for each in done.points] == ["ok", "failed", "ok"]
     assert done.points[1].error == "it gives no loss; it gives ppl"
 
@@ -300,14 +300,14 @@ def test_what_nobody_knows_in_braces_is_refused_and_said_to_be_text_is_text(
 ) -> None:
     for place in ("W", "ref", "HOME"):
         with pytest.raises(UsageError, match=rf"the command names \{{{place}\}}") as told:
-            duo.sweep("best", "a - {w}*b", over=W, run=f"eval {{path}} ${{{place}}}", metric="loss")
+            duo.sweep("best", "a - {w}*b", over=W, run=f"eval {{path}} ${{{place}}}", metric="loss:max")
         assert told.value.hint == (f"there is {{path}}, {{w}}; the text itself is written {{{{{place}}}}}")
     with pytest.raises(UsageError, match=r"the command names \{w\}"):
         duo.run_evaluation(["a"], run="eval {path} {w}")
     said = tmp_path / "said"
     run = script(tmp_path, f"open({str(said)!r}, 'w').write(repr(sys.argv[2:]))\nprint('{{\"loss\": 1}}')")
     run += """ '{{w}}' '{"w":{w}, "other": {"x": 1}}' '{}' '{1}' '{a,b}' '${{HOME}}'"""
-    done = duo.sweep("best", "a - {w}*b", over={"w": "0.5"}, run=run, metric="loss")
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0.5"}, run=run, metric="loss:max")
     assert done.failed == 0
     assert said.read_text() == repr(
         ["0.5", "{w}", '{"w":0.5, "other": {"x": 1}}', "{}", "{1}", "{a,b}", "${HOME}"]
@@ -324,7 +324,7 @@ def test_another_attempt_gets_the_adapter_as_it_was(duo: Registry, tmp_path: Pat
         "(path / 'more').write_text('left')\nsys.exit('again')"
     )
     run = script(tmp_path, text)
-    done = duo.sweep("best", "a - {w}*b", over={"w": "0.5"}, run=run, metric="loss", retries=2)
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0.5"}, run=run, metric="loss:max", retries=2)
     assert (done.failed, done.points[0].attempts) == (1, 3)
     first, *others = map(json.loads, log.read_text().splitlines())
     assert others == [first, first]
@@ -346,7 +346,7 @@ def test_every_point_has_the_bytes_that_compose_gives(
         seen[values["w"]] = (path / "adapter_model.safetensors").read_bytes()
         return {"loss": float(values["w"])}
 
-    done = duo.sweep("best", text, over={"w": "0,0.2,0.4,0.7,1,0.1"}, evaluate=measure, metric="loss")
+    done = duo.sweep("best", text, over={"w": "0,0.2,0.4,0.7,1,0.1"}, evaluate=measure, metric="loss:max")
     assert done.computed == len(seen) == 6
     with Registry.open(tmp_path / "other") as other:
         for name in "ab":
@@ -371,7 +371,7 @@ def test_a_time_limit_ends_the_whole_process_group(duo: Registry, tmp_path: Path
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         f"pathlib.Path({str(pid)!r}).write_text(str(child.pid))\ntime.sleep(600)",
     )
-    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=run, metric="loss", timeout=3)
+    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=run, metric="loss:max", timeout=3)
     assert done.points[0].state == "timeout"
     assert "longer than 3 s" in str(done.points[0].error)
     assert gone(int(pid.read_text()))
@@ -605,6 +605,22 @@ def test_a_search_of_a_range_of_any_size_finds_different_points_in_it(duo: Regis
         ({"budget": 3}, UsageError, "a budget"),
         ({"jobs": 0}, UsageError, "jobs"),
         ({"retries": -1}, UsageError, "-1 retries are none"),
+        ({"over": {"w": 0.5}}, UsageError, "w=0.5 is neither a range nor a list"),
+        ({"over": {"w": []}}, UsageError, "no values are given for w"),
+        ({"over": {"w": " "}}, UsageError, "no values are given for w"),
+        ({"over": {"w": "0.5,1e39"}}, ExpressionError, "is not a finite 32-bit float"),
+        ({"minimize": None}, UsageError, "nothing says whether less or more of 'loss' is better"),
+        *(
+            ({"constrain": each}, UsageError, "is no constraint$")
+            for each in (
+                "ppl == 21",
+                "ppl != 2",
+                "1 < ppl < 2",
+                "ppl => 1",
+                "ppl<2 and loss>0",
+                "ppl < 2, loss = 1",
+            )
+        ),
         ({"timeout": 3.0}, UsageError, "no time limit"),
         ({"run": "true {path}"}, UsageError, "a command or a function"),
     ],
@@ -622,7 +638,7 @@ def test_what_makes_no_sense_is_refused_before_anything(
 @pytest.mark.parametrize("place", ["{w-1}", "{1-v}", "{1+w}", "{1..0-w}", "{1 - }", "{}", "{1-w}}"])
 def test_what_is_no_place_of_a_variable_is_refused(duo: Registry, place: str) -> None:
     with pytest.raises(ExpressionError, match=r"no values are given|a lone"):
-        duo.sweep("best", f"{{w}}*a - {place}*b", over=W, run="true {path}", metric="loss")
+        duo.sweep("best", f"{{w}}*a - {place}*b", over=W, run="true {path}", metric="loss:max")
 
 
 def test_what_is_missing_is_told_before_a_sweep_is_begun(
@@ -640,7 +656,7 @@ def test_what_is_missing_is_told_before_a_sweep_is_begun(
 @pytest.mark.parametrize("program", ["no-such-program", "./no-such-program", "/etc"])
 def test_a_program_that_cannot_be_run_is_told_once(duo: Registry, program: str) -> None:
     with pytest.raises(UsageError, match=f"^{program} cannot be run: ") as caught:
-        duo.sweep("best", "a - {w}*b", over=W, run=f"{program} {{path}}", metric="loss", retries=3)
+        duo.sweep("best", "a - {w}*b", over=W, run=f"{program} {{path}}", metric="loss:max", retries=3)
     assert caught.value.message.count(program) == 1
     (left,) = duo.sweeps()
     assert (left.state, duo.sweep_result(left.id or 0).points) == ("stopped", ())
@@ -656,9 +672,9 @@ def test_what_cannot_be_called_is_refused(duo: Registry) -> None:
 
 def test_a_command_that_names_no_adapter_is_refused(duo: Registry) -> None:
     with pytest.raises(UsageError, match="does not say where the adapter comes in"):
-        duo.sweep("best", "a - {w}*b", over=W, run="python eval.py", metric="loss")
+        duo.sweep("best", "a - {w}*b", over=W, run="python eval.py", metric="loss:max")
     with pytest.raises(UsageError, match="split into words"):
-        duo.sweep("best", "a - {w}*b", over=W, run="python 'eval.py {path}", metric="loss")
+        duo.sweep("best", "a - {w}*b", over=W, run="python 'eval.py {path}", metric="loss:max")
 
 
 def test_a_dry_run_tells_what_is_known_and_writes_nothing(duo: Registry) -> None:
@@ -819,16 +835,28 @@ def test_a_function_that_changes_its_values_changes_nothing_else(duo: Registry) 
     assert duo.sweep_result(done.id or 0).points[0].values == {"w": "0.25"}
 
 
+@pytest.mark.parametrize("where", [{"dataset": "imdb"}, {"split": "test"}])
+def test_what_was_measured_on_one_dataset_is_not_recorded_for_another(
+    duo: Registry, where: dict[str, Any]
+) -> None:
+    first, second, third = Seen(), Seen(), Seen()
+    one = sweep(duo, first)
+    other = sweep(duo, second, **where)
+    assert (other.computed, other.evaluated, len(second)) == (0, 11, 11)
+    assert (one.ref, other.ref) == ("best@1", "best@1")
+    assert sweep(duo, third, **where, over={"w": "0:1:0.05"}).evaluated == 10
+
+
 def test_a_command_that_is_told_of_other_values_measures_again(duo: Registry, tmp_path: Path) -> None:
     """``a - -0.5*b`` is ``a + 0.5*b``: one adapter, and two things that the command may say of it."""
     run = script(tmp_path, "print(json.dumps({'loss': float(sys.argv[2])}))")
-    duo.sweep("best", "a - {w}*b", over={"w": "-0.5,0.5"}, run=run, metric="loss")
-    other = duo.sweep("best", "a + {w}*b", over={"w": "-0.5,0.5"}, run=run, metric="loss")
+    duo.sweep("best", "a - {w}*b", over={"w": "-0.5,0.5"}, run=run, metric="loss:max")
+    other = duo.sweep("best", "a + {w}*b", over={"w": "-0.5,0.5"}, run=run, metric="loss:max")
     assert [each.metrics for each in other.points] == [{"loss": -0.5}, {"loss": 0.5}]
     assert (other.computed, other.evaluated) == (0, 2)
     blind = script(tmp_path, "print(json.dumps({'loss': 1}))").replace(" {w}", "")
-    duo.sweep("best", "a - {w}*b", over={"w": "-0.5,0.5"}, run=blind, metric="loss")
-    last = duo.sweep("best", "a + {w}*b", over={"w": "-0.5,0.5"}, run=blind, metric="loss")
+    duo.sweep("best", "a - {w}*b", over={"w": "-0.5,0.5"}, run=blind, metric="loss:max")
+    last = duo.sweep("best", "a + {w}*b", over={"w": "-0.5,0.5"}, run=blind, metric="loss:max")
     assert (last.evaluated, last.reused) == (0, 2)
 
 
@@ -840,7 +868,7 @@ def test_secrets_that_a_command_has_or_prints_are_not_recorded(
     run = script(
         tmp_path, "sys.exit('x' * 480 + ' ' + os.environ['SOME_SERVICE_API_KEY'] + ' ' + sys.argv[3])"
     )
-    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=f"{run} {token}", metric="loss")
+    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=f"{run} {token}", metric="loss:max")
     told = str(done.points[0].error)
     assert "***" in told
     assert "***" in done.evaluator
@@ -872,7 +900,7 @@ def test_a_command_that_spoils_its_folder_spoils_nothing_else(duo: Registry, tmp
         f"shutil.rmtree(path)\npath.symlink_to({str(precious)!r})\n"
         "print(json.dumps({'loss': 1}))",
     )
-    done = duo.sweep("best", "a - {w}*b", over={"w": "0.25,0.5"}, run=run, metric="loss")
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0.25,0.5"}, run=run, metric="loss:max")
     assert done.failed == 0
     assert all(each.ok for each in duo.verify("best"))
     assert (precious / "file").exists()
