@@ -570,12 +570,32 @@ def test_a_search_that_measures_afresh_records_new_points_as_they_are(duo: Regis
         "search": "bayes",
         "budget": 16,
     }
-    first = duo.sweep("best", "a - {w}*b", evaluate=moody([], 3), **options)
+    first = duo.sweep("best", "a - {w}*b", evaluate=moody([], 10), **options)
     second = duo.sweep("best", "a - {w}*b", evaluate=moody([]), again=True, **options)
     assert [each.values for each in second.points] != [each.values for each in first.points]
     for kept in duo.sweep_result(first.id or 0).points:
         assert (kept.metrics or {})["w"] == float(kept.values["w"])
         assert kept.expression == f"a - {kept.values['w']}*b"
+
+
+@pytest.mark.parametrize("metric", [["loss:min"], ["loss:min", "ppl:min"]])
+@pytest.mark.parametrize("constrain", [[], ["ppl < 20.9"]])
+def test_a_search_turns_away_from_points_that_fail(
+    duo: Registry, metric: list[str], constrain: list[str]
+) -> None:
+    """They lie beside the best ones; who learns nothing of them looks there most of the time."""
+    pytest.importorskip("optuna")
+
+    def measure(path: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        if Decimal("0.4") < values["w"] < Decimal("0.74"):
+            raise ValueError("out of memory")
+        return parabola([])(path, values)
+
+    options: dict[str, Any] = {"search": "bayes", "budget": 40, "constrain": constrain, "record": False}
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0:1"}, evaluate=measure, metric=metric, **options)
+    failed = [each.state == "failed" for each in done.points[20:]]
+    assert sum(failed) <= 7
+    assert done.chosen is not None
 
 
 @pytest.mark.parametrize("over", ["0:0.000001", "0.1:0.1000005", "1e-30:2e-30", "-3e30:1e30", "1e25:1.1e25"])
