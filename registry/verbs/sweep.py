@@ -127,7 +127,8 @@ def run_evaluation(
     )
     database.require("evaluations")
     with database.read() as session:
-        pins = [references.resolve(session, reference.parse(ref)) for ref in dict.fromkeys(refs)]
+        found = [references.resolve(session, reference.parse(ref)) for ref in refs]
+    pins = list({pin.ref: pin for pin in found}.values())  # a version of two names is measured once
     done: list[Evaluation] = []
     try:
         for position, pin in enumerate(pins):

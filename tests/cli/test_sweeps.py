@@ -123,6 +123,13 @@ def test_which_way_is_better_has_to_be_said(run: Run, measure: str) -> None:
     assert "--minimize or --maximize" in done.stderr
 
 
+def test_a_variable_that_is_given_twice_is_named(run: Run, measure: str) -> None:
+    words = ["sweep", "best", "a - {w}*b", "--run", measure, "--metric", "loss:min"]
+    done = run(*words, "--over", "w=0,1", "--over", "v=1", "--over", "w=2")
+    assert done.exit_code == 2
+    assert "w is given twice" in done.stderr
+
+
 def test_versions_are_measured_and_it_is_recorded(run: Run, measure: str) -> None:
     command = measure.replace("{w}", "0.5")
     done = run("eval", "run", "a", "b", "--run", command, "--dataset", "d")
@@ -134,6 +141,13 @@ def test_versions_are_measured_and_it_is_recorded(run: Run, measure: str) -> Non
         ("loss", 0, "d"),
         ("ppl", 20.5, "d"),
     ]
+    again = run("eval", "run", "b", "a@1", "a", "b@1", "--run", command, "--format", "quiet")
+    assert again.stdout.split() == [
+        "b@1",
+        "b@1",
+        "a@1",
+        "a@1",
+    ]  # a line for each metric, and each version once
     failed = run("eval", "run", "a", "--run", measure.replace("{w}", "1"))
     assert failed.exit_code == 1
     assert "the evaluation of a@1 failed: exit code 1" in failed.stderr
