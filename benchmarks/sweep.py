@@ -65,7 +65,7 @@ def _round(folder: Path, layers: int, points: int, taken: dict[str, list[Seconds
         def sweep() -> None:
             catalog.sweep(
                 "best", "a - {w}*b", over=over, evaluate=lambda _path, values: {"loss": float(values["w"])},
-                evaluator="nothing", metric="loss", device="cpu",
+                evaluator="nothing", metric="loss:max", device="cpu",
             )  # fmt: skip
 
         taken["written"].append(_timed(lambda: _written(folder / "written", tensors, points)))

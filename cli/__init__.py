@@ -30,8 +30,12 @@ root = common(
 
 def main() -> None:
     """Run the command line on ``sys.argv`` and exit with its code."""
-    # What CI sends to end a job: leave through the same doors as Ctrl-C, so that nothing half-done stays behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # What CI sends to end a job, and a terminal that is closed: leave through the same doors as Ctrl-C, so that nothing
+    # half-done stays behind. Who started this by nohup wants it to go on.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda ended, _: sys.exit(128 + ended))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what a narrow encoding lacks is spelled out, never an error
             stream.reconfigure(errors="backslashreplace")

@@ -136,7 +136,9 @@ def as_mapping(
     """Pairs as a mapping; a key that is given twice is a mistake."""
     mapping = dict(pairs)
     if len(mapping) != len(pairs):
-        raise click.BadParameter("a key is given twice", ctx, param)
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise click.BadParameter(f"{twice} is given twice", ctx, param)
     return mapping
 
 

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 def sweep_parts(sweep: Sweep, console: Console) -> Iterator[RenderableType]:
     """What was asked, a row for each point, and what became of the best one."""
-    number = f"sweep {sweep.id}" if sweep.id else "planned"
+    number = f"sweep {sweep.id}" if sweep.id else "sweep"
     yield line((number, "bold"), f"  {sweep.expression}  {sweep.state}")
+    if sweep.state == "planned" and not sweep.points:
+        yield line(
+            f"{plural(sweep.budget or 0, 'point')}, chosen one after another by what those before them give"
+        )
+        return
     names = list(dict.fromkeys(name for point in sweep.points for name in point.metrics or {}))
     variables = list(sweep.variables)
     rows = [
@@ -44,7 +49,7 @@ def sweep_parts(sweep: Sweep, console: Console) -> Iterator[RenderableType]:
     if sweep.chosen is not None:
         best = next(point.expression for point in sweep.points if point.position == sweep.chosen)
         parts = ("  is ", (sweep.ref, "bold")) if sweep.ref else ()
-        yield line("best  ", (best, "cyan"), *parts)
+        yield line("best  " if sweep.state == "done" else "best so far  ", (best, "cyan"), *parts)
 
 
 def _state(sweep: Sweep, point: SweepPoint) -> Cell:

@@ -109,11 +109,9 @@ def command(
       --metric toxicity --minimize --constrain 'ppl < 21'
     """
     options.refuse_both(rank, energy)
-    if minimize is None and any(not each.endswith((":min", ":max")) for each in metric):
-        raise click.UsageError("say what is better: --minimize or --maximize, or --metric NAME:min")
     with options.open_registry() as catalog, progress() as bar:
         result = catalog.sweep(
-            name, expression, over=over, run=run, evaluator=evaluator_version, metric=metric, minimize=bool(minimize),
+            name, expression, over=over, run=run, evaluator=evaluator_version, metric=metric, minimize=minimize,
             constrain=constrain, search="bayes" if search == "bayes" else "grid", budget=budget, seed=seed, jobs=jobs,
             timeout=timeout, retries=retries, dataset=dataset, split=split, record=not no_version, again=again,
             dry_run=dry_run, rank=rank, energy=energy, dtype=dtype, device=device, base_path=base_path, progress=bar,

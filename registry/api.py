@@ -924,8 +924,8 @@ class Registry:
         run: str | None = None,
         evaluate: Callable[[Path, Mapping[str, Decimal]], Mapping[str, float]] | None = None,
         evaluator: str | None = None,
-        minimize: bool = False,
-        constrain: Sequence[str] = (),
+        minimize: bool | None = None,
+        constrain: str | Sequence[str] = (),
         search: Literal["grid", "bayes"] = "grid",
         budget: int | None = None,
         seed: int = 0,
@@ -950,19 +950,21 @@ class Registry:
         measured by ``run`` (a command with ``{path}``, whose last line is a JSON object of numbers) or by ``evaluate``, a
         function of the adapter's folder and the values. What was measured before by the same command, or by a function
         of the same name ``evaluator``, is not measured again, unless ``again``. ``metric`` is one or several of ``name``,
-        ``name:min`` or ``name:max``; the first decides, and of several the Pareto front is marked. ``constrain`` has
-        conditions such as ``"ppl < 21"``. ``search="bayes"`` looks at ``budget`` points that Optuna chooses by ``seed``,
-        which also feeds methods that draw at random. With ``record`` False nothing becomes a version; ``dry_run`` only
-        tells the points. A point that fails is recorded so, and tried again the next time. With several ``jobs``,
-        ``evaluate`` is called in threads. Raises what :meth:`compose` raises.
+        ``name:min`` or ``name:max``, and ``minimize`` says what is better where it does not; the first decides, and of
+        several the Pareto front is marked. ``constrain`` has conditions such as ``"ppl < 21"``. ``search="bayes"`` looks
+        at ``budget`` points that Optuna chooses by ``seed``, which also feeds methods that draw at random. With
+        ``record`` False nothing becomes a version; ``dry_run`` only tells the points. A point that fails is recorded
+        so, and tried again the next time. ``evaluate`` is called in threads, ``jobs`` at once. Raises what
+        :meth:`compose` raises.
         """
         from registry.verbs import sweep
 
         asked = sweep.Asked(
             name, expression, over, [metric] if isinstance(metric, str) else list(metric), run=run, evaluate=evaluate,
-            evaluator=evaluator, minimize=minimize, constrain=tuple(constrain), search=search, budget=budget, seed=seed,
-            jobs=jobs, timeout=timeout, retries=retries, dataset=dataset, split=split, record=record, again=again,
-            plan_only=dry_run, rank=rank, energy=energy, dtype=dtype, base_path=base_path, device=device,
+            evaluator=evaluator, minimize=minimize, constrain=[constrain] if isinstance(constrain, str) else list(constrain),
+            search=search, budget=budget, seed=seed, jobs=jobs, timeout=timeout, retries=retries, dataset=dataset,
+            split=split, record=record, again=again, plan_only=dry_run, rank=rank, energy=energy, dtype=dtype,
+            base_path=base_path, device=device,
         )  # fmt: skip
         return sweep.sweep(
             self._database,

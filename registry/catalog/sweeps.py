@@ -120,9 +120,15 @@ Told = tuple[str, tuple[str | None, ...]]
 
 
 def known(
-    session: Session, evaluator_digest: str, recipes: Iterable[str], named: Sequence[str]
+    session: Session,
+    evaluator_digest: str,
+    recipes: Iterable[str],
+    named: Sequence[str],
+    *,
+    dataset: str,
+    split: str | None,
 ) -> dict[Told, dict[str, float]]:
-    """What this evaluator measured of these recipes, in whatever sweep, the newest last.
+    """What this evaluator measured of these recipes on this dataset, in whatever sweep, the newest last.
 
     ``named`` are the variables that it is told of: with other values of them it may measure something else.
     """
@@ -134,6 +140,8 @@ def known(
             .where(
                 SweepPointRow.recipe_digest.in_(some),
                 SweepRow.evaluator_digest == evaluator_digest,
+                SweepRow.dataset == dataset,
+                SweepRow.split == (split or ""),
                 SweepPointRow.state == "ok",
             )
             .order_by(SweepPointRow.created_at, SweepPointRow.sweep_id)
@@ -149,13 +157,16 @@ def told(recipe: str, values: Mapping[str, str], named: Sequence[str]) -> Told:
 
 
 def before(session: Session, sweep_id: int) -> list[tuple[dict[str, str], str, dict[str, float]]]:
-    """Values, recipe and metrics of what this sweep's evaluator measured of the same versions before it began."""
+    """Values, recipe and metrics of what this sweep's evaluator measured of the same versions, on its dataset, before it
+    began."""
     this = session.get_one(SweepRow, sweep_id)
     statement = (
         select(SweepPointRow.values, SweepPointRow.recipe_digest, SweepPointRow.metrics, SweepRow.pins)
         .join(SweepRow, SweepRow.id == SweepPointRow.sweep_id)
         .where(
             SweepRow.evaluator_digest == this.evaluator_digest,
+            SweepRow.dataset == this.dataset,
+            SweepRow.split == this.split,
             SweepRow.id < sweep_id,
             SweepPointRow.created_at < this.created_at,
             SweepPointRow.state == "ok",

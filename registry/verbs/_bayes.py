@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
+from registry.decimals import exactly
 from registry.errors import UsageError
 from registry.results import Objective
 from registry.verbs._points import Constraint, Metrics, Values, Variable
 
-_FINEST = Decimal("0.000001")  # steps of values, where the range has that many of them
-_DIGITS = 5  # of its range, that a value has at least
-_WIDE = Context(prec=100, rounding=ROUND_HALF_EVEN)  # holds what a variable may be, to its last digit
+_DIGITS = 6
+_ROOM = Context(prec=exactly.prec)
+_NEVER = 1e300
+_FINEST = -39  # an expression has numbers of 40 digits
 _SEED_BITS = 32
 
 
@@ -50,6 +52,7 @@ class Bayes:
             sampler=optuna.samplers.TPESampler(seed=seed % 2**_SEED_BITS),
             directions=["minimize" if each.direction == "min" else "maximize" for each in objectives],
         )
+        self._asked: dict[int, dict[str, Decimal]] = {}
         for values, metrics in known:
             self._begin_with(values, metrics)
 
@@ -60,17 +63,29 @@ class Bayes:
             budget -= len(trials)
             yield [(trial, self._suggested(trial)) for trial in trials]
 
-    def tell(self, trial: Any, metrics: Metrics | None) -> None:
-        """What a point gave; None where it failed."""
-        if metrics is None:
-            self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+    def tell(self, trial: Any, values: Values, metrics: Metrics | None) -> None:
+        """What a trial gave at these values, which need not be those that were asked for; None where it failed."""
+        state = self._optuna.trial.TrialState
+        if self._asked.pop(trial.number) != values:
+            self._study.tell(trial, state=state.FAIL)  # as if it had not been asked for
+            self._begin_with(values, metrics)
             return
-        for constraint in self._constraints:
-            trial.set_constraint(str(constraint), constraint.excess(metrics))
-        self._study.tell(trial, [metrics[each.metric] for each in self._objectives])
+        for name, excess in self._excess(metrics).items():
+            trial.set_constraint(name, excess)
+        if metrics is None:
+            self._study.tell(trial, state=state.PRUNED)
+        else:
+            self._study.tell(trial, [metrics[each.metric] for each in self._objectives])
+
+    def _excess(self, metrics: Metrics | None) -> dict[str, float]:
+        """By how much constraints are missed. What fails misses one by most: of what only fails Optuna learns nothing."""
+        if metrics is None:
+            return {"it is measured": _NEVER}
+        return {str(each): each.excess(metrics) for each in self._constraints}
 
     def _suggested(self, trial: Any) -> dict[str, Decimal]:
-        return {each.name: self._value(trial, each) for each in self._variables}
+        found = self._asked[trial.number] = {each.name: self._value(trial, each) for each in self._variables}
+        return found
 
     def _value(self, trial: Any, variable: Variable) -> Decimal:
         if variable.values:
@@ -79,12 +94,13 @@ class Bayes:
         found = Decimal(
             repr(float(trial.suggest_float(variable.name, float(variable.low), float(variable.high))))
         )
-        width = _WIDE.subtract(variable.high, variable.low)
-        step = min(_FINEST, Decimal(1).scaleb(width.adjusted() - _DIGITS))
-        rounded = found.quantize(step, context=_WIDE)
-        return min(max(rounded, variable.low), variable.high)
+        width = exactly.subtract(variable.high, variable.low)
+        # A narrow range has as many points as a wide one.
+        place = Decimal(1).scaleb(max(width.adjusted() - _DIGITS, _FINEST))
+        value = found.quantize(place, ROUND_HALF_EVEN, context=_ROOM)
+        return min(max(value, variable.low), variable.high)
 
-    def _begin_with(self, values: Values, metrics: Metrics) -> None:
+    def _begin_with(self, values: Values, metrics: Metrics | None) -> None:
         """Told of as if it had been asked for; a point outside of what is looked at is left out."""
         told: dict[str, int | float] = {}
         distributions: dict[str, Any] = {}
@@ -99,12 +115,13 @@ class Bayes:
                 distributions[each.name] = of.FloatDistribution(float(each.low), float(each.high))
             else:
                 return
-        constraints: Mapping[str, float] = {str(each): each.excess(metrics) for each in self._constraints}
+        state = self._optuna.trial.TrialState
         self._study.add_trial(
             self._optuna.trial.create_trial(
                 params=told,
                 distributions=distributions,
-                values=[metrics[each.metric] for each in self._objectives],
-                constraints=dict(constraints) or None,
+                state=state.PRUNED if metrics is None else state.COMPLETE,
+                values=None if metrics is None else [metrics[each.metric] for each in self._objectives],
+                constraints=self._excess(metrics) or None,
             )
         )

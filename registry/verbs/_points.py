@@ -26,6 +26,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _ENTRY = re.compile(rf"\s*(?:([0-9.]{{1,{_DIGITS}}})\s*-\s*)?({_NAME.pattern})\s*")
 _CONSTRAINT = re.compile(r"\s*(\S(?:.*?\S)?)\s*(<=|>=|<|>|=)\s*(\S+)\s*")
+_COMPARISON = re.compile(r"[<>]|[=!~]\Z|\s=+\s")
 _RESERVED = {"path", "ref"}
 
 
@@ -51,8 +52,9 @@ def variable(name: str, asked: str | Sequence[str | Decimal | int]) -> Variable:
             f"{name[:60]!a} cannot be the name of a variable",
             hint="letters, digits and _, not path or ref: --over w=0:1:0.1",
         )
-    if not isinstance(asked, str):
-        asked = ",".join(map(str, asked))
+    asked = _text(name, asked)
+    if not asked.strip():
+        raise UsageError(f"no values are given for {name}", hint=f"--over {name}=0:1:0.1 or {name}=0.1,0.3,1")
     parts = [_number(name, part) for part in re.split("[:,]", asked)]
     if ":" not in asked:
         values = tuple(dict.fromkeys(parts))
@@ -81,6 +83,15 @@ def variable(name: str, asked: str | Sequence[str | Decimal | int]) -> Variable:
         raise UsageError(f"{name}={text} has {count} values", hint=f"at most {MOST}: take a greater step")
     values = tuple(exactly.add(low, exactly.multiply(step, Decimal(at))) for at in range(count))
     return Variable(name, text, min(values), max(values), abs(step), values)
+
+
+def _text(name: str, asked: str | Sequence[str | Decimal | int]) -> str:
+    try:
+        return asked if isinstance(asked, str) else ",".join(map(str, asked))
+    except TypeError:
+        raise UsageError(
+            f"{name}={asked!r} is neither a range nor a list", hint="'0:1:0.1', or numbers: [0.1, 0.3]"
+        ) from None
 
 
 def _number(name: str, text: str) -> Decimal:
@@ -168,12 +179,17 @@ def grid(variables: Sequence[Variable]) -> Iterator[dict[str, Decimal]]:
     return (dict(zip(names, values, strict=True)) for values in product(*(each.values for each in variables)))
 
 
-def objectives(metrics: Sequence[str], *, minimize: bool) -> tuple[Objective, ...]:
-    """``name``, ``name:min`` or ``name:max``, first things first. Raises ``UsageError``."""
+def objectives(metrics: Sequence[str], *, minimize: bool | None) -> tuple[Objective, ...]:
+    """``name:min`` or ``name:max``, or ``name`` where ``minimize`` says which; first things first. Raises ``UsageError``."""
     found: list[Objective] = []
     for text in metrics:
         name, colon, said = text.rpartition(":")
         if not colon or said not in {"min", "max"}:
+            if minimize is None:
+                raise UsageError(
+                    f"nothing says whether less or more of {text[:100]!a} is better",
+                    hint="--minimize or --maximize, or --metric NAME:min",
+                )
             name, said = text, "min" if minimize else "max"
         check_text("metric", name)
         found.append(Objective(metric=name, direction="min" if said == "min" else "max"))
@@ -232,6 +248,18 @@ def constraint(text: str) -> Constraint:
     if operator not in {"<", "<=", ">", ">=", "="}:
         raise UsageError(f"{text[:100]!a} is no constraint", hint="one of <, <=, >, >= and =")
     return Constraint(match[1], operator, bound)  # type: ignore[arg-type]
+
+
+def constraints(texts: Sequence[str]) -> list[Constraint]:
+    """Constraints as they are asked for. Raises ``UsageError``, also where several are written as one."""
+    found = [constraint(text) for text in texts]
+    for text, each in zip(texts, found, strict=True):
+        if _COMPARISON.search(each.metric):
+            raise UsageError(
+                f"{text[:100]!a} is no constraint",
+                hint="one of <, <=, >, >= and =, and one comparison each: --constrain 'ppl > 18' --constrain 'ppl < 21'",
+            )
+    return found
 
 
 def losses(metrics: Metrics, wanted: Sequence[Objective]) -> tuple[float, ...]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from numbers import Real
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
@@ -27,7 +28,8 @@ from registry.decimals import format_decimal
 from registry.errors import RegistryError, UsageError
 from registry.verbs._text import check_text
 
-_TAIL = 1 << 16  # bytes kept of what a command prints
+_TAIL = 1 << 20  # bytes kept of what a command prints: as many metrics as there may be
+_READ = 1 << 16  # bytes at once, and characters that are looked through for what to say
 _SAID = 500  # characters of it in a message
 _METRICS = 1000
 _GLANCE = 0.1  # seconds between looks whether all is to end
@@ -107,11 +109,9 @@ class Command:
                 f"the command does not say where the adapter comes in: {text[:200]}",
                 hint="write {path} where its folder is to stand: --run 'python eval.py {path}'",
             )
-        if retries < 0 or (timeout is not None and not 0 < timeout < threading.TIMEOUT_MAX):
-            raise UsageError(
-                "a time limit is above 0, and a number of retries not below", hint="--timeout 600"
-            )
-        self._timeout, self._retries = timeout, retries
+        if timeout is not None and not 0 < timeout < threading.TIMEOUT_MAX:
+            raise UsageError(f"a time limit of {timeout:g} s is none", hint="--timeout 600")
+        self._timeout, self._retries = timeout, _checked_retries(retries)
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock, self._stopped = threading.Lock(), threading.Event()
 
@@ -152,7 +152,8 @@ class Command:
             except (FileNotFoundError, PermissionError, NotADirectoryError) as error:  # nor another time
                 raise UsageError(
                     f"{words[0][:200]} cannot be run: {error.strerror}",
-                    hint="the command is run without a shell, from this folder",
+                    hint="the command is run without a shell, from this folder: write env NAME=value for a setting, "
+                    "and sh -c '…' for what needs a shell",
                 ) from None
             except (OSError, ValueError) as error:
                 raise _Failed(f"{words[0][:200]} cannot be run: {error}") from None
@@ -165,7 +166,8 @@ class Command:
             process.wait()
             with self._lock:
                 self._running.discard(process)
-        printed, complaint = out.text(), err.text()
+        until = time.monotonic() + _LAST_WORDS
+        printed, complaint = out.text(until), err.text(until)
         if self._stopped.is_set():
             raise Stopped("stopped")
         if not in_time:
@@ -173,7 +175,7 @@ class Command:
                 f"it took longer than {self._timeout:g} s and was ended{_told(complaint)}", "timeout"
             )
         if process.returncode:
-            raise _Failed(f"{_code(process.returncode)}{_told(complaint)}")
+            raise _Failed(f"{_code(process.returncode)}{_told(complaint) or _told(printed)}")
         return printed
 
     def _ended(self, process: subprocess.Popen[bytes]) -> bool:
@@ -190,20 +192,30 @@ class Command:
 
 
 class Called:
-    """A function that measures. It is not interrupted: a time limit needs a command."""
+    """A function that measures. It is not interrupted: a time limit needs a command.
+
+    Raises ``UsageError`` for what cannot be called, or a number of ``retries`` that is none.
+    """
 
     def __init__(self, function: Function, *, retries: int) -> None:
-        self._function, self._retries = function, retries
+        if not callable(function):
+            raise UsageError(
+                f"what measures cannot be called: {plain(repr(function))}",
+                hint="give a function of the adapter's folder and the values",
+            )
+        self._function, self._retries = function, _checked_retries(retries)
         self._stopped = threading.Event()
 
     def measure(self, fresh: Fresh, ref: str, values: Mapping[str, Decimal]) -> Measured:  # noqa: ARG002  (a function has no use for it)
         def once() -> dict[str, float]:
             path = fresh()
             try:
-                found = self._function(path, values)
-            except Exception as error:  # whatever it raises is recorded with the point
+                return _checked(self._function(path, dict(values)))  # its own, to do with as it likes
+            except _Failed:
+                raise
+            # Whatever it raises is recorded with the point: also an exit, which would end the sweep without a word.
+            except (Exception, SystemExit) as error:
                 raise _Failed(f"{type(error).__name__}: {plain(str(error))}") from error
-            return _checked(found)
 
         return _attempts(once, self._retries, self._stopped)
 
@@ -213,7 +225,7 @@ class Called:
 
 def plain(text: str) -> str:
     """The end of a text, as one line without control characters and secrets."""
-    line = " ".join(redact(text).split())
+    line = " ".join(redact(text[-_READ:]).split())
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line[-_SAID:])
 
 
@@ -238,55 +250,87 @@ def _attempts(once: Callable[[], dict[str, float]], retries: int, stopped: threa
 
 
 def _metrics(printed: bytes) -> dict[str, float]:
-    lines = [line for line in printed.decode(errors="replace").splitlines() if line.strip()]
+    lines = [
+        line for line in printed.splitlines() if line.strip()
+    ]  # of bytes: text has more ends of lines than JSON
     if not lines:
         raise _Failed("it printed nothing; its last line has to be a JSON object of numbers")
+    last = lines[-1].decode(errors="replace").strip()
     try:
-        found = json.loads(lines[-1])
+        found = json.loads(last)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise _Failed(f"its last line is no JSON object of numbers: {plain(lines[-1])}")
+        raise _Failed(f"its last line is no JSON object of numbers{_almost(last)}: {plain(last)}")
     return _checked(found)
+
+
+def _almost(line: str) -> str:
+    """What is missing to make JSON of it, where that is a common mistake."""
+    if line.startswith("{'"):
+        return " (Python's print writes no JSON: print(json.dumps(…)))"
+    return " (write it on one line)" if line == "}" else ""
 
 
 def _checked(found: Any) -> dict[str, float]:
     """Metrics that can be recorded. Raises ``_Failed``, naming the one that cannot."""
-    if not isinstance(found, Mapping) or not 0 < len(found) <= _METRICS:
-        raise _Failed(f"it gave no mapping of 1 to {_METRICS} numbers")
+    if not isinstance(found, Mapping):
+        raise _Failed(f"it gave {plain(repr(found))}, not a mapping of names to numbers")
+    if not 0 < len(found) <= _METRICS:
+        raise _Failed(f"it gave {len(found)} metrics, not 1 to {_METRICS}")
     metrics: dict[str, float] = {}
     for name, value in found.items():
+        if not isinstance(name, str):
+            raise _Failed(f"the name of a metric is {plain(repr(name))}, not a text")
         try:
-            check_text("metric", name if isinstance(name, str) else "")
-            number = (
-                float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-            )
-        except (RegistryError, OverflowError):
-            number = math.nan
+            check_text("metric", name)
+        except UsageError as error:
+            raise _Failed(f"a metric that it gave has no usable name: {error.message}") from None
+        number = _number(value)
         if not math.isfinite(number):
-            raise _Failed(f"its {plain(str(name))} is {plain(repr(value))}, not a finite number")
+            raise _Failed(f"its {plain(name)} is {plain(repr(value))}, not a finite number")
         metrics[name] = number
     return metrics
+
+
+def _number(value: Any) -> float:
+    """A number, also one that NumPy, PyTorch or ``decimal`` has wrapped; otherwise NaN."""
+    if getattr(value, "shape", None) == ():
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        return math.nan
+    try:
+        return float(value)
+    except (OverflowError, ValueError):
+        return math.nan
+
+
+def _checked_retries(retries: int) -> int:
+    if retries < 0:
+        raise UsageError(f"{retries} retries are none", hint="0 or more: --retries 2")
+    return retries
 
 
 class _Tail:
     """The end of what is written to a pipe, read to the last so that nobody waits for room in it."""
 
     def __init__(self, pipe: IO[bytes] | None) -> None:
-        self._pipe, self._kept = pipe, b""
+        self._pipe, self._kept = pipe, bytearray()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
         with suppress(OSError, ValueError):
-            while self._pipe is not None and (some := os.read(self._pipe.fileno(), _TAIL)):
-                self._kept = (self._kept + some)[-_TAIL:]
+            while self._pipe is not None and (some := os.read(self._pipe.fileno(), _READ)):
+                self._kept += some
+                if len(self._kept) > 2 * _TAIL:  # not each time, or every byte is moved again and again
+                    del self._kept[:-_TAIL]
 
-    def text(self) -> bytes:
-        self._thread.join(_LAST_WORDS)
+    def text(self, until: float) -> bytes:
+        self._thread.join(max(0.0, until - time.monotonic()))
         if self._pipe is not None and not self._thread.is_alive():
             self._pipe.close()
-        return self._kept
+        return bytes(self._kept[-_TAIL:])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

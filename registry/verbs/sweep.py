@@ -57,7 +57,7 @@ class Asked:
     run: str | None = None
     evaluate: Function | None = None
     evaluator: str | None = None
-    minimize: bool = False
+    minimize: bool | None = None
     constrain: Sequence[str] = ()
     search: Search = "grid"
     budget: int | None = None
@@ -175,12 +175,11 @@ def _recorded(
 
 @dataclass(frozen=True)
 class _Point:
-    """A point to be measured, ``trial`` what the search knows it by."""
+    """A point to be measured."""
 
     position: int
     values: Mapping[str, Decimal]
     plan: Plan
-    trial: Any = None
 
     def result(self, state: Any, **more: Any) -> SweepPoint:
         return SweepPoint(
@@ -220,7 +219,7 @@ class _Sweep:
         self._place, self._actor, self._progress = place, actor, progress
         self._variables = [_points.variable(name, values) for name, values in asked.over.items()]
         self._objectives = _points.objectives(asked.metric, minimize=asked.minimize)
-        self._constraints = [_points.constraint(text) for text in asked.constrain]
+        self._constraints = _points.constraints(asked.constrain)
         _points.check_template(asked.text, [each.name for each in self._variables])
         self._wanted = _wanted(asked)
         first = {each.name: each.values[0] if each.values else each.low for each in self._variables}
@@ -312,10 +311,7 @@ class _Sweep:
             sweep_id = sweeps.find(session, self.digest)
         points: list[SweepPoint] = []
         if self._asked.search == "grid":
-            found = [
-                _Point(position, values, self._grounded(self._plan(values)))
-                for position, values in enumerate(_points.grid(self._variables), 1)
-            ]
+            found = self._pointed(_points.grid(self._variables), 1)
             self._recall(found)
             for point in found:
                 metrics = self._measured.get(self._told(point))
@@ -326,6 +322,9 @@ class _Sweep:
 
     def run(self) -> Sweep:
         begun: list[int] = []
+        grid: list[_Point] = []
+        if self._asked.search == "grid":  # a point that does not compose is told before a sweep is begun
+            grid = self._pointed(_points.grid(self._variables), 1)
 
         def begin(session: Session) -> int:
             return sweeps.begin(
@@ -335,7 +334,7 @@ class _Sweep:
         try:
             self._id = self._database.transact(begin)
             begun.append(self._id)
-            self._measure_all()
+            self._measure_all(grid)
             return self._finished()
         except BaseException:
             self._evaluator.stop()
@@ -346,22 +345,34 @@ class _Sweep:
                     self._database.transact(lambda session: sweeps.end(session, self._id, "stopped"))
             raise
 
-    def _measure_all(self) -> None:
+    def _measure_all(self, grid: Sequence[_Point]) -> None:
         asked = self._asked
         if asked.search == "grid":
-            values = list(_points.grid(self._variables))
-            self._total = len(values)
-            self._measure([(None, each) for each in values], 1)
+            self._total = len(grid)
+            self._measure(grid)
             return
         self._total = budget = asked.budget or 0
         search = _bayes.Bayes(
             self._variables, self._objectives, self._constraints, seed=asked.seed, known=self._from_before()
         )
+        before = {} if asked.again else self._asked_before()
         done = 0
         for batch in search.batches(budget, asked.jobs):
-            for trial, point in self._measure(batch, done + 1):
-                search.tell(trial, point.metrics)
+            wanted = [(trial, before.get(at, values)) for at, (trial, values) in enumerate(batch, done + 1)]
+            points = self._measure(self._pointed((values for _, values in wanted), done + 1))
+            for (trial, used), point in zip(wanted, points, strict=True):
+                search.tell(trial, used, point.metrics)
             done += len(batch)
+
+    def _asked_before(self) -> dict[int, Mapping[str, Decimal]]:
+        """The values of this search's points that are recorded, by position.
+
+        It keeps to them: with other jobs, or with what failed then, it would ask for others in their places.
+        """
+        with self._database.read() as session:
+            found = sweeps.points(session, self._id)
+        names = [each.name for each in self._variables]
+        return {each.position: {name: Decimal(each.values[name]) for name in names} for each in found}
 
     def _from_before(self) -> Iterator[tuple[Mapping[str, Decimal], Mapping[str, float]]]:
         """What earlier sweeps measured of the recipes that this one makes of the same values, by the same evaluator."""
@@ -370,21 +381,27 @@ class _Sweep:
         for values, recipe, metrics in found:
             numbers = {name: Decimal(value) for name, value in values.items()}
             same = numbers.keys() == {each.name for each in self._variables}
-            if (
-                same
-                and self._wanted <= metrics.keys()
-                and self._grounded(self._plan(numbers)).recipe.digest == recipe
-            ):
+            if same and self._wanted <= metrics.keys() and self._makes(recipe, numbers):
                 yield numbers, metrics
 
-    def _measure(
-        self, asked: Sequence[tuple[Any, Mapping[str, Decimal]]], first: int
-    ) -> list[tuple[Any, SweepPoint]]:
-        """Measure points, each as soon as its adapter is there; what they gave, in the order that was asked."""
-        found = [
-            _Point(position, values, self._grounded(self._plan(values)), trial)
-            for position, (trial, values) in enumerate(asked, first)
+    def _makes(self, recipe: str, values: Mapping[str, Decimal]) -> bool:
+        try:
+            return self._grounded(self._plan(values)).recipe.digest == recipe
+        except (
+            ExpressionError,
+            UsageError,
+            Refused,
+        ):  # the values are of another expression, and no values of this one
+            return False
+
+    def _pointed(self, asked: Iterable[Mapping[str, Decimal]], first: int) -> list[_Point]:
+        return [
+            _Point(position, values, self._grounded(self._plan(values)))
+            for position, values in enumerate(asked, first)
         ]
+
+    def _measure(self, found: Sequence[_Point]) -> list[SweepPoint]:
+        """Measure points, each as soon as its adapter is there; what they gave, in the order that was asked."""
         self._plans |= {point.position: point.plan for point in found}
         if not self._asked.again:
             self._recall(found)
@@ -402,7 +419,7 @@ class _Sweep:
             with contextlib.suppress(RegistryError):  # what went wrong is told
                 self._keep(running)
             raise
-        return [(point.trial, self._results[point.position]) for point in found]
+        return [self._results[point.position] for point in found]
 
     def _measure_new(
         self,
@@ -460,7 +477,7 @@ class _Sweep:
         if lacking and not any(self._decided(point) for point in self._results.values()):
             raise Refused(
                 f"what measures gives {lacking}",
-                hint="name what it gives with --metric; what was measured is kept, and not measured again",
+                hint="name what it gives with --metric and --constrain; what was measured is kept, and not measured again",
             )
 
     def _record(self, made: Measured, same: Sequence[_Point]) -> None:
@@ -509,6 +526,8 @@ class _Sweep:
                 self._evaluator_digest,
                 (each.plan.recipe.digest for each in points),
                 self._named,
+                dataset=self._asked.dataset,
+                split=self._asked.split,
             )
         self._measured |= {told: each for told, each in found.items() if self._wanted <= each.keys()}
 
@@ -683,7 +702,7 @@ def _check_where(dataset: str, split: str | None) -> None:
 def _wanted(asked: Asked) -> frozenset[str]:
     """The metrics without which a point says nothing."""
     objectives = _points.objectives(asked.metric, minimize=asked.minimize)
-    constraints = map(_points.constraint, asked.constrain)
+    constraints = _points.constraints(asked.constrain)
     return frozenset({each.metric for each in objectives} | {each.metric for each in constraints})
 
 

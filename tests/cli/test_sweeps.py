@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +56,61 @@ def test_a_sweep_shows_every_point_and_names_the_best(run: Run, measure: str) ->
     assert "planned" in run(*words, "--minimize", "--dry-run").stdout
 
 
+def test_a_search_that_is_only_planned_says_how_many_points_it_would_choose(run: Run, measure: str) -> None:
+    words = ["sweep", "best", "a - {w}*b", "--over", "w=0:1", "--run", measure, "--metric", "loss:min"]
+    done = run(*words, "--search", "bayes", "--budget", "5", "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [
+        "sweep  a - {w}*b  planned",
+        "5 points, chosen one after another by what those before them give",
+    ]
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.usefixtures("measure")
+def test_a_terminal_that_is_closed_ends_what_it_runs_unless_nohup_says_otherwise(
+    run: Run, tmp_path: Path, ignored: bool
+) -> None:
+    file, pid, go = tmp_path / "slow.py", tmp_path / "pid", tmp_path / "go"
+    file.write_text(
+        "import os, pathlib, sys, time\n"
+        f"pathlib.Path({str(pid)!r}).write_text(str(os.getpid()) + '.')\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.01)\n"
+        "print('{\"loss\": 1}')\n"
+    )
+    command = shlex.join([sys.executable, str(file), "{path}"])
+    words = [
+        sys.executable,
+        "-c",
+        "from cli import main; main()",
+        "sweep",
+        "best",
+        "a - {w}*b",
+        "--over",
+        "w=1",
+    ]
+    words += ["--run", command, "--metric", "loss:min", "--format", "quiet"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGHUP, before)
+        while not (pid.exists() and pid.read_text().endswith(".")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGHUP)
+        if ignored:
+            go.touch()
+        out, err = process.communicate()
+    assert err == ""
+    if ignored:
+        assert (process.returncode, out) == (0, "best@1\n")
+        return
+    assert (process.returncode, out) == (128 + signal.SIGHUP, "")
+    assert not Path(f"/proc/{pid.read_text().rstrip('.')}").exists()
+    assert [each["state"] for each in json.loads(run("sweeps", "list", "--format", "json").stdout)] == [
+        "stopped"
+    ]
+
+
 def test_without_a_point_that_is_good_enough_it_fails_and_names_the_nearest(run: Run, measure: str) -> None:
     words = ["sweep", "best", "a - {w}*b", "--over", "w=0,0.5", "--run", measure, "--metric", "loss:min"]
     done = run(*words, "--constrain", "ppl < 19")
@@ -67,6 +125,13 @@ def test_which_way_is_better_has_to_be_said(run: Run, measure: str) -> None:
     assert "--minimize or --maximize" in done.stderr
 
 
+def test_a_variable_that_is_given_twice_is_named(run: Run, measure: str) -> None:
+    words = ["sweep", "best", "a - {w}*b", "--run", measure, "--metric", "loss:min"]
+    done = run(*words, "--over", "w=0,1", "--over", "v=1", "--over", "w=2")
+    assert done.exit_code == 2
+    assert "w is given twice" in done.stderr
+
+
 def test_versions_are_measured_and_it_is_recorded(run: Run, measure: str) -> None:
     command = measure.replace("{w}", "0.5")
     done = run("eval", "run", "a", "b", "--run", command, "--dataset", "d")
@@ -78,6 +143,13 @@ def test_versions_are_measured_and_it_is_recorded(run: Run, measure: str) -> Non
         ("loss", 0, "d"),
         ("ppl", 20.5, "d"),
     ]
+    again = run("eval", "run", "b", "a@1", "a", "b@1", "--run", command, "--format", "quiet")
+    assert again.stdout.split() == [
+        "b@1",
+        "b@1",
+        "a@1",
+        "a@1",
+    ]  # a line for each metric, and each version once
     failed = run("eval", "run", "a", "--run", measure.replace("{w}", "1"))
     assert failed.exit_code == 1
     assert "the evaluation of a@1 failed: exit code 1" in failed.stderr
@@ -116,7 +188,7 @@ def test_the_best_is_named_also_where_points_before_it_are_not_measured_yet(
     )
     done = run("sweeps", "show", "1")
     assert done.exit_code == 0, done.output
-    assert "best  a - 7*b" in done.stdout
+    assert "best so far  a - 7*b" in done.stdout
 
 
 @pytest.mark.usefixtures("measure")

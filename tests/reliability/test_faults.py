@@ -231,7 +231,7 @@ def test_a_sweep_without_a_folder_to_measure_in_is_one_line(sqlite_url: str, tmp
             pytest.raises(StorageFailure, match=r"cannot write to .*closed: Permission denied"),
         ):
             catalog.sweep(
-                "swept", "a - {w}*b", over={"w": "0,1"}, metric="loss", evaluate=lambda *_: {"loss": 1.0}, device="cpu"
+                "swept", "a - {w}*b", over={"w": "0,1"}, metric="loss:max", evaluate=lambda *_: {"loss": 1.0}, device="cpu"
             )  # fmt: skip
         assert {version.name for version in catalog.list().versions} == {"a", "b"}
 

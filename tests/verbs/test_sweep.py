@@ -12,10 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
@@ -235,6 +238,17 @@ def test_failures_are_recorded_and_tried_again(duo: Registry, tmp_path: Path) ->
         ("pass", "it printed nothing"),
         ("print('done')", "no JSON object of numbers: done"),
         ("print('[1]')", "no JSON object"),
+        ("print({'loss': 1})", "print(json.dumps(…))): {'loss': 1}"),
+        ("print(json.dumps({'loss': 1}, indent=1))", "write it on one line"),
+        ('print(\'{"loss": {"a": 1}}\')', "its loss is {'a': 1}, not a finite number"),
+        ('print(\'{"loss": 1, "": 1}\')', "no usable name: the metric is empty"),
+        (
+            'print(\'{"loss": 1, "a\\\\u001b[31m": 1}\')',
+            "no usable name: the metric holds control characters",
+        ),
+        ("print('{}')", "it gave 0 metrics, not 1 to 1000"),
+        ("print('no such dataset'); sys.exit(3)", "exit code 3: no such dataset"),
+        ("print('some log'); sys.exit('no luck')", "exit code 1: no luck"),
         ("print('{\"loss\": NaN}')", "its loss is nan, not a finite number"),
         ("print('{\"loss\": true}')", "its loss is True"),
         ('print(\'{"loss": "1"}\')', "its loss is '1'"),
@@ -244,7 +258,7 @@ def test_failures_are_recorded_and_tried_again(duo: Registry, tmp_path: Path) ->
     ],
 )
 def test_what_is_no_metric_fails_and_says_why(duo: Registry, tmp_path: Path, prints: str, told: str) -> None:
-    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=script(tmp_path, prints), metric="loss")
+    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=script(tmp_path, prints), metric="loss:max")
     assert (done.chosen, done.ref, done.points[0].state) == (None, None, "failed")
     assert told in str(done.points[0].error)
     assert done.advice == f"a - 1*b: {done.points[0].error}"
@@ -280,7 +294,7 @@ def test_a_metric_that_nobody_gives_ends_it_at_the_first_point(
 
 def test_a_point_alone_that_gives_no_metric_fails_alone(duo: Registry, tmp_path: Path) -> None:
     run = script(tmp_path, "print(json.dumps({'ppl' if sys.argv[2] == '0.5' else 'loss': 1}))")
-    done = duo.sweep("best", "a - {w}*b", over={"w": "0,0.5,1"}, run=run, metric="loss")
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0,0.5,1"}, run=run, metric="loss:max")
     assert [each.state for each in done.points] == ["ok", "failed", "ok"]
     assert done.points[1].error == "it gives no loss; it gives ppl"
 
@@ -290,14 +304,14 @@ def test_what_nobody_knows_in_braces_is_refused_and_said_to_be_text_is_text(
 ) -> None:
     for place in ("W", "ref", "HOME"):
         with pytest.raises(UsageError, match=rf"the command names \{{{place}\}}") as told:
-            duo.sweep("best", "a - {w}*b", over=W, run=f"eval {{path}} ${{{place}}}", metric="loss")
+            duo.sweep("best", "a - {w}*b", over=W, run=f"eval {{path}} ${{{place}}}", metric="loss:max")
         assert told.value.hint == (f"there is {{path}}, {{w}}; the text itself is written {{{{{place}}}}}")
     with pytest.raises(UsageError, match=r"the command names \{w\}"):
         duo.run_evaluation(["a"], run="eval {path} {w}")
     said = tmp_path / "said"
     run = script(tmp_path, f"open({str(said)!r}, 'w').write(repr(sys.argv[2:]))\nprint('{{\"loss\": 1}}')")
     run += """ '{{w}}' '{"w":{w}, "other": {"x": 1}}' '{}' '{1}' '{a,b}' '${{HOME}}'"""
-    done = duo.sweep("best", "a - {w}*b", over={"w": "0.5"}, run=run, metric="loss")
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0.5"}, run=run, metric="loss:max")
     assert done.failed == 0
     assert said.read_text() == repr(
         ["0.5", "{w}", '{"w":0.5, "other": {"x": 1}}', "{}", "{1}", "{a,b}", "${HOME}"]
@@ -314,7 +328,7 @@ def test_another_attempt_gets_the_adapter_as_it_was(duo: Registry, tmp_path: Pat
         "(path / 'more').write_text('left')\nsys.exit('again')"
     )
     run = script(tmp_path, text)
-    done = duo.sweep("best", "a - {w}*b", over={"w": "0.5"}, run=run, metric="loss", retries=2)
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0.5"}, run=run, metric="loss:max", retries=2)
     assert (done.failed, done.points[0].attempts) == (1, 3)
     first, *others = map(json.loads, log.read_text().splitlines())
     assert others == [first, first]
@@ -336,7 +350,7 @@ def test_every_point_has_the_bytes_that_compose_gives(
         seen[values["w"]] = (path / "adapter_model.safetensors").read_bytes()
         return {"loss": float(values["w"])}
 
-    done = duo.sweep("best", text, over={"w": "0,0.2,0.4,0.7,1,0.1"}, evaluate=measure, metric="loss")
+    done = duo.sweep("best", text, over={"w": "0,0.2,0.4,0.7,1,0.1"}, evaluate=measure, metric="loss:max")
     assert done.computed == len(seen) == 6
     with Registry.open(tmp_path / "other") as other:
         for name in "ab":
@@ -361,7 +375,7 @@ def test_a_time_limit_ends_the_whole_process_group(duo: Registry, tmp_path: Path
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         f"pathlib.Path({str(pid)!r}).write_text(str(child.pid))\ntime.sleep(600)",
     )
-    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=run, metric="loss", timeout=3)
+    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=run, metric="loss:max", timeout=3)
     assert done.points[0].state == "timeout"
     assert "longer than 3 s" in str(done.points[0].error)
     assert gone(int(pid.read_text()))
@@ -538,11 +552,11 @@ def test_a_search_finds_what_a_grid_would_and_is_the_same_by_its_seed(duo: Regis
 
 
 def test_a_search_that_comes_to_other_points_records_them_with_what_they_gave(duo: Registry) -> None:
-    """With other ``jobs`` it is the same sweep, of which it asks for other points."""
+    """Afresh, with other ``jobs``, it is the same sweep, of which it asks for other points."""
     pytest.importorskip("optuna")
     options: dict[str, Any] = {"search": "bayes", "budget": 14, "over": {"w": "0:1"}}
     one = sweep(duo, [], **options)
-    two = sweep(duo, [], jobs=4, **options)
+    two = sweep(duo, [], jobs=4, again=True, **options)
     assert two.id == one.id
     assert [each.values for each in two.points] != [each.values for each in one.points]
     stored = duo.sweep_result(two.id or 0)
@@ -597,7 +611,7 @@ def test_points_that_are_there_twice_cost_no_look_at_all_the_others(duo: Registr
         values = ",".join(map(str, range(1, count + 1)))
         with statements(duo._database) as seen:
             duo.sweep(
-                f"best{count}", "{v}*({w}*b)", over={"v": values, "w": values}, metric="loss",
+                f"best{count}", "{v}*({w}*b)", over={"v": values, "w": values}, metric="loss:min",
                 evaluate=lambda _, values: {"loss": float(values["v"] * values["w"])},
             )  # fmt: skip
         read.append([each for each, _ in seen if each.endswith("ORDER BY sweep_points.position")])
@@ -623,6 +637,96 @@ def test_known_points_are_recorded_by_as_many_looks_however_many_they_are(pair: 
     assert looks[0] == looks[1]
 
 
+def moody(seen: Seen, fails: int | None = None) -> Callable[[Path, Mapping[str, Decimal]], dict[str, float]]:
+    """A loss from which one can tell the value; fails once, at that call."""
+
+    def measure(_: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        seen.append(dict(values))
+        if len(seen) == fails:
+            raise ValueError("out of memory")
+        return {"loss": abs(float(values["w"]) - 0.3), "w": float(values["w"])}
+
+    return measure
+
+
+@pytest.mark.parametrize("change", [{"jobs": 4}, {"fails": None}])
+def test_a_search_goes_on_with_the_points_it_has_and_keeps_their_values(
+    duo: Registry, change: dict[str, Any]
+) -> None:
+    """By what it is told then it would ask for others; what is recorded of a point is of that point."""
+    pytest.importorskip("optuna")
+    options: dict[str, Any] = {
+        "over": {"w": "0:1"},
+        "metric": "loss:min",
+        "evaluator": "moody",
+        "record": False,
+        "search": "bayes",
+        "budget": 16,
+    }
+    fails = 3 if "fails" in change else None
+    first = duo.sweep("best", "a - {w}*b", evaluate=moody([], fails), **options)
+    more = {name: value for name, value in change.items() if name != "fails"}
+    second = duo.sweep("best", "a - {w}*b", evaluate=moody([]), **options, **more)
+    assert second.id == first.id
+    assert second.evaluated == (0 if fails is None else 1)
+    assert [each.values for each in second.points] == [each.values for each in first.points]
+    stored = duo.sweep_result(first.id or 0)
+    for each, kept in zip(second.points, stored.points, strict=True):
+        assert kept.metrics is not None
+        assert (kept.values, kept.expression, kept.recipe) == (each.values, each.expression, each.recipe)
+        assert kept.metrics["w"] == float(kept.values["w"])
+    assert stored.chosen == second.chosen
+
+
+def test_a_search_that_measures_afresh_records_new_points_as_they_are(duo: Registry) -> None:
+    pytest.importorskip("optuna")
+    options: dict[str, Any] = {
+        "over": {"w": "0:1"},
+        "metric": "loss:min",
+        "evaluator": "moody",
+        "record": False,
+        "search": "bayes",
+        "budget": 16,
+    }
+    first = duo.sweep("best", "a - {w}*b", evaluate=moody([], 10), **options)
+    second = duo.sweep("best", "a - {w}*b", evaluate=moody([]), again=True, **options)
+    assert [each.values for each in second.points] != [each.values for each in first.points]
+    for kept in duo.sweep_result(first.id or 0).points:
+        assert (kept.metrics or {})["w"] == float(kept.values["w"])
+        assert kept.expression == f"a - {kept.values['w']}*b"
+
+
+@pytest.mark.parametrize("metric", [["loss:min"], ["loss:min", "ppl:min"]])
+@pytest.mark.parametrize("constrain", [[], ["ppl < 20.9"]])
+def test_a_search_turns_away_from_points_that_fail(
+    duo: Registry, metric: list[str], constrain: list[str]
+) -> None:
+    """They lie beside the best ones; who learns nothing of them looks there most of the time."""
+    pytest.importorskip("optuna")
+
+    def measure(path: Path, values: Mapping[str, Decimal]) -> dict[str, float]:
+        if Decimal("0.4") < values["w"] < Decimal("0.74"):
+            raise ValueError("out of memory")
+        return parabola([])(path, values)
+
+    options: dict[str, Any] = {"search": "bayes", "budget": 40, "constrain": constrain, "record": False}
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0:1"}, evaluate=measure, metric=metric, **options)
+    failed = [each.state == "failed" for each in done.points[20:]]
+    assert sum(failed) <= 7
+    assert done.chosen is not None
+
+
+@pytest.mark.parametrize("over", ["0:0.000001", "0.1:0.1000005", "1e-30:2e-30", "-3e30:1e30", "1e25:1.1e25"])
+def test_a_search_of_a_range_of_any_size_finds_different_points_in_it(duo: Registry, over: str) -> None:
+    pytest.importorskip("optuna")
+    seen: Seen = []
+    low, high = map(Decimal, over.split(":"))
+    done = sweep(duo, seen, over={"w": over}, search="bayes", budget=6, record=False)
+    assert len({each.values["w"] for each in done.points}) == 6
+    assert all(low <= Decimal(each.values["w"]) <= high for each in done.points)
+    assert all(each.state == "ok" for each in done.points)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "told"),
     [
@@ -638,6 +742,23 @@ def test_known_points_are_recorded_by_as_many_looks_however_many_they_are(pair: 
         ({"metric": "a:min", "constrain": ["ppl ~ 3"]}, UsageError, "no constraint"),
         ({"budget": 3}, UsageError, "a budget"),
         ({"jobs": 0}, UsageError, "jobs"),
+        ({"retries": -1}, UsageError, "-1 retries are none"),
+        ({"over": {"w": 0.5}}, UsageError, "w=0.5 is neither a range nor a list"),
+        ({"over": {"w": []}}, UsageError, "no values are given for w"),
+        ({"over": {"w": " "}}, UsageError, "no values are given for w"),
+        ({"over": {"w": "0.5,1e39"}}, ExpressionError, "is not a finite 32-bit float"),
+        ({"minimize": None}, UsageError, "nothing says whether less or more of 'loss' is better"),
+        *(
+            ({"constrain": each}, UsageError, "is no constraint$")
+            for each in (
+                "ppl == 21",
+                "ppl != 2",
+                "1 < ppl < 2",
+                "ppl => 1",
+                "ppl<2 and loss>0",
+                "ppl < 2, loss = 1",
+            )
+        ),
         ({"timeout": 3.0}, UsageError, "no time limit"),
         ({"run": "true {path}"}, UsageError, "a command or a function"),
     ],
@@ -671,7 +792,7 @@ def test_of_a_range_that_leads_nowhere_the_hint_says_how_it_would(
 @pytest.mark.parametrize("place", ["{w-1}", "{1-v}", "{1+w}", "{1..0-w}", "{1 - }", "{}", "{1-w}}"])
 def test_what_is_no_place_of_a_variable_is_refused(duo: Registry, place: str) -> None:
     with pytest.raises(ExpressionError, match=r"no values are given|a lone"):
-        duo.sweep("best", f"{{w}}*a - {place}*b", over=W, run="true {path}", metric="loss")
+        duo.sweep("best", f"{{w}}*a - {place}*b", over=W, run="true {path}", metric="loss:max")
 
 
 def test_what_is_missing_is_told_before_a_sweep_is_begun(
@@ -689,7 +810,7 @@ def test_what_is_missing_is_told_before_a_sweep_is_begun(
 @pytest.mark.parametrize("program", ["no-such-program", "./no-such-program", "/etc"])
 def test_a_program_that_cannot_be_run_is_told_once(duo: Registry, program: str) -> None:
     with pytest.raises(UsageError, match=f"^{program} cannot be run: ") as caught:
-        duo.sweep("best", "a - {w}*b", over=W, run=f"{program} {{path}}", metric="loss", retries=3)
+        duo.sweep("best", "a - {w}*b", over=W, run=f"{program} {{path}}", metric="loss:max", retries=3)
     assert caught.value.message.count(program) == 1
     (left,) = duo.sweeps()
     assert (left.state, duo.sweep_result(left.id or 0).points) == ("stopped", ())
@@ -697,11 +818,17 @@ def test_a_program_that_cannot_be_run_is_told_once(duo: Registry, program: str) 
         duo.run_evaluation("a", run=f"{program} {{path}}")
 
 
+def test_what_cannot_be_called_is_refused(duo: Registry) -> None:
+    with pytest.raises(UsageError, match=r"^what measures cannot be called: \{'loss': 1\}"):
+        duo.sweep("best", "a - {w}*b", over=W, evaluate={"loss": 1}, metric="loss:min")  # type: ignore[arg-type]
+    assert duo.sweeps() == ()
+
+
 def test_a_command_that_names_no_adapter_is_refused(duo: Registry) -> None:
     with pytest.raises(UsageError, match="does not say where the adapter comes in"):
-        duo.sweep("best", "a - {w}*b", over=W, run="python eval.py", metric="loss")
+        duo.sweep("best", "a - {w}*b", over=W, run="python eval.py", metric="loss:max")
     with pytest.raises(UsageError, match="split into words"):
-        duo.sweep("best", "a - {w}*b", over=W, run="python 'eval.py {path}", metric="loss")
+        duo.sweep("best", "a - {w}*b", over=W, run="python 'eval.py {path}", metric="loss:max")
 
 
 def test_a_dry_run_tells_what_is_known_and_writes_nothing(duo: Registry) -> None:
@@ -792,16 +919,123 @@ def test_metrics_of_a_command_are_json(tmp_path: Path, duo: Registry) -> None:
     assert done.points[0].front
 
 
+@pytest.mark.parametrize(
+    "prints",
+    [
+        "print(json.dumps({'loss': 0.5, 'a\\u2028b\\x85 損失': 1}, ensure_ascii=False))",
+        "sys.stdout.write('10 %\\r50 %\\r' + json.dumps({'loss': 0.5}))",
+        "sys.stdout.buffer.write(b'\\xff\\xfe\\0\\n{\"loss\": 0.5}\\r\\n \\n')",
+        "print('log\\n' * 10**6); print('warning\\n' * 10**6, file=sys.stderr); print('{\"loss\": 0.5}')",
+        "print(json.dumps({'loss': 0.5} | {f'{n}-'.ljust(200, 'é'): n for n in range(999)}, ensure_ascii=False))",
+    ],
+)
+def test_the_last_line_is_found_whatever_is_around_or_in_it(
+    duo: Registry, tmp_path: Path, prints: str
+) -> None:
+    run = f"env PYTHONIOENCODING=utf-8 {script(tmp_path, prints)}"
+    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=run, metric="loss:min", record=False)
+    assert done.points[0].error is None
+    assert (done.points[0].metrics or {})["loss"] == 0.5
+
+
+class Wrapped:
+    """A number as NumPy and PyTorch give it."""
+
+    shape = ()
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def item(self) -> object:
+        return self._value
+
+
+@pytest.mark.parametrize(
+    ("gives", "told"),
+    [
+        (Wrapped(0.5), None),
+        (np.float32(0.5), None),
+        (np.array(0.5), None),
+        (torch.tensor(0.5, requires_grad=True), None),
+        (Decimal("0.5"), None),
+        (Fraction(1, 2), None),
+        (np.array([0.5]), "its loss is array([0.5]), not a finite number"),
+        (np.True_, "not a finite number"),
+        (Wrapped("0.5"), "not a finite number"),
+        (Decimal("sNaN"), "its loss is Decimal('sNaN'), not a finite number"),
+        (torch.tensor(float("nan")), "its loss is tensor(nan), not a finite number"),
+        (torch.empty((), device="meta"), "RuntimeError: "),
+    ],
+)
+def test_a_function_may_give_its_numbers_as_libraries_do(
+    duo: Registry, gives: object, told: str | None
+) -> None:
+    def measure(*_: object) -> Any:
+        return {"loss": gives}
+
+    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, evaluate=measure, metric="loss:min", record=False)
+    if told is None:
+        assert done.points[0].metrics == {"loss": 0.5}
+    else:
+        assert told in str(done.points[0].error)
+
+
+@pytest.mark.parametrize(
+    ("gives", "told"),
+    [
+        (None, "it gave None, not a mapping of names to numbers"),
+        (0.5, "it gave 0.5, not a mapping"),
+        ([("loss", 1)], "it gave [('loss', 1)], not a mapping"),
+        ({1: 2}, "the name of a metric is 1, not a text"),
+        (SystemExit("cannot load"), "SystemExit: cannot load"),
+        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
+    ],
+)
+def test_a_function_that_gives_no_metrics_fails_at_its_point(duo: Registry, gives: object, told: str) -> None:
+    def measure(_: Path, values: Mapping[str, Decimal]) -> Any:
+        if values["w"] == 1:
+            return {"loss": 1}
+        if isinstance(gives, BaseException):
+            raise gives
+        return gives
+
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0,1"}, evaluate=measure, metric="loss:min")
+    assert [each.state for each in done.points] == ["failed", "ok"]
+    assert told in str(done.points[0].error)
+    assert (done.chosen, done.ref) == (2, "best@1")
+
+
+def test_a_function_that_changes_its_values_changes_nothing_else(duo: Registry) -> None:
+    def measure(_: Path, values: Any) -> dict[str, float]:
+        return {"loss": float(values.pop("w"))}
+
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0.25,0.5"}, evaluate=measure, metric="loss:min")
+    assert [each.values for each in done.points] == [{"w": "0.25"}, {"w": "0.5"}]
+    assert duo.sweep_result(done.id or 0).points[0].values == {"w": "0.25"}
+
+
+@pytest.mark.parametrize("where", [{"dataset": "imdb"}, {"split": "test"}])
+def test_what_was_measured_on_one_dataset_is_not_recorded_for_another(
+    duo: Registry, where: dict[str, Any]
+) -> None:
+    first, second, third = Seen(), Seen(), Seen()
+    one = sweep(duo, first)
+    other = sweep(duo, second, **where)
+    assert (other.computed, other.evaluated, len(second)) == (0, 11, 11)
+    assert (one.ref, other.ref) == ("best@1", "best@1")
+    assert sweep(duo, third, **where, over={"w": "0:1:0.05"}).evaluated == 10
+
+
 def test_a_command_that_is_told_of_other_values_measures_again(duo: Registry, tmp_path: Path) -> None:
     """``a - -0.5*b`` is ``a + 0.5*b``: one adapter, and two things that the command may say of it."""
     run = script(tmp_path, "print(json.dumps({'loss': float(sys.argv[2])}))")
-    duo.sweep("best", "a - {w}*b", over={"w": "-0.5,0.5"}, run=run, metric="loss")
-    other = duo.sweep("best", "a + {w}*b", over={"w": "-0.5,0.5"}, run=run, metric="loss")
+    duo.sweep("best", "a - {w}*b", over={"w": "-0.5,0.5"}, run=run, metric="loss:max")
+    other = duo.sweep("best", "a + {w}*b", over={"w": "-0.5,0.5"}, run=run, metric="loss:max")
     assert [each.metrics for each in other.points] == [{"loss": -0.5}, {"loss": 0.5}]
     assert (other.computed, other.evaluated) == (0, 2)
     blind = script(tmp_path, "print(json.dumps({'loss': 1}))").replace(" {w}", "")
-    duo.sweep("best", "a - {w}*b", over={"w": "-0.5,0.5"}, run=blind, metric="loss")
-    last = duo.sweep("best", "a + {w}*b", over={"w": "-0.5,0.5"}, run=blind, metric="loss")
+    duo.sweep("best", "a - {w}*b", over={"w": "-0.5,0.5"}, run=blind, metric="loss:max")
+    last = duo.sweep("best", "a + {w}*b", over={"w": "-0.5,0.5"}, run=blind, metric="loss:max")
     assert (last.evaluated, last.reused) == (0, 2)
 
 
@@ -813,7 +1047,7 @@ def test_secrets_that_a_command_has_or_prints_are_not_recorded(
     run = script(
         tmp_path, "sys.exit('x' * 480 + ' ' + os.environ['SOME_SERVICE_API_KEY'] + ' ' + sys.argv[3])"
     )
-    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=f"{run} {token}", metric="loss")
+    done = duo.sweep("best", "a - {w}*b", over={"w": "1"}, run=f"{run} {token}", metric="loss:max")
     told = str(done.points[0].error)
     assert "***" in told
     assert "***" in done.evaluator
@@ -845,8 +1079,20 @@ def test_a_command_that_spoils_its_folder_spoils_nothing_else(duo: Registry, tmp
         f"shutil.rmtree(path)\npath.symlink_to({str(precious)!r})\n"
         "print(json.dumps({'loss': 1}))",
     )
-    done = duo.sweep("best", "a - {w}*b", over={"w": "0.25,0.5"}, run=run, metric="loss")
+    done = duo.sweep("best", "a - {w}*b", over={"w": "0.25,0.5"}, run=run, metric="loss:max")
     assert done.failed == 0
     assert all(each.ok for each in duo.verify("best"))
     assert (precious / "file").exists()
     assert not list(tmp_path.glob("home/.point*"))
+
+
+def test_what_was_measured_of_another_expression_is_nothing_to_begin_a_search_with(duo: Registry) -> None:
+    """Not even where its values make no sense in this one."""
+    pytest.importorskip("optuna")
+    options: dict[str, Any] = {"metric": "loss:min", "evaluator": "parabola@1", "record": False}
+    duo.sweep("best", "a - {w}*b", over={"w": "0.25,0.5"}, evaluate=parabola([]), **options)
+    done = duo.sweep(
+        "best", "truncate(a - 0.5*b, rank={w})", over={"w": "1:3:1"}, search="bayes", budget=3,
+        evaluate=lambda _, values: {"loss": float(values["w"])}, **options,
+    )  # fmt: skip
+    assert all(each.state == "ok" for each in done.points)

@@ -84,7 +84,7 @@ def exported(folder: Path) -> Path:
         catalog.add_evaluation("a", "accuracy", 0.5, dataset="sst2")
         catalog.sweep(
             "mix", "{w}*a + 0.5*b", over={"w": "0.25,0.75"}, evaluate=lambda _, values: {"loss": float(values["w"])},
-            metric="loss", constrain=["loss < 9"], device="cpu",
+            metric="loss:max", constrain=["loss < 9"], device="cpu",
         )  # fmt: skip
         catalog.revoke("b", "bad")
         catalog.add_rule("cut", "team/{name}", revision="{kind}")
