@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 from datetime import date
@@ -25,6 +26,20 @@ def test_everything_that_users_install_is_pinned_to_what_is_tested_here(packages
     assert [each for each in wrong if "nothing needs it" not in each] == []
     assert {"torch", "sqlalchemy", "mako", "psycopg-binary", "botocore"} <= packages.keys()
     assert "mergekit" not in packages
+
+
+def test_the_cuda_libraries_of_torch_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come with PyPI's torch for Linux, and not with one for the CPU."""
+    real = importlib.metadata.requires
+    wheel = ["nvidia-cublas==13.1.1", "nvidia_nccl_cu13==2.29.7", "cuda-bindings<14", "triton==3.7.1"]
+    monkeypatch.setattr(
+        importlib.metadata, "requires",
+        lambda name: [*(real(name) or ()), *(wheel if name == "torch" else ())],
+    )  # fmt: skip
+    found = supply_chain.closure(RUNTIME)
+    assert "torch" in found
+    assert not [name for name in found if supply_chain.OF_TORCH.fullmatch(name)]
+    assert "sympy" in found["torch"].needs
 
 
 def test_a_pin_that_is_missing_or_wrong_is_told(

@@ -36,6 +36,8 @@ CONSTRAINTS = ROOT / "constraints.txt"
 OWN = "adapter-registry"
 INSTALLER = "pip"
 """It comes with the environment, and pins everything but itself."""
+OF_TORCH = re.compile(r"(nvidia|cuda)-.+|triton")
+"""The CUDA libraries of a torch that has them: it pins them itself, and NVIDIA licenses them to who takes that torch."""
 RUNTIME = ("demo", "gguf", "paper", "paper-train", "plot", "postgres", "s3", "signing", "sweep", "testing")
 """The extras that a user may install; the others are for whoever works on the project."""
 
@@ -103,6 +105,8 @@ def closure(extras: Iterable[str]) -> dict[str, Package]:
                 continue
             done.add((name, extra))
             for each in map(Requirement, installed.requires(name) or ()):
+                if name == "torch" and OF_TORCH.fullmatch(canonicalize_name(each.name)):
+                    continue
                 if each.marker is None or each.marker.evaluate({"extra": extra}):
                     package.needs |= {canonicalize_name(each.name)} - {INSTALLER}
                     todo.append(each)

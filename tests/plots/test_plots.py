@@ -64,7 +64,10 @@ def test_bytes_depend_neither_on_the_day_nor_the_process_nor_the_users_settings(
     assert (tmp_path / "there.svg").read_bytes() == (tmp_path / "here.svg").read_bytes()
 
 
-def test_the_callers_settings_are_as_they_were(filled: Registry, tmp_path: Path) -> None:
+def test_the_callers_settings_are_as_they_were(
+    filled: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)  # another test may have loaded it
     with mpl.rc_context({"font.size": 33.0}):
         filled.plot("lineage", "c", tmp_path / "a.svg")
         assert mpl.rcParams["font.size"] == 33.0
