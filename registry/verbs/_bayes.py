@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import Decimal
 from typing import Any
 
-from registry.decimals import exactly
 from registry.errors import UsageError
 from registry.results import Objective
 from registry.verbs._points import Constraint, Metrics, Values, Variable
 
-_DIGITS = 6
-_ROOM = Context(prec=exactly.prec)
 _NEVER = 1e300
-_FINEST = -39  # an expression has numbers of 40 digits
 _SEED_BITS = 32
 
 
@@ -91,14 +87,8 @@ class Bayes:
         if variable.values:
             position = int(trial.suggest_int(variable.name, 0, len(variable.values) - 1))
             return variable.values[position]
-        found = Decimal(
-            repr(float(trial.suggest_float(variable.name, float(variable.low), float(variable.high))))
-        )
-        width = exactly.subtract(variable.high, variable.low)
-        # A narrow range has as many points as a wide one.
-        place = Decimal(1).scaleb(max(width.adjusted() - _DIGITS, _FINEST))
-        value = found.quantize(place, ROUND_HALF_EVEN, context=_ROOM)
-        return min(max(value, variable.low), variable.high)
+        found = float(trial.suggest_float(variable.name, float(variable.low), float(variable.high)))
+        return variable.near(Decimal(repr(found)))
 
     def _begin_with(self, values: Values, metrics: Metrics | None) -> None:
         """Told of as if it had been asked for; a point outside of what is looked at is left out."""

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, DecimalException
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DecimalException
 from itertools import product
 from typing import Literal
 
@@ -21,7 +21,9 @@ MOST = 10_000
 Values = Mapping[str, Decimal]
 Metrics = Mapping[str, float]
 
-_DIGITS = 40
+_DIGITS = 40  # of a number in an expression
+_FINE = 6  # digits of its width that a range is looked at by
+_ROOM = Context(prec=exactly.prec)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _ENTRY = re.compile(rf"\s*(?:([0-9.]{{1,{_DIGITS}}})\s*-\s*)?({_NAME.pattern})\s*")
@@ -40,6 +42,13 @@ class Variable:
     high: Decimal
     step: Decimal | None = None
     values: tuple[Decimal, ...] = ()
+
+    def near(self, value: Decimal) -> Decimal:
+        """The number of a range that a search takes for ``value``: of a narrow range as many as of a wide one."""
+        width = exactly.subtract(self.high, self.low)
+        place = Decimal(1).scaleb(max(width.adjusted() - _FINE, 1 - _DIGITS))
+        found = value.quantize(place, ROUND_HALF_EVEN, context=_ROOM)
+        return min(max(found, self.low), self.high)
 
 
 def variable(name: str, asked: str | Sequence[str | Decimal | int]) -> Variable:
@@ -160,6 +169,15 @@ def _entry(text: str) -> tuple[Decimal | None, str] | None:
 def written(values: Values) -> dict[str, str]:
     """Values as results and rows have them."""
     return {name: format_decimal(value) for name, value in values.items()}
+
+
+def example(variables: Sequence[Variable]) -> dict[str, Decimal]:
+    """A point that a search may ask for: of ranges one inside, which is no whole number."""
+    found = {}
+    for each in variables:
+        inside = exactly.multiply(exactly.subtract(each.high, each.low), Decimal("0.61803"))
+        found[each.name] = each.values[0] if each.values else each.near(exactly.add(each.low, inside))
+    return found
 
 
 def grid(variables: Sequence[Variable]) -> Iterator[dict[str, Decimal]]:

@@ -322,9 +322,12 @@ class _Sweep:
 
     def run(self) -> Sweep:
         begun: list[int] = []
-        grid: list[_Point] = []
-        if self._asked.search == "grid":  # a point that does not compose is told before a sweep is begun
+        # A point that does not compose is told before a sweep is begun.
+        if self._asked.search == "grid":
             grid = self._pointed(_points.grid(self._variables), 1)
+        else:
+            grid = []
+            self._pointed([_points.example(self._variables)], 1)
 
         def begin(session: Session) -> int:
             return sweeps.begin(
