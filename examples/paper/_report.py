@@ -251,7 +251,7 @@ def _again() -> str:
         "sentences are the project's. It needs `pip install 'adapter-registry[paper-train]'`. Modules that are trained again are not",
         "the same to the last bit. Once all of them were, by that command, in 24.5 minutes on two cores, to which sampling what is",
         "written has added 3 since: each λ and each claim on the tables came out as with the kept ones, and no mean over the seeds",
-        "moved by more than 0.2 points of an accuracy, 0.0005 of a likelihood or 0.06 of a perplexity. `--from-trained` takes 59",
+        "moved by more than 0.2 points of an accuracy, 0.0005 of a likelihood or 0.06 of a perplexity. `--from-trained` takes 53",
         "to 62 seconds there. It samples nothing: another rounding soon writes another text.",
         "",
         "The texts are fetched by `pip` and `npm` and checked against their digests. What is in them is not ours, and none of",
