@@ -309,25 +309,19 @@ class _Sweep:
         """The points of a grid, and which are known; of a search only what it would look at."""
         with self._database.read() as session:
             sweep_id = sweeps.find(session, self.digest)
+        found = self._grid()
+        self._recall(found)
         points: list[SweepPoint] = []
-        if self._asked.search == "grid":
-            found = self._pointed(_points.grid(self._variables), 1)
-            self._recall(found)
-            for point in found:
-                metrics = self._measured.get(self._told(point))
-                points.append(point.result("new" if metrics is None else "known", metrics=metrics))
+        for point in found:
+            metrics = self._measured.get(self._told(point))
+            points.append(point.result("new" if metrics is None else "known", metrics=metrics))
         return judged(self._what.model_copy(update={"id": sweep_id}), points)
 
     # -- doing it
 
     def run(self) -> Sweep:
         begun: list[int] = []
-        # A point that does not compose is told before a sweep is begun.
-        if self._asked.search == "grid":
-            grid = self._pointed(_points.grid(self._variables), 1)
-        else:
-            grid = []
-            self._pointed([_points.example(self._variables)], 1)
+        grid = self._grid()
 
         def begin(session: Session) -> int:
             return sweeps.begin(
@@ -390,12 +384,15 @@ class _Sweep:
     def _makes(self, recipe: str, values: Mapping[str, Decimal]) -> bool:
         try:
             return self._grounded(self._plan(values)).recipe.digest == recipe
-        except (
-            ExpressionError,
-            UsageError,
-            Refused,
-        ):  # the values are of another expression, and no values of this one
+        except (UsageError, Refused):  # the values are of another expression, and none of this one
             return False
+
+    def _grid(self) -> list[_Point]:
+        """The points of a grid; of a search none. What does not compose is told, before a sweep is begun."""
+        if self._asked.search == "grid":
+            return self._pointed(_points.grid(self._variables), 1)
+        self._pointed([_points.example(self._variables)], 1)
+        return []
 
     def _pointed(self, asked: Iterable[Mapping[str, Decimal]], first: int) -> list[_Point]:
         return [

@@ -1098,11 +1098,14 @@ def test_what_was_measured_of_another_expression_is_nothing_to_begin_a_search_wi
     assert all(each.state == "ok" for each in done.points)
 
 
-def test_a_search_that_would_ask_for_what_does_not_compose_is_refused_before_it_begins(duo: Registry) -> None:
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_search_that_would_ask_for_what_does_not_compose_is_refused_before_it_begins(
+    duo: Registry, dry_run: bool
+) -> None:
     pytest.importorskip("optuna")
     with pytest.raises(UsageError, match=r"rank: .*integer"):
         duo.sweep(
             "best", "truncate(a - b, rank={r})", over={"r": "2:8"}, search="bayes", budget=4,
-            evaluate=parabola([]), metric="loss:min",
+            evaluate=parabola([]), metric="loss:min", dry_run=dry_run,
         )  # fmt: skip
     assert duo.sweeps() == ()
