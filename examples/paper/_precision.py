@@ -19,7 +19,7 @@ def products(*, half: bool) -> AbstractContextManager[object]:
 
 
 def rounded(model: Model) -> Model:
-    """The model, its linear layers' weights as ``products`` takes them: it would round them anew at each product."""
+    """Round the linear layers' weights, in place, to what ``products`` makes of them anew at each product."""
     if torch.is_autocast_enabled("cpu"):
         for module in model.modules():
             if isinstance(module, nn.Linear):

@@ -58,7 +58,7 @@ def begin(session: Session, draft: Draft, actor: str) -> int:
 
 
 def end(session: Session, sweep_id: int, state: str) -> None:
-    """It is ``stopped`` or ``done``; a version that it gave once stays its own unless there is another."""
+    """It is ``stopped`` or ``done`` from now on, if it was running."""
     row = session.scalars(locking(select(SweepRow).where(SweepRow.id == sweep_id))).one()
     if row.state == "running":
         row.state, row.finished_at = state, now()

@@ -28,7 +28,11 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _ENTRY = re.compile(rf"\s*(?:([0-9.]{{1,{_DIGITS}}})\s*-\s*)?({_NAME.pattern})\s*")
 _CONSTRAINT = re.compile(r"\s*(\S(?:.*?\S)?)\s*(<=|>=|<|>|=)\s*(\S+)\s*")
-_COMPARISON = re.compile(r"[<>]|[=!~]\Z|\s=+\s")
+_COMPARISON = (
+    re.compile(  # what another comparison leaves in a metric's name: "18 < ppl < 21", "ppl =", "ppl !"
+        r"[<>]|[=!~]\Z|\s=+\s"
+    )
+)
 _RESERVED = {"path", "ref"}
 
 

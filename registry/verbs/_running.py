@@ -110,7 +110,10 @@ class Command:
                 hint="write {path} where its folder is to stand: --run 'python eval.py {path}'",
             )
         if timeout is not None and not 0 < timeout < threading.TIMEOUT_MAX:
-            raise UsageError(f"a time limit of {timeout:g} s is none", hint="--timeout 600")
+            raise UsageError(
+                f"a time limit is more than 0 s and less than {threading.TIMEOUT_MAX:.0f}, not {timeout:g}",
+                hint="--timeout 600",
+            )
         self._timeout, self._retries = timeout, _checked_retries(retries)
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock, self._stopped = threading.Lock(), threading.Event()
@@ -250,9 +253,8 @@ def _attempts(once: Callable[[], dict[str, float]], retries: int, stopped: threa
 
 
 def _metrics(printed: bytes) -> dict[str, float]:
-    lines = [
-        line for line in printed.splitlines() if line.strip()
-    ]  # of bytes: text has more ends of lines than JSON
+    # Of bytes: text has more ends of lines than JSON.
+    lines = [line for line in printed.splitlines() if line.strip()]
     if not lines:
         raise _Failed("it printed nothing; its last line has to be a JSON object of numbers")
     last = lines[-1].decode(errors="replace").strip()
@@ -307,7 +309,7 @@ def _number(value: Any) -> float:
 
 def _checked_retries(retries: int) -> int:
     if retries < 0:
-        raise UsageError(f"{retries} retries are none", hint="0 or more: --retries 2")
+        raise UsageError(f"retries are 0 or more, not {retries}", hint="--retries 2")
     return retries
 
 

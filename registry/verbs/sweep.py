@@ -336,9 +336,8 @@ class _Sweep:
         except BaseException:
             self._evaluator.stop()
             if begun:
-                with contextlib.suppress(
-                    RegistryError
-                ):  # what went wrong is told, and running it again goes on
+                # What went wrong is told, and running it again goes on.
+                with contextlib.suppress(RegistryError):
                     self._database.transact(lambda session: sweeps.end(session, self._id, "stopped"))
             raise
 

@@ -637,6 +637,16 @@ def test_known_points_are_recorded_by_as_many_looks_however_many_they_are(pair: 
     assert looks[0] == looks[1]
 
 
+MOODY: dict[str, Any] = {
+    "over": {"w": "0:1"},
+    "metric": "loss:min",
+    "evaluator": "moody",
+    "record": False,
+    "search": "bayes",
+    "budget": 16,
+}
+
+
 def moody(seen: Seen, fails: int | None = None) -> Callable[[Path, Mapping[str, Decimal]], dict[str, float]]:
     """A loss from which one can tell the value; fails once, at that call."""
 
@@ -655,18 +665,10 @@ def test_a_search_goes_on_with_the_points_it_has_and_keeps_their_values(
 ) -> None:
     """By what it is told then it would ask for others; what is recorded of a point is of that point."""
     pytest.importorskip("optuna")
-    options: dict[str, Any] = {
-        "over": {"w": "0:1"},
-        "metric": "loss:min",
-        "evaluator": "moody",
-        "record": False,
-        "search": "bayes",
-        "budget": 16,
-    }
     fails = 3 if "fails" in change else None
-    first = duo.sweep("best", "a - {w}*b", evaluate=moody([], fails), **options)
+    first = duo.sweep("best", "a - {w}*b", evaluate=moody([], fails), **MOODY)
     more = {name: value for name, value in change.items() if name != "fails"}
-    second = duo.sweep("best", "a - {w}*b", evaluate=moody([]), **options, **more)
+    second = duo.sweep("best", "a - {w}*b", evaluate=moody([]), **MOODY, **more)
     assert second.id == first.id
     assert second.evaluated == (0 if fails is None else 1)
     assert [each.values for each in second.points] == [each.values for each in first.points]
@@ -680,16 +682,8 @@ def test_a_search_goes_on_with_the_points_it_has_and_keeps_their_values(
 
 def test_a_search_that_measures_afresh_records_new_points_as_they_are(duo: Registry) -> None:
     pytest.importorskip("optuna")
-    options: dict[str, Any] = {
-        "over": {"w": "0:1"},
-        "metric": "loss:min",
-        "evaluator": "moody",
-        "record": False,
-        "search": "bayes",
-        "budget": 16,
-    }
-    first = duo.sweep("best", "a - {w}*b", evaluate=moody([], 10), **options)
-    second = duo.sweep("best", "a - {w}*b", evaluate=moody([]), again=True, **options)
+    first = duo.sweep("best", "a - {w}*b", evaluate=moody([], 10), **MOODY)
+    second = duo.sweep("best", "a - {w}*b", evaluate=moody([]), again=True, **MOODY)
     assert [each.values for each in second.points] != [each.values for each in first.points]
     for kept in duo.sweep_result(first.id or 0).points:
         assert (kept.metrics or {})["w"] == float(kept.values["w"])
@@ -742,7 +736,7 @@ def test_a_search_of_a_range_of_any_size_finds_different_points_in_it(duo: Regis
         ({"metric": "a:min", "constrain": ["ppl ~ 3"]}, UsageError, "no constraint"),
         ({"budget": 3}, UsageError, "a budget"),
         ({"jobs": 0}, UsageError, "jobs"),
-        ({"retries": -1}, UsageError, "-1 retries are none"),
+        ({"retries": -1}, UsageError, "retries are 0 or more, not -1"),
         ({"over": {"w": 0.5}}, UsageError, "w=0.5 is neither a range nor a list"),
         ({"over": {"w": []}}, UsageError, "no values are given for w"),
         ({"over": {"w": " "}}, UsageError, "no values are given for w"),
